@@ -1,0 +1,77 @@
+"""One train state for every agent: arrays only.
+
+No optimiser, no apply function and no config inside, so that states average, stack over seeds,
+donate, shard, and restore from `jax.eval_shape(agent.init, key)`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+PyTree = Any
+
+
+class TrainState(struct.PyTreeNode):
+    """What learning changes. Each dict is keyed by the name of a network or of a statistic."""
+
+    step: jax.Array  # [] int32, number of calls of `update`
+    params: dict[str, PyTree]
+    opt_state: dict[str, PyTree]
+    target_params: dict[str, PyTree]  # Polyak targets and EMA weights
+    stats: dict[str, PyTree]  # normalisers; they travel with the weights
+
+
+def create(
+    params: dict[str, PyTree],
+    txs: dict[str, optax.GradientTransformation],
+    target_params: dict[str, PyTree] | None = None,
+    stats: dict[str, PyTree] | None = None,
+) -> TrainState:
+    """A state at step 0.
+
+    Args:
+      params: parameters by network name.
+      txs: one optimiser for each network that is trained, keyed like `params`.
+      target_params: initial targets; pass the parameters themselves for an EMA.
+      stats: initial normalisers.
+
+    Raises:
+      ValueError: an optimiser names a network that does not exist.
+    """
+    if unknown := sorted(set(txs) - set(params)):
+        raise ValueError(f'optimisers for unknown networks {unknown}; params has {sorted(params)}')
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state={name: tx.init(params[name]) for name, tx in txs.items()},
+        target_params=target_params or {},
+        stats=stats or {},
+    )
+
+
+def apply_gradients(
+    state: TrainState, txs: dict[str, optax.GradientTransformation], grads: dict[str, PyTree]
+) -> TrainState:
+    """Steps the networks named in `grads`, and only those. Does not count as a step."""
+    params, opt_state = dict(state.params), dict(state.opt_state)
+    for name, grad in grads.items():
+        updates, opt_state[name] = txs[name].update(grad, opt_state[name], params[name])
+        params[name] = optax.apply_updates(params[name], updates)
+    return state.replace(params=params, opt_state=opt_state)
+
+
+def polyak(target: PyTree, params: PyTree, tau: float | jax.Array) -> PyTree:
+    """(1 - tau) target + tau params. Pass the *updated* params."""
+    return jax.tree.map(lambda t, p: t + tau * (p - t), target, params)
+
+
+def ema_decay(step: jax.Array, power: float = 0.75, max_decay: float = 0.9999) -> jax.Array:
+    """Warm-up of an EMA: 1 - (1 + step)^-power, capped.
+
+    `step` counts the updates before this one, so the first average is the first updated network.
+    Source: Diffusion Policy (Chi et al., 2023), `EMAModel` with inv_gamma 1.
+    """
+    return jnp.minimum(1.0 - (1.0 + step.astype(jnp.float32)) ** -power, max_decay)

@@ -1,0 +1,133 @@
+"""The core types: what an environment, an agent, a policy and a training loop are.
+
+Three kinds of thing, three constructs. A bundle of functions is a `NamedTuple`; a bundle of arrays
+is a `flax.struct.PyTreeNode` (a frozen dataclass that is a pytree); hyper-parameters are a frozen
+`dataclass` in the file of the algorithm that they belong to.
+
+Axes: rollouts are time-major `[T, N, ...]`, replayed batches `[B, ...]`, chunks `[B, Tp, A]`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+
+PyTree = Any
+Key = jax.Array  # a typed key, jax.random.key(seed)
+Metrics = dict[str, jax.Array]  # flat, scalars
+
+
+class Spec(NamedTuple):
+    """Shapes and dtypes of one unbatched observation and action.
+
+    obs: pytree of ShapeDtypeStruct.
+    action: ShapeDtypeStruct [A]; actions always lie in [-1, 1], physical units live in the env.
+    """
+
+    obs: PyTree
+    action: jax.ShapeDtypeStruct
+
+
+class EnvState(struct.PyTreeNode):
+    """All that an environment knows between two steps.
+
+    `obs` is what the policy sees next; `next_obs` is where the last action led, before any reset.
+    They differ only where an episode ended and a transform started a new one. `termination` means
+    that the task ended (no value beyond), `truncation` that time ran out (bootstrap).
+    """
+
+    obs: PyTree
+    next_obs: PyTree
+    reward: jax.Array  # []
+    termination: jax.Array  # [] bool
+    truncation: jax.Array  # [] bool
+    metrics: dict[str, jax.Array]  # [] float32 each, of the last step
+    key: Key
+    sim: PyTree  # private to the env and its transforms
+
+
+class Env(NamedTuple):
+    """A pure environment; unbatched until `envs.transforms.vectorize`."""
+
+    reset: Callable[[Key], EnvState]
+    step: Callable[[EnvState, jax.Array], EnvState]
+    spec: Spec
+
+
+class HostEnv(NamedTuple):
+    """A batch of simulators that live outside JAX, for evaluation only.
+
+    reset(seeds) -> obs [N, ...]; one simulator per seed, seeded by it alone.
+    step(action [N, A]) -> (obs [N, ...], reward [N], termination [N], metrics {name: [N]}).
+    render(index) -> uint8 [H, W, 3], the picture of one simulator.
+    """
+
+    reset: Callable[[Any], PyTree]
+    step: Callable[[Any], tuple[PyTree, Any, Any, dict[str, Any]]]
+    render: Callable[[int], Any]
+    spec: Spec
+
+
+class Transition(struct.PyTreeNode):
+    """Steps of experience, [T, N, ...] from a rollout or [B, ...] from a buffer."""
+
+    obs: PyTree
+    action: jax.Array
+    reward: jax.Array
+    termination: jax.Array
+    truncation: jax.Array
+    next_obs: PyTree
+    extras: dict[str, jax.Array]
+
+
+class Chunk(struct.PyTreeNode):
+    """Windows of demonstrations: the last To observations and the Tp actions that go with them."""
+
+    obs: PyTree  # [B, To, ...]
+    action: jax.Array  # [B, Tp, A]; action[:, To - 1] belongs to obs[:, To - 1]
+    mask: jax.Array  # [B, Tp] bool; False where the window reaches beyond its episode
+
+
+class Agent(NamedTuple):
+    """A learning rule.
+
+    init(key) -> TrainState
+    update(state, batch, key) -> (state, metrics)
+    act(state, obs, key, deterministic=False) -> (action, extras); `obs` is batched. An agent that
+        plans chunks takes obs [B, To, ...] and returns action [B, Tp, A].
+    """
+
+    init: Callable[[Key], Any]
+    update: Callable[[Any, Any, Key], tuple[Any, Metrics]]
+    act: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+
+
+class Policy(NamedTuple):
+    """Something that acts, with a memory: chunk queues, recurrent states, mixtures.
+
+    init(obs) -> carry, for obs [N, ...] at the start of N episodes; every leaf of it leads with N.
+    act(carry, obs, key) -> (carry, action [N, A], extras)
+    """
+
+    init: Callable[[PyTree], PyTree]
+    act: Callable[[PyTree, PyTree, Key], tuple[PyTree, jax.Array, dict[str, jax.Array]]]
+
+
+class LoopState(struct.PyTreeNode):
+    """Everything that a training run must save to continue exactly."""
+
+    train: Any  # TrainState
+    env: PyTree  # EnvState [N], or () for offline training
+    key: Key
+
+
+class Loop(NamedTuple):
+    """A training loop: `step` is one epoch. `data` is () for online learning.
+
+    init(key) -> LoopState
+    step(LoopState, data) -> (LoopState, metrics averaged over the epoch)
+    """
+
+    init: Callable[[Key], LoopState]
+    step: Callable[[LoopState, PyTree], tuple[LoopState, Metrics]]
