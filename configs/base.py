@@ -1,0 +1,78 @@
+"""The groups that every recipe has, filled from the library's defaults; recipes change what differs.
+
+  agent      name, and the fields of that agent's Config
+  env        name, and the fields of that environment's Config
+  data       where demonstrations come from (offline only)
+  normalize  what the agent sees through a normaliser
+  loop       how experience and updates alternate
+  eval       when and how the policy is evaluated while training
+  checkpoint when the run is saved
+"""
+
+import dataclasses
+
+from ml_collections import config_dict
+
+from jaxpolicy import agents, envs
+
+
+def _named(name: str, module) -> dict:
+    return {'name': name, **dataclasses.asdict(module.Config())}
+
+
+def _shared() -> dict:
+    return {
+        'eval': {
+            'every': 10,  # calls of the loop's step; 0: never
+            'num_episodes': 50,
+            'first_seed': 100_000,  # of the episodes; training never uses it
+            'deterministic': True,  # the distribution's mode where the agent has one
+            'score': 'success_max',  # what the best checkpoint is best at
+            'metrics': ('return', 'length', 'success_max'),
+        },
+        'checkpoint': {'every': 10, 'keep_last': 2, 'keep_best': 1},  # every: as eval.every
+    }
+
+
+def offline(agent: str, env: str, data_format: str, data_path: str) -> config_dict.ConfigDict:
+    """Learning from demonstrations."""
+    module = envs.HOST_ENVS[env] if env in envs.HOST_ENVS else envs.ENVS[env]
+    return config_dict.ConfigDict(
+        {
+            'agent': _named(agent, agents.AGENTS[agent]),
+            'env': _named(env, module),
+            'data': {
+                'format': data_format,  # a name in jaxpolicy.data.formats.FORMATS
+                'path': data_path,
+                'num_episodes': 0,  # a random subset; 0: all
+                'subset_seed': 42,
+            },
+            'normalize': {'obs': 'min_max', 'action': 'none'},  # 'min_max' or 'none'
+            'loop': {
+                'name': 'offline',
+                'batch_size': 256,
+                'num_epochs': 100,
+                'epochs_per_step': 1,  # epochs in one compiled call, one row of metrics
+            },
+            **_shared(),
+        }
+    )
+
+
+def on_policy(agent: str, env: str) -> config_dict.ConfigDict:
+    """Learning from the current policy's own experience."""
+    return config_dict.ConfigDict(
+        {
+            'agent': _named(agent, agents.AGENTS[agent]),
+            'env': _named(env, envs.ENVS[env]),
+            'normalize': {'obs': 'running', 'action': 'none'},  # obs: 'running' or 'none'
+            'loop': {
+                'name': 'on_policy',
+                'num_envs': 512,
+                'rollout_length': 16,
+                'num_env_steps': 2_000_000,  # rounded up to whole calls of step
+                'updates_per_step': 10,  # rollouts in one compiled call, one row of metrics
+            },
+            **_shared(),
+        }
+    )

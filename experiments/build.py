@@ -1,0 +1,211 @@
+"""From a config to the parts of a run, shared by all experiments."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import config_dict
+
+from jaxpolicy import agents, envs, types
+from jaxpolicy.agents import transforms as agent_transforms
+from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.data import formats, windows
+from jaxpolicy.envs import transforms as env_transforms
+from jaxpolicy.loops import evaluate, offline, on_policy, policies
+from jaxpolicy.ops import normalize
+
+PyTree = Any
+
+
+class Run(NamedTuple):
+    """What `experiments.train` needs, with how much one call of `loop.step` does."""
+
+    loop: types.Loop
+    data: PyTree
+    num_steps: int  # calls of loop.step
+    updates_per_step: int
+    env_steps_per_step: int
+    demonstrations: int
+
+
+class Evaluation(NamedTuple):
+    """A trained agent in its environment.
+
+    template: what `checkpoint.restore_train` needs.
+    episodes(train, num_episodes, first_seed) -> {name: [num_episodes]}
+    frames(train, seed) -> uint8 [T, H, W, 3], one episode
+    policy(train) -> Policy
+    """
+
+    template: PyTree
+    episodes: Callable[[PyTree, int, int], dict[str, np.ndarray]]
+    frames: Callable[[PyTree, int], np.ndarray]
+    policy: Callable[[PyTree], types.Policy]
+
+
+def choose(key: str, table: dict[str, Any], name: str) -> Any:
+    """table[name], or a ValueError that names the config's key and what there is."""
+    if name not in table:
+        raise ValueError(f'config.{key}: expected one of {sorted(table)}, found {name!r}')
+    return table[name]
+
+
+def section(module: Any, group: config_dict.ConfigDict) -> Any:
+    """The `Config` of a module, from a group of the config."""
+    return module.Config(**{name: group[name] for name in group if name != 'name'})
+
+
+def make_agent(
+    config: config_dict.ConfigDict,
+    spec: types.Spec,
+    total_steps: int = 0,
+    episodes: episodes_lib.Episodes | None = None,
+) -> types.Agent:
+    """The agent behind its normalisers, which are fitted to `episodes` if there are any."""
+    module = choose('agent.name', agents.AGENTS, config.agent.name)
+    agent_config = section(module, config.agent)
+    if 'total_steps' in config.agent and not agent_config.total_steps:
+        agent_config = dataclasses.replace(agent_config, total_steps=total_steps)
+    agent = module.make(agent_config, spec)
+    if choose('normalize.action', {'min_max': True, 'none': False}, config.normalize.action):
+        affine = normalize.identity(spec.action)
+        if episodes is not None:
+            affine = normalize.fit_min_max(jnp.asarray(episodes.action))
+        agent = agent_transforms.normalize_action(agent, affine)
+    if config.normalize.obs == 'running':
+        return agent_transforms.standardize_obs(agent, spec.obs)
+    if choose('normalize.obs', {'min_max': True, 'none': False}, config.normalize.obs):
+        affine = normalize.identity(spec.obs)
+        if episodes is not None:
+            affine = normalize.fit_min_max(jax.tree.map(jnp.asarray, episodes.obs))
+        agent = agent_transforms.normalize_obs(agent, affine)
+    return agent
+
+
+def make_env(config: config_dict.ConfigDict) -> types.Env:
+    """The environment, time-limited and vectorised."""
+    module = choose('env.name', envs.ENVS, config.env.name)
+    env = module.make(section(module, config.env))
+    return env_transforms.vectorize(env_transforms.time_limit(env, config.env.episode_steps))
+
+
+def load_episodes(config: config_dict.ConfigDict) -> episodes_lib.Episodes:
+    """The demonstrations, or the subset of them that the config asks for."""
+    load = choose('data.format', formats.FORMATS, config.data.format)
+    options = {'obs': config.env.obs} if 'obs' in config.env else {}
+    episodes = load(config.data.path, **options)
+    return episodes_lib.subset(episodes, config.data.num_episodes or None, config.data.subset_seed)
+
+
+def make_run(config: config_dict.ConfigDict) -> Run:
+    """Everything that training needs."""
+    makers = {'offline': _offline, 'on_policy': _on_policy}
+    return choose('loop.name', makers, config.loop.name)(config)
+
+
+def _offline(config: config_dict.ConfigDict) -> Run:
+    episodes = load_episodes(config)
+    spec = types.Spec(
+        obs=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), episodes.obs),
+        action=jax.ShapeDtypeStruct(episodes.action.shape[1:], jnp.float32),
+    )
+    horizons = (config.agent.obs_horizon, config.agent.pred_horizon, config.agent.action_horizon)
+    data = windows.make(episodes, *horizons)
+    num_updates = offline.num_updates(windows.num_windows(data), config.loop.batch_size)
+    num_steps = -(-config.loop.num_epochs // config.loop.epochs_per_step)
+    updates_per_step = num_updates * config.loop.epochs_per_step
+    agent = make_agent(config, spec, num_steps * updates_per_step, episodes)
+    loop = offline.make(agent, config.loop.batch_size, config.loop.epochs_per_step)
+    return Run(loop, data, num_steps, updates_per_step, 0, len(episodes.episode_ends))
+
+
+def _on_policy(config: config_dict.ConfigDict) -> Run:
+    env = make_env(config)
+    settings = config.loop
+    loop = on_policy.make(
+        env,
+        make_agent(config, env.spec),
+        num_envs=settings.num_envs,
+        rollout_length=settings.rollout_length,
+        updates_per_step=settings.updates_per_step,
+        episode_steps=config.env.episode_steps,
+    )
+    per_step = settings.num_envs * settings.rollout_length * settings.updates_per_step
+    num_steps = -(-settings.num_env_steps // per_step)
+    return Run(loop, (), num_steps, settings.updates_per_step, per_step, 0)
+
+
+def make_policy(config: config_dict.ConfigDict, spec: types.Spec) -> Callable:
+    """train state -> Policy: chunked agents act with a receding horizon."""
+    agent, deterministic = make_agent(config, spec), config.eval.deterministic
+    if 'action_horizon' in config.agent:
+        horizons = (config.agent.obs_horizon, config.agent.action_horizon)
+        return lambda train: policies.receding_horizon(agent, train, *horizons, deterministic)
+    return lambda train: policies.memoryless(agent, train, deterministic)
+
+
+def make_evaluation(config: config_dict.ConfigDict) -> Evaluation:
+    """Everything that evaluation needs; no demonstrations."""
+    host = config.env.name in envs.HOST_ENVS
+    return _host_evaluation(config) if host else _device_evaluation(config)
+
+
+def _template(config: config_dict.ConfigDict, spec: types.Spec) -> PyTree:
+    return jax.eval_shape(make_agent(config, spec).init, jax.random.key(0))
+
+
+def _device_evaluation(config: config_dict.ConfigDict) -> Evaluation:
+    module, env = envs.ENVS[config.env.name], make_env(config)
+    policy = make_policy(config, env.spec)
+    num_steps = config.env.episode_steps
+
+    @jax.jit
+    def run(train, keys, key):
+        return evaluate.evaluate(env, policy(train), keys, key, num_steps)
+
+    @jax.jit
+    def trace(train, keys, key):
+        return evaluate.trace(env, policy(train), keys, key, num_steps)
+
+    def episodes(train, num_episodes, first_seed):
+        keys = jax.vmap(jax.random.key)(jnp.arange(first_seed, first_seed + num_episodes))
+        return jax.device_get(run(train, keys, jax.random.key(first_seed)))
+
+    def frames(train, seed):
+        keys = jax.random.key(seed)[None]
+        _, valid, states = trace(train, keys, jax.random.key(seed))
+        states = jax.tree.map(lambda x: x[: int(valid.sum()), 0], states)
+        return module.render(section(module, config.env), states, 320, 320)
+
+    return Evaluation(_template(config, env.spec), episodes, frames, policy)
+
+
+def _host_evaluation(config: config_dict.ConfigDict) -> Evaluation:
+    module = envs.HOST_ENVS[config.env.name]
+    env = module.make_host(section(module, config.env))
+    policy = make_policy(config, env.spec)
+    compiled = evaluate.compiled(policy)
+    num_steps = config.env.episode_steps
+
+    def episodes(train, num_episodes, first_seed):
+        seeds = range(first_seed, first_seed + num_episodes)
+        key = jax.random.key(first_seed)
+        return evaluate.evaluate_host(env, compiled(train), key, seeds, num_steps)
+
+    def frames(train, seed):
+        pictures = []
+
+        def step(action):
+            result = env.step(action)
+            pictures.append(env.render(0))
+            return result
+
+        recorder = env._replace(step=step)
+        key = jax.random.key(seed)
+        evaluate.evaluate_host(recorder, compiled(train), key, [seed], num_steps)
+        return np.stack(pictures)
+
+    return Evaluation(_template(config, env.spec), episodes, frames, policy)

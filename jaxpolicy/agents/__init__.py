@@ -1,0 +1,5 @@
+"""The agents by name; each module has `Config` and `make(config, spec) -> Agent`."""
+
+from jaxpolicy.agents import bc, diffusion_policy, ppo
+
+AGENTS = {'bc': bc, 'diffusion': diffusion_policy, 'ppo': ppo}

@@ -1,0 +1,136 @@
+"""Behavioural cloning of action chunks, with three heads.
+
+From the last To observations, predict the Tp actions around now and minimise, over demonstrations,
+
+    mse       || a - f(o) ||^2
+    gaussian  -log N(a; mu(o), sigma(o))
+    mixture   -log sum_m w_m(o) N(a; mu_m(o), sigma_m(o))       (Bishop, 1994)
+
+The mixture is over whole chunks, so that one component is one way of doing the task: a mixture per
+time step could change its mind in the middle of a chunk. Padded steps do not count. Acting
+deterministically returns the mean (of the likeliest component).
+
+Sources: Pomerleau, 1989; Mandlekar et al., 2021 (robomimic, arXiv:2108.03298) for the mixture head;
+Zhao et al., 2023 (ACT, arXiv:2304.13705) for chunks.
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import train_state, types
+from jaxpolicy.agents import optimizers
+from jaxpolicy.nets import embed, mlp
+from jaxpolicy.ops import distributions, losses
+
+HEADS = ('mse', 'gaussian', 'mixture')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    head: str = 'mse'  # 'mse', 'gaussian' or 'mixture'
+    num_components: int = 8  # of the mixture
+    min_std: float = 0.01  # of the gaussian and mixture heads, in normalised actions
+    obs_horizon: int = 2  # To
+    pred_horizon: int = 16  # Tp
+    action_horizon: int = 8  # Ta, executed before the next plan
+    width: int = 512  # of the residual MLP
+    num_blocks: int = 3
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-4
+    warmup_steps: int = 500
+    total_steps: int = 0  # of the cosine decay; the launcher fills it in
+    max_grad_norm: float = 1.0
+    ema_power: float = 0.75
+
+
+def make(config: Config, spec: types.Spec) -> types.Agent:
+    """Builds the agent.
+
+    Raises:
+      ValueError: an unknown head.
+    """
+    if config.head not in HEADS:
+        raise ValueError(f'agent.head: expected one of {HEADS}, found {config.head!r}')
+    action_dim = spec.action.shape[0]
+    chunk_dim = config.pred_horizon * action_dim
+    num_components = config.num_components if config.head == 'mixture' else 1
+    output_dim = {
+        'mse': chunk_dim,
+        'gaussian': 2 * chunk_dim,
+        'mixture': num_components * (1 + 2 * chunk_dim),
+    }[config.head]
+    net = mlp.ResidualMLP(config.width, config.num_blocks, output_dim)
+    tx = {
+        'policy': optimizers.adamw_cosine(
+            optimizers.Config(
+                config.learning_rate,
+                config.weight_decay,
+                config.warmup_steps,
+                config.total_steps,
+                config.max_grad_norm,
+            )
+        )
+    }
+
+    def init(key):
+        obs = jnp.zeros((1, config.obs_horizon * embed.obs_dim(spec.obs)))
+        params = {'policy': net.init(key, obs)}
+        return train_state.create(params, tx, target_params={'policy': params['policy']})
+
+    def distribution(params, obs):
+        """The chunk's distribution, over [B, Tp * A]."""
+        output = net.apply(params, embed.flatten_history(obs, spec.obs))
+        if config.head == 'mse':
+            return distributions.Gaussian(output, jnp.zeros_like(output))
+        if config.head == 'gaussian':
+            mean, raw = jnp.split(output, 2, axis=-1)
+            return distributions.Gaussian(mean, _log_std(raw, config.min_std))
+        logits, rest = jnp.split(output, [num_components], axis=-1)
+        mean, raw = jnp.split(rest.reshape(-1, num_components, 2 * chunk_dim), 2, axis=-1)
+        return distributions.Mixture(logits, mean, _log_std(raw, config.min_std))
+
+    def loss_fn(params, batch):
+        dist = distribution(params, batch.obs)
+        if config.head == 'mse':
+            return losses.chunk_mse(dist.mode().reshape(batch.action.shape), batch.action, batch.mask)
+        return chunk_nll(dist, batch.action, batch.mask)
+
+    def update(state, batch, key):
+        del key
+        chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params['policy'], batch)
+        decay = train_state.ema_decay(state.step, config.ema_power)
+        state = train_state.apply_gradients(state, tx, {'policy': grads})
+        ema = train_state.polyak(state.target_params['policy'], state.params['policy'], 1.0 - decay)
+        return state.replace(step=state.step + 1, target_params={'policy': ema}), metrics
+
+    def act(state, obs, key, deterministic=False):
+        dist = distribution(state.target_params['policy'], obs)
+        deterministic = deterministic or config.head == 'mse'
+        chunk = dist.mode() if deterministic else dist.sample(key)
+        return chunk.reshape(-1, config.pred_horizon, action_dim), {}
+
+    return types.Agent(init, update, act)
+
+
+def _log_std(raw: jax.Array, min_std: float) -> jax.Array:
+    return jnp.log(jax.nn.softplus(raw) + min_std)
+
+
+def chunk_nll(
+    dist: distributions.Gaussian | distributions.Mixture, action: jax.Array, mask: jax.Array
+) -> losses.Loss:
+    """-log p(chunk) per unpadded coordinate; action [B, Tp, A], mask [B, Tp]."""
+    batch, _, action_dim = action.shape
+    flat_mask = jnp.repeat(mask.astype(jnp.float32), action_dim, axis=-1)  # [B, Tp * A]
+    if isinstance(dist, distributions.Gaussian):
+        dist = distributions.Mixture(
+            jnp.zeros((batch, 1)), dist.mean[:, None], dist.log_std[:, None]
+        )
+    log_prob = dist.log_prob(action.reshape(batch, -1), flat_mask)
+    loss = -jnp.sum(log_prob) / jnp.maximum(jnp.sum(flat_mask), 1.0)
+    error = (dist.mode() - action.reshape(batch, -1)) ** 2
+    return loss, {'nll': loss, 'mse': losses.masked_mean(error, flat_mask)}

@@ -1,0 +1,75 @@
+"""Agent -> Agent: what surrounds a learning rule. Statistics live in `state.stats`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import types
+from jaxpolicy.ops import normalize
+
+PyTree = Any
+
+
+def normalize_obs(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
+    """The agent sees observations through a fixed normaliser, kept in `stats['obs']`."""
+
+    def init(key):
+        state = agent.init(key)
+        return state.replace(stats={**state.stats, 'obs': affine})
+
+    def update(state, batch, key):
+        obs = normalize.apply(state.stats['obs'], batch.obs)
+        return agent.update(state, batch.replace(obs=obs), key)
+
+    def act(state, obs, key, deterministic=False):
+        obs = normalize.apply(state.stats['obs'], obs)
+        return agent.act(state, obs, key, deterministic)
+
+    return types.Agent(init, update, act)
+
+
+def normalize_action(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
+    """The agent learns and emits normalised actions; kept in `stats['action']`."""
+
+    def init(key):
+        state = agent.init(key)
+        return state.replace(stats={**state.stats, 'action': affine})
+
+    def update(state, batch, key):
+        action = normalize.apply(state.stats['action'], batch.action)
+        return agent.update(state, batch.replace(action=action), key)
+
+    def act(state, obs, key, deterministic=False):
+        action, extras = agent.act(state, obs, key, deterministic)
+        return normalize.invert(state.stats['action'], action), extras
+
+    return types.Agent(init, update, act)
+
+
+def standardize_obs(agent: types.Agent, spec: PyTree, clip: float = 10.0) -> types.Agent:
+    """The agent sees observations of zero mean and unit variance under running statistics.
+
+    For rollouts (`Transition`). The statistics in `stats['obs']` are frozen while acting and
+    updating, and take in a rollout only after the update that used it: the first ratio of a PPO
+    update is therefore 1.
+    """
+
+    def init(key):
+        state = agent.init(key)
+        return state.replace(stats={**state.stats, 'obs': normalize.welford(spec)})
+
+    def see(state, obs):
+        return normalize.apply(normalize.affine(state.stats['obs']), obs, clip)
+
+    def update(state, batch, key):
+        seen = batch.replace(obs=see(state, batch.obs), next_obs=see(state, batch.next_obs))
+        new_state, metrics = agent.update(state, seen, key)
+        valid = batch.extras.get('valid', jnp.ones_like(batch.reward))
+        stats = normalize.update(state.stats['obs'], batch.obs, valid)
+        return new_state.replace(stats={**new_state.stats, 'obs': stats}), metrics
+
+    def act(state, obs, key, deterministic=False):
+        return agent.act(state, see(state, obs), key, deterministic)
+
+    return types.Agent(init, update, act)

@@ -1,0 +1,107 @@
+"""Windows of demonstrations: the episodes on the device, and index -> Chunk.
+
+A window is `pred_horizon` (Tp) consecutive rows of one episode: the first `obs_horizon` (To) are
+observed and all are acted; action[:, To - 1] is the action taken at obs[:, To - 1], and a
+receding-horizon policy executes action[:, To - 1 : To - 1 + Ta].
+
+Which windows exist: for an episode of length L, those whose first row (counted from the episode's
+start) is one of
+
+    -(To - 1), ..., L - Tp + (Ta - 1),
+
+in all L - Tp + To + Ta - 1 of them, none when that is not positive: a window may begin before
+the episode, but then ends its observations at or after its first row; and it may end beyond the
+episode, but then at most Ta - 1 rows beyond. Rows outside the episode repeat its first or last row.
+Source: Diffusion Policy's `SequenceSampler` with pad_before = To - 1 and pad_after = Ta - 1. It
+trains on the repeated actions; here `Chunk.mask` is False on them, and losses leave them out.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.types import Chunk, PyTree
+
+
+class Windows(struct.PyTreeNode):
+    """Episodes on the device and the windows in them (W of them)."""
+
+    obs: PyTree  # [n, ...]
+    action: jax.Array  # [n, A]
+    first: jax.Array  # [W] int32 row of the window's first step; may lie before `start`
+    start: jax.Array  # [W] int32 first row of the window's episode
+    end: jax.Array  # [W] int32 one beyond the last row of the window's episode
+    obs_horizon: int = struct.field(pytree_node=False)
+    pred_horizon: int = struct.field(pytree_node=False)
+
+
+def make(
+    episodes: episodes_lib.Episodes, obs_horizon: int, pred_horizon: int, action_horizon: int
+) -> Windows:
+    """Puts the episodes on the default device and lists their windows.
+
+    Raises:
+      ValueError: a horizon is below 1, To > Tp, To - 1 + Ta > Tp, or no episode is long enough.
+    """
+    check_horizons(obs_horizon, pred_horizon, action_horizon)
+    ends = np.asarray(episodes.episode_ends)
+    if len(episodes.action) + pred_horizon >= 2**31:
+        raise ValueError(f'action: expected fewer than 2^31 rows, found {len(episodes.action)}')
+    starts = np.concatenate([[0], ends[:-1]])
+    extra = obs_horizon + action_horizon - 1 - pred_horizon
+    counts = np.maximum(ends - starts + extra, 0)
+    if counts.sum() == 0:
+        longest = int((ends - starts).max())
+        raise ValueError(
+            f'pred_horizon: expected an episode of at least {1 - extra} steps for obs_horizon '
+            f'{obs_horizon}, pred_horizon {pred_horizon}, action_horizon {action_horizon}; '
+            f'found at most {longest}'
+        )
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = np.repeat(starts, counts)
+    return Windows(
+        obs=jax.tree.map(jnp.asarray, episodes.obs),
+        action=jnp.asarray(episodes.action),
+        first=jnp.asarray(start + within - (obs_horizon - 1), jnp.int32),
+        start=jnp.asarray(start, jnp.int32),
+        end=jnp.asarray(np.repeat(ends, counts), jnp.int32),
+        obs_horizon=obs_horizon,
+        pred_horizon=pred_horizon,
+    )
+
+
+def num_windows(windows: Windows) -> int:
+    """How many windows there are; valid indices are 0 .. num_windows - 1."""
+    return windows.first.shape[0]
+
+
+def gather(windows: Windows, index: jax.Array) -> Chunk:
+    """The windows at `index` [B] as a Chunk of batch B; pure, for use inside jit and scan."""
+    start, end = windows.start[index, None], windows.end[index, None]  # [B, 1]
+    row = windows.first[index, None] + jnp.arange(windows.pred_horizon)  # [B, Tp]
+    inside = (row >= start) & (row < end)
+    row = jnp.clip(row, start, end - 1)
+    observed = row[:, : windows.obs_horizon]
+    return Chunk(
+        obs=jax.tree.map(lambda x: x[observed], windows.obs),
+        action=windows.action[row],
+        mask=inside,
+    )
+
+
+def check_horizons(obs_horizon: int, pred_horizon: int, action_horizon: int) -> None:
+    """Raises a ValueError with the numbers unless 1 <= To <= Tp, 1 <= Ta, To - 1 + Ta <= Tp."""
+    found = (
+        f'obs_horizon {obs_horizon}, pred_horizon {pred_horizon}, action_horizon {action_horizon}'
+    )
+    if min(obs_horizon, pred_horizon, action_horizon) < 1:
+        raise ValueError(f'horizons: expected each to be at least 1, found {found}')
+    if obs_horizon > pred_horizon:
+        raise ValueError(f'horizons: expected obs_horizon <= pred_horizon, found {found}')
+    if (needed := obs_horizon - 1 + action_horizon) > pred_horizon:
+        raise ValueError(
+            f'horizons: expected obs_horizon - 1 + action_horizon <= pred_horizon, '
+            f'found {needed} > {pred_horizon} ({found})'
+        )

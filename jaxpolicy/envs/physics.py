@@ -1,0 +1,134 @@
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo is a compiled module without type stubs.)
+"""What every MJX task shares: stepping, kinematics, and a cure for slow kinematics on CPU."""
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco import mjx
+
+try:
+    from mujoco.mjx._src import scan
+except ImportError:  # a newer MJX may move its private modules; see `chain_barrier`
+    scan = None
+
+Step = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+# The parameters of `scan.body_tree` that the barrier below was written and measured for.
+_BODY_TREE = ['m', 'f', 'in_types', 'out_types', 'args', 'reverse']
+
+
+def barrier_applies() -> bool:
+    """Whether the installed MJX still has the function that `chain_barrier` wraps."""
+    body_tree = None if scan is None else vars(scan).get('body_tree')
+    return callable(body_tree) and list(inspect.signature(body_tree).parameters) == _BODY_TREE
+
+
+@contextlib.contextmanager
+def chain_barrier() -> Iterator[None]:
+    """Traces MJX so that XLA's CPU backend computes each body's pose once.
+
+    Works around this: `scan.body_tree` walks the bodies from the base to the tip, and each body
+    needs its parent's result. XLA on CPU fuses through the whole walk, and so every output of every
+    body recomputes the chain above it, which makes an arm about 3 times (jax 0.12) to 2,000 times
+    (jax 0.10) slower. An optimisation barrier on what a parent hands to its children stops the
+    fusion and leaves the values alone. It covers only what is traced inside the context, does
+    nothing on accelerators, and if MJX's private function has changed it warns and does nothing.
+    """
+    if jax.default_backend() != 'cpu':
+        yield
+        return
+    if scan is None or not barrier_applies():
+        warnings.warn(
+            'mujoco.mjx._src.scan.body_tree has changed: MJX runs without the kinematic-chain '
+            'barrier and may be very slow on CPU',
+            stacklevel=3,
+        )
+        yield
+        return
+    original = scan.body_tree
+
+    def body_tree(m, f, in_types, out_types, *args, reverse=False):
+        def fenced(carry, *xs):
+            return f(None if carry is None else jax.lax.optimization_barrier(carry), *xs)
+
+        return original(m, fenced, in_types, out_types, *args, reverse=reverse)
+
+    scan.body_tree = body_tree
+    try:
+        yield
+    finally:
+        scan.body_tree = original
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    """The setting in which all MJX code must be traced: the barrier, and float32 products.
+
+    On accelerators the default matrix product rounds its inputs (TF32 or bfloat16), which is too
+    coarse for physics.
+    """
+    if jax.default_backend() == 'cpu':
+        with chain_barrier():
+            yield
+    else:
+        with jax.default_matmul_precision('highest'):
+            yield
+
+
+def put(model: mujoco.MjModel) -> tuple[mjx.Model, mjx.Data]:
+    """The model and blank data for MJX, as arrays that are committed to no device.
+
+    MJX commits them to one, and committed constants cannot meet data that is sharded over several.
+    """
+
+    def release(leaf):
+        return jnp.asarray(np.asarray(leaf)) if isinstance(leaf, jax.Array) else leaf
+
+    return jax.tree.map(release, (mjx.put_model(model), mjx.make_data(model)))
+
+
+def make_step(model: mujoco.MjModel, num_substeps: int) -> Step:
+    """Builds step(qpos [nq], qvel [nv], ctrl [nu]) -> (qpos, qvel), `num_substeps` timesteps later.
+
+    Only positions and velocities go from one timestep to the next, so that XLA drops whatever else
+    MJX computes. They are the full state of a model without activations and warm starts.
+
+    Raises:
+      ValueError: the model has activations or constraints, whose state would be lost.
+    """
+    disabled = mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+    if model.na or not model.opt.disableflags & disabled:
+        raise ValueError(
+            'make_step needs a model without activations and with <flag constraint="disable"/>, '
+            f'found na={model.na} and disableflags={model.opt.disableflags}'
+        )
+    device_model, template = put(model)
+
+    def substep(state: tuple[jax.Array, jax.Array], ctrl: jax.Array):
+        data = template.replace(qpos=state[0], qvel=state[1], ctrl=ctrl)
+        data = mjx.step(device_model, data)
+        return data.qpos, data.qvel
+
+    def step(qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array):
+        with tracing():
+            return jax.lax.fori_loop(0, num_substeps, lambda _, s: substep(s, ctrl), (qpos, qvel))
+
+    return step
+
+
+def make_kinematics(model: mujoco.MjModel) -> Callable[[jax.Array], mjx.Data]:
+    """Builds kinematics(qpos [nq]) -> Data whose body, joint and site poses belong to `qpos`."""
+    device_model, template = put(model)
+
+    def kinematics(qpos: jax.Array) -> mjx.Data:
+        with tracing():
+            return mjx.kinematics(device_model, template.replace(qpos=qpos))
+
+    return kinematics

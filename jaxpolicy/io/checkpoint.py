@@ -1,0 +1,270 @@
+"""Strict, atomic checkpoints of a training run, on orbax.
+
+A checkpoint has three items: `train` (the TrainState, all that evaluation needs), `loop` (the
+environment and the key) and `meta` (JSON: the caller's dict and a manifest of every leaf). Trees
+are stored as flat dicts from leaf path to array, so that the manifest and the template are compared
+leaf by leaf before anything is restored: orbax alone fills in what it finds and stays silent about
+the rest. Nothing is ever unpickled.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from jaxpolicy.types import LoopState
+
+PyTree = Any
+Manifest = dict[str, dict[str, Any]]
+
+METRIC = 'score'
+_FORMAT = 1
+
+
+def open_manager(
+    directory: str | Path, keep_last: int = 3, keep_best: int = 1, read_only: bool = False
+) -> ocp.CheckpointManager:
+    """Opens a directory of checkpoints; saves are synchronous and appear by an atomic rename.
+
+    What a killed process left half-written is removed before the next save, unless `read_only`
+    (use that to look at the directory of a run that may still be training).
+
+    Args:
+      directory: created if missing.
+      keep_last: number of newest checkpoints to keep, at least 1.
+      keep_best: number of checkpoints with the highest finite metric to keep as well.
+      read_only: neither create, clean nor save.
+
+    Raises:
+      ValueError: `keep_last` < 1, or `read_only` and the directory does not exist.
+    """
+    directory = Path(directory).absolute()
+    if keep_last < 1:
+        raise ValueError(f'keep_last must be at least 1, found {keep_last}')
+    if read_only and not directory.is_dir():
+        raise ValueError(f'no checkpoints: {directory} is not a directory')
+    policies: list[checkpoint_managers.PreservationPolicy] = [
+        checkpoint_managers.LatestN(n=keep_last)
+    ]
+    if keep_best:
+        policies.append(
+            checkpoint_managers.BestN(
+                get_metric_fn=_score, n=keep_best, keep_checkpoints_without_metrics=False
+            )
+        )
+    options = ocp.CheckpointManagerOptions(
+        best_fn=_score,
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        should_save_fn=(lambda step, last: False) if read_only else None,
+        create=not read_only,
+        cleanup_tmp_directories=not read_only,
+        enable_async_checkpointing=False,
+    )
+    # Handlers by item name, so that a fresh manager knows what the items of an old directory are.
+    handlers = {
+        'train': ocp.PyTreeCheckpointHandler(),
+        'loop': ocp.PyTreeCheckpointHandler(),
+        'meta': ocp.JsonCheckpointHandler(),
+    }
+    return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+
+
+def save(
+    manager: ocp.CheckpointManager,
+    step: int,
+    state: LoopState,
+    meta: Mapping[str, Any],
+    metric: float | None = None,
+) -> bool:
+    """Saves a checkpoint; when it returns, the checkpoint is on disk and complete.
+
+    Args:
+      manager: from `open_manager`.
+      step: number that names the checkpoint (epochs, updates, whatever the caller counts).
+      state: what the loop needs to go on exactly; its leaves are arrays and typed keys only.
+      meta: JSON-serialisable facts to get back from `restore`.
+      metric: higher is better; None or a non-finite number leaves it out of the contest.
+
+    Returns:
+      False if that step was there already (nothing is written), else True.
+
+    Raises:
+      ValueError: a leaf is not an array, or the manager is read-only.
+    """
+    if step in manager.all_steps():
+        return False
+    train, loop = _flatten(state.train, 'train'), _flatten(_rest(state), 'loop')
+    record = {
+        'format': _FORMAT,
+        'tree': {'train': _manifest(train), 'loop': _manifest(loop)},
+        'meta': dict(meta),
+    }
+    args = ocp.args.Composite(
+        train=ocp.args.PyTreeSave(_raw(train)),
+        loop=ocp.args.PyTreeSave(_raw(loop)),
+        meta=ocp.args.JsonSave(record),
+    )
+    score = metric if metric is not None and math.isfinite(metric) else -math.inf
+    if not manager.save(step, args=args, metrics={METRIC: float(score)}):
+        raise ValueError(f'{manager.directory} was opened read-only')
+    return True
+
+
+def latest_step(manager: ocp.CheckpointManager) -> int | None:
+    """The newest complete checkpoint, or None."""
+    return max(manager.all_steps(), default=None)
+
+
+def best_step(manager: ocp.CheckpointManager) -> int | None:
+    """The checkpoint with the highest metric (the newest of equals), or None if none has one."""
+    metrics = {step: manager.metrics(step) for step in manager.all_steps()}
+    scores = [(_score(found), step) for step, found in metrics.items() if found]
+    score, step = max(scores, default=(-math.inf, None))
+    return step if math.isfinite(score) else None
+
+
+def restore(
+    manager: ocp.CheckpointManager, step: int, template: LoopState
+) -> tuple[LoopState, dict[str, Any]]:
+    """Restores everything, bitwise.
+
+    Args:
+      manager: from `open_manager`.
+      step: one of the manager's steps.
+      template: a state of the same structure, of arrays or of ShapeDtypeStructs
+        (`jax.eval_shape(loop.init, key)`). Leaves with a sharding are restored into it.
+
+    Returns:
+      (state, the `meta` that was saved).
+
+    Raises:
+      ValueError: no such step, or a leaf is missing, extra, misshapen or of another dtype.
+    """
+    record = _record(manager, step)
+    train = _restore_item(manager, step, 'train', template.train, record)
+    rest = _restore_item(manager, step, 'loop', _rest(template), record)
+    return template.replace(train=train, **rest), record['meta']
+
+
+def restore_train(manager: ocp.CheckpointManager, step: int, template: PyTree) -> PyTree:
+    """Restores the TrainState alone; arguments and errors as `restore`."""
+    return _restore_item(manager, step, 'train', template, _record(manager, step))
+
+
+def restore_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """The `meta` of a checkpoint; errors as `restore`."""
+    return _record(manager, step)['meta']
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+    return metrics[METRIC]
+
+
+def _rest(state: LoopState) -> dict[str, PyTree]:
+    return {'env': state.env, 'key': state.key}
+
+
+def _flatten(tree: PyTree, item: str) -> dict[str, Any]:
+    """{leaf path: leaf}, in tree order."""
+    flat = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator='/')
+        if not isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
+            raise ValueError(f'{item}/{name}: expected an array, found {type(leaf).__name__}')
+        if name in flat:
+            raise ValueError(f'{item}/{name}: two leaves have this path')
+        flat[name] = leaf
+    return flat
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _manifest(flat: Mapping[str, Any]) -> Manifest:
+    """What a leaf must look like; 'impl' only for typed keys that are at hand."""
+    manifest: Manifest = {}
+    for name, leaf in flat.items():
+        manifest[name] = {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
+        if _is_key(leaf) and isinstance(leaf, jax.Array):
+            manifest[name]['impl'] = str(jax.random.key_impl(leaf))
+    return manifest
+
+
+def _raw(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Typed keys as their uint32 data."""
+    return {name: jax.random.key_data(x) if _is_key(x) else x for name, x in flat.items()}
+
+
+def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    steps = sorted(manager.all_steps())
+    if step not in steps:
+        raise ValueError(f'no checkpoint {step} in {manager.directory}; it has {steps}')
+    restored = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+    record = restored['meta']
+    if record.get('format') != _FORMAT:
+        raise ValueError(
+            f'checkpoint {step} in {manager.directory}: expected format {_FORMAT}, '
+            f'found {record.get("format")}'
+        )
+    return record
+
+
+def _compare(where: str, saved: Manifest, wanted: Manifest) -> None:
+    """Raises a ValueError that names every leaf that differs (the first ten of them)."""
+    problems = []
+    for name in sorted(set(saved) | set(wanted)):
+        if name not in saved:
+            problems.append(f'{name}: missing in the checkpoint')
+        elif name not in wanted:
+            problems.append(f'{name}: in the checkpoint, but not expected')
+        else:
+            for what in ('shape', 'dtype'):
+                if saved[name][what] != wanted[name][what]:
+                    problems.append(
+                        f'{name}: expected {what} {wanted[name][what]}, '
+                        f'found {saved[name][what]} in the checkpoint'
+                    )
+    if problems:
+        more = f'\n  and {len(problems) - 10} more' if len(problems) > 10 else ''
+        raise ValueError(f'{where} does not fit:\n  ' + '\n  '.join(problems[:10]) + more)
+
+
+def _restore_item(
+    manager: ocp.CheckpointManager, step: int, item: str, template: PyTree, record: dict[str, Any]
+) -> PyTree:
+    flat = _flatten(template, item)
+    saved = record['tree'][item]
+    _compare(f'checkpoint {step} in {manager.directory}, {item}', saved, _manifest(flat))
+    restore_args = {name: _restore_args(leaf) for name, leaf in flat.items()}
+    restored = manager.restore(
+        step,
+        args=ocp.args.Composite(**{item: ocp.args.PyTreeRestore(restore_args=restore_args)}),
+    )[item]
+    leaves = [_finish(restored[name], saved[name]) for name in flat]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _restore_args(leaf: Any) -> ocp.RestoreArgs:
+    # Without a sharding through numpy: the result is uncommitted, and orbax need not guess.
+    if isinstance(leaf, np.ndarray) or leaf.sharding is None:
+        return ocp.RestoreArgs(restore_type=np.ndarray)
+    return ocp.ArrayRestoreArgs(restore_type=jax.Array, sharding=leaf.sharding)
+
+
+def _finish(array: Any, saved: dict[str, Any]) -> jax.Array:
+    if not isinstance(array, jax.Array):
+        array = jnp.array(array, copy=True)  # its own buffer, so that it can be donated
+    if 'impl' in saved:
+        array = jax.random.wrap_key_data(array, impl=saved['impl'])
+    if list(array.shape) != saved['shape'] or str(array.dtype) != saved['dtype']:
+        raise ValueError(
+            f'corrupt checkpoint: expected {saved}, found {array.dtype}{list(array.shape)}'
+        )
+    return array

@@ -1,0 +1,242 @@
+"""`--config=configs/x.py --config.agent.learning_rate=3e-4` on the command line.
+
+As `ml_collections.config_flags`, whose syntax it keeps, with three differences: mistakes end in one
+line that names the key and the nearest name, None can be given and replaced, and the order of the
+flags does not matter.
+"""
+
+import ast
+import difflib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_dict
+
+_NAME = 'config'
+_TRUE, _FALSE = ('true', '1', 'yes'), ('false', '0', 'no')
+
+
+class _ConfigParser(flags.ArgumentParser):
+    def parse(self, argument: Any) -> Any:
+        return load(argument) if isinstance(argument, str) else argument
+
+    def flag_type(self) -> str:
+        return 'path of a config'
+
+
+def define_config(default: str | None = None, required: bool = False) -> flags.FlagHolder:
+    """Defines `--config` and `--config.<key>`; `.value` of the result is a locked ConfigDict.
+
+    Run the program with `run_main`, which applies the `--config.<key>` flags.
+    """
+    help_text = 'Path of a config, configs/<task>/<agent>.py; --config.<key>=<value> changes a key.'
+    return flags.DEFINE(_ConfigParser(), _NAME, default, help_text, required=required)
+
+
+def run_main(main: Callable[[list[str]], Any]) -> None:
+    """`absl.app.run(main)`, where mistakes on the command line end in one line and status 2."""
+    app.run(main, flags_parser=_parse_or_exit)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """Parses `argv` (program name first) into `flags.FLAGS`; returns what is not a flag.
+
+    Raises:
+      ValueError: an unknown flag, key or file, or a wrong type.
+    """
+    overrides, others = _split(argv)
+    try:
+        rest = flags.FLAGS(others)
+    except flags.Error as error:
+        raise ValueError(str(error).replace('\n', ' ')) from error
+    if len(rest) > 1:
+        raise ValueError(f'expected flags only, found {rest[1]!r}')
+    if overrides:
+        config = flags.FLAGS[_NAME].value if _NAME in flags.FLAGS else None
+        if config is None:
+            raise ValueError(f'--{_NAME}.{overrides[0][0]} is given, but no --{_NAME}')
+        override(config, overrides)
+    return rest
+
+
+def override(config: config_dict.ConfigDict, overrides: Sequence[tuple[str, str]]) -> None:
+    """Sets dotted keys from text, in place, each with the type that the config has there.
+
+    None (`none`) can be set where the config holds None or a placeholder. Sequences are written
+    `3,4` or `(3,4)`.
+
+    Raises:
+      ValueError: an unknown key (the nearest is named), or text of another type.
+    """
+    for key, text in overrides:
+        group, leaf = _find(config, key)
+        value = _convert(key, text, group[leaf], group.get_type(leaf))
+        with group.unlocked():
+            group[leaf] = value
+
+
+def load(path: str) -> config_dict.ConfigDict:
+    """The locked `get_config()` of a file, found from here or in the installed `configs`.
+
+    Raises:
+      ValueError: no such file (the nearest is named), or it has no `get_config`.
+    """
+    file = _resolve(path)
+    spec = importlib.util.spec_from_file_location(f'_config_{file.stem}', file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f'--{_NAME}={path}: expected a Python file')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if 'get_config' not in vars(module):
+        raise ValueError(f'--{_NAME}={path}: {file} has no get_config()')
+    return module.get_config().lock()
+
+
+def _parse_or_exit(argv: Sequence[str]) -> list[str]:
+    try:
+        return parse(argv)
+    except ValueError as error:
+        print(f'{Path(argv[0]).stem}: error: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Takes `--config.key=value`, `--config.key value`, `--config.key` and `--noconfig.key` out."""
+    overrides, others = [], []
+    index = 0
+    while index < len(argv):
+        argument = argv[index]
+        index += 1
+        if argument == '--':
+            return overrides, others + list(argv[index - 1 :])
+        name, equals, text = argument.lstrip('-').partition('=')
+        if index == 1 or not argument.startswith('-'):
+            others.append(argument)
+        elif name.startswith(f'no{_NAME}.') and not equals:
+            overrides.append((name.removeprefix(f'no{_NAME}.'), 'false'))
+        elif not name.startswith(f'{_NAME}.'):
+            others.append(argument)
+        else:
+            if not equals and index < len(argv) and not argv[index].startswith('--'):
+                text = argv[index]
+                index += 1
+            elif not equals:
+                text = 'true'
+            overrides.append((name.removeprefix(f'{_NAME}.'), text))
+    return overrides, others
+
+
+def _keys(config: config_dict.ConfigDict, prefix: str = '') -> list[str]:
+    keys = []
+    for name, value in config.items():
+        if isinstance(value, config_dict.ConfigDict):
+            keys += _keys(value, f'{prefix}{name}.')
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _find(config: config_dict.ConfigDict, key: str) -> tuple[config_dict.ConfigDict, str]:
+    *groups, leaf = key.split('.')
+    node: Any = config
+    for name in groups:
+        if not isinstance(node, config_dict.ConfigDict) or name not in node:
+            raise ValueError(_unknown(config, key))
+        node = node[name]
+    if not isinstance(node, config_dict.ConfigDict) or leaf not in node:
+        raise ValueError(_unknown(config, key))
+    value = node[leaf]
+    if isinstance(value, config_dict.ConfigDict):
+        inside = ', '.join(f'{key}.{name}' for name in _keys(value))
+        raise ValueError(f'--{_NAME}.{key} is a group; set one of {inside}')
+    return node, leaf
+
+
+def _unknown(config: config_dict.ConfigDict, key: str) -> str:
+    keys = _keys(config)
+    near = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
+    leaf = key.rsplit('.', 1)[-1]
+    same = [name for name in keys if name.rsplit('.', 1)[-1] == leaf]
+    hint = list(dict.fromkeys(same + near))[:3]
+    end = f'did you mean {" or ".join(hint)}?' if hint else f'the keys are {", ".join(keys)}'
+    return f'--{_NAME}.{key}: no such key; {end}'
+
+
+def _convert(key: str, text: str, old: Any, kind: type) -> Any:
+    if old is None and text.lower() == 'none':
+        return None
+    if kind is bool:
+        if text.lower() in _TRUE + _FALSE:
+            return text.lower() in _TRUE
+        raise ValueError(_wrong(key, 'true or false', text))
+    if kind in (int, float):
+        return _number(key, text, kind)
+    if kind in (tuple, list):
+        return kind(_sequence(key, text, old or ()))
+    return text if kind is str else _literal(text)
+
+
+def _number(key: str, text: str, kind: type) -> int | float:
+    try:
+        return kind(text)
+    except ValueError as error:
+        if kind is int and 'e' in text.lower():  # 1e6 steps
+            value = _literal(text)
+            if isinstance(value, float) and value.is_integer():
+                return int(value)
+        expected = 'an integer' if kind is int else 'a number'
+        raise ValueError(_wrong(key, expected, text)) from error
+
+
+def _sequence(key: str, text: str, old: Sequence[Any]) -> list[Any]:
+    value = _literal(text)
+    if not isinstance(value, tuple | list):
+        value = [_literal(part.strip()) for part in text.split(',') if part.strip()]
+    kinds = {type(item) for item in old}
+    if len(kinds) != 1:
+        return list(value)
+    kind = kinds.pop()
+    value = [float(item) if kind is float and type(item) is int else item for item in value]
+    if any(type(item) is not kind for item in value):
+        raise ValueError(_wrong(key, f'a sequence of {kind.__name__}', text))
+    return value
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def _wrong(key: str, expected: str, text: str) -> str:
+    return f'--{_NAME}.{key}: expected {expected}, found {text!r}'
+
+
+def _installed() -> list[Path]:
+    spec = importlib.util.find_spec('configs')
+    return [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _resolve(path: str) -> Path:
+    here = Path(path)
+    inside = Path(*here.parts[1:]) if here.parts[:1] == ('configs',) else here
+    roots = _installed()
+    for file in (here, *(root / inside for root in roots)):
+        if file.is_file():
+            return file
+    known = sorted(
+        {
+            f'configs/{file.relative_to(root).as_posix()}'
+            for root in [*roots, Path('configs')]
+            for file in root.rglob('*.py')
+            if file.name != '__init__.py'
+        }
+    )
+    near = difflib.get_close_matches(path, known, n=1, cutoff=0.4)
+    end = f'did you mean {near[0]}?' if near else f'there are {", ".join(known) or "none"}'
+    raise ValueError(f'--{_NAME}={path}: no such file; {end}')

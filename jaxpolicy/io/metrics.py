@@ -1,0 +1,201 @@
+"""Rows of numbers to metrics.jsonl, metrics.csv and TensorBoard, and curves from them.
+
+metrics.jsonl is the record; the CSV and the TensorBoard events are written from it, and rewritten
+when rows are taken back. A row that was being written when the process was killed is dropped.
+"""
+
+import csv
+import io
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+JSONL, CSV, TENSORBOARD, CURVES = 'metrics.jsonl', 'metrics.csv', 'tensorboard', 'curves.png'
+COUNTERS = ('epoch', 'env_steps', 'updates')
+
+Row = dict[str, float]
+
+
+class Writer:
+    """Appends rows; every row is on disk when `write` returns."""
+
+    def __init__(self, workdir: str | Path, tensorboard: bool = True):
+        self._workdir = Path(workdir)
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        self._want_tensorboard = tensorboard
+        self._rows: list[Row]
+        self._columns: list[str]
+        self._jsonl: TextIO
+        self._csv: TextIO
+        self._events: Any  # a tensorboardX writer, or None
+        self._open(read(workdir))
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._rows)
+
+    def write(self, row: Mapping[str, Any], env_steps: int, updates: int, epoch: int) -> None:
+        """Adds one row.
+
+        Args:
+          row: scalars by name, `train/loss`; anything that `float` takes.
+          env_steps: environment steps so far.
+          updates: calls of `agent.update` so far.
+          epoch: epochs so far.
+        """
+        counters = {'epoch': int(epoch), 'env_steps': int(env_steps), 'updates': int(updates)}
+        full: Row = counters | {name: float(value) for name, value in row.items()}
+        self._jsonl.write(json.dumps(full) + '\n')
+        self._jsonl.flush()
+        self._rows.append(full)
+        self._append_csv(full)
+        self._append_event(full)
+
+    def truncate(self, num_rows: int) -> None:
+        """Keeps the first rows and drops those written after the checkpoint that is resumed.
+
+        Raises:
+          ValueError: there are fewer rows than that.
+        """
+        if num_rows > len(self._rows):
+            raise ValueError(
+                f'{self._workdir / JSONL}: expected {num_rows} rows, found {len(self._rows)}'
+            )
+        if num_rows == len(self._rows):
+            return
+        self.close()
+        shutil.rmtree(self._workdir / TENSORBOARD, ignore_errors=True)
+        self._open(self._rows[:num_rows])
+        for row in self._rows:
+            self._append_event(row)
+
+    def close(self) -> None:
+        """Closes the files; the writer is of no use afterwards."""
+        for file in (self._jsonl, self._csv, self._events):
+            if file is not None:
+                file.close()
+
+    def _open(self, rows: list[Row]) -> None:
+        """Makes the JSONL and the CSV say exactly `rows`, and opens all files for more."""
+        self._rows = rows
+        jsonl = self._workdir / JSONL
+        _write_atomically(jsonl, ''.join(json.dumps(row) + '\n' for row in rows))
+        self._jsonl = jsonl.open('a')
+        self._rewrite_csv()
+        directory = self._workdir / TENSORBOARD
+        self._events = _open_tensorboard(directory, len(rows)) if self._want_tensorboard else None
+
+    def _rewrite_csv(self) -> None:
+        names = {name for row in self._rows for name in row}
+        self._columns = [*COUNTERS, *sorted(names - set(COUNTERS))]
+        text = io.StringIO()
+        table = csv.DictWriter(text, self._columns, restval='', lineterminator='\n')
+        table.writeheader()
+        table.writerows(self._rows)
+        _write_atomically(self._workdir / CSV, text.getvalue())
+        self._csv = (self._workdir / CSV).open('a', newline='')
+
+    def _append_csv(self, row: Row) -> None:
+        if not set(row) <= set(self._columns):
+            self._csv.close()
+            self._rewrite_csv()
+            return
+        table = csv.DictWriter(self._csv, self._columns, restval='', lineterminator='\n')
+        table.writerow(row)
+        self._csv.flush()
+
+    def _append_event(self, row: Row) -> None:
+        if self._events is None:
+            return
+        step = row['env_steps'] or row['updates']
+        for name, value in row.items():
+            if name not in COUNTERS:
+                self._events.add_scalar(name, value, step)
+        self._events.flush()
+
+
+def open_writer(workdir: str | Path, tensorboard: bool = True) -> Writer:
+    """Opens the metrics of a run for appending; what is there stays, less a half-written row."""
+    return Writer(workdir, tensorboard)
+
+
+def read(workdir: str | Path) -> list[Row]:
+    """The rows of a run, oldest first; [] if there are none.
+
+    Raises:
+      ValueError: a line other than the last is not a row.
+    """
+    path = Path(workdir) / JSONL
+    if not path.exists():
+        return []
+    lines = path.read_text().split('\n')
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f'{path}, line {number}: not JSON: {error}') from error
+        if not isinstance(row, dict) or not set(COUNTERS) <= set(row):
+            raise ValueError(f'{path}, line {number}: expected {COUNTERS}, found {line[:100]}')
+        rows.append(row)
+    return rows  # lines[-1] is '' or a row that was never finished
+
+
+def plot(workdir: str | Path, prefixes: tuple[str, ...] = ('eval/', 'train/')) -> Path:
+    """Draws every train/ and eval/ metric against env steps (updates, where there are none).
+
+    Returns:
+      the path of curves.png.
+
+    Raises:
+      ValueError: there is nothing to draw.
+    """
+    rows = read(workdir)
+    names = [
+        name
+        for prefix in prefixes
+        for name in sorted({name for row in rows for name in row if name.startswith(prefix)})
+    ]
+    if not names:
+        raise ValueError(f'{Path(workdir) / JSONL}: nothing to draw under {prefixes}')
+    axis = 'env_steps' if any(row['env_steps'] for row in rows) else 'updates'
+    from matplotlib.backends import backend_agg  # slow to import, and no pyplot: no global state
+    from matplotlib.figure import Figure
+
+    num_columns = min(4, len(names))
+    num_rows = math.ceil(len(names) / num_columns)
+    figure = Figure(figsize=(4 * num_columns, 2.6 * num_rows), layout='constrained')
+    backend_agg.FigureCanvasAgg(figure)
+    for index, name in enumerate(names):
+        panel = figure.add_subplot(num_rows, num_columns, index + 1)
+        points = [(row[axis], row[name]) for row in rows if name in row]
+        panel.plot(*zip(*points, strict=True), marker='.' if len(points) < 50 else '')
+        panel.set(title=name, xlabel=axis.replace('_', ' '))
+        panel.grid(alpha=0.3)
+    path = Path(workdir) / CURVES
+    temporary = path.with_name('.curves.tmp.png')
+    figure.savefig(temporary, dpi=100)
+    os.replace(temporary, path)
+    return path
+
+
+def _open_tensorboard(directory: Path, num_rows: int) -> Any:
+    try:
+        import tensorboardX
+    except ImportError:
+        logging.warning('tensorboardX is not installed: no TensorBoard events are written')
+        return None
+    # Event files are named by the second; the suffix keeps a quick restart from overwriting one.
+    suffix = f'.{os.getpid()}.{num_rows}'
+    return tensorboardX.SummaryWriter(logdir=str(directory), filename_suffix=suffix)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f'.{path.name}.tmp')
+    temporary.write_text(text)
+    os.replace(temporary, path)

@@ -1,0 +1,169 @@
+"""The directory of a run: what was asked for, with which versions, and who is using it now."""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import config_dict
+
+CONFIG_FILE = 'config.json'
+_LOCK_FILE = '.lock'
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'mujoco', 'mujoco-mjx', 'numpy')
+
+
+def prepare(
+    workdir: str | Path, config: config_dict.ConfigDict, seed: int, allow_resume: bool = True
+) -> None:
+    """Creates the directory with its config.json, or checks that the one there is of this run.
+
+    Args:
+      workdir: created if missing.
+      config: JSON-like values only (numbers, strings, None, tuples, nested ConfigDicts).
+      seed: of the run.
+      allow_resume: False refuses a directory that has a config.json already.
+
+    Raises:
+      ValueError: the directory belongs to a run with another config or seed (the difference is
+        listed key by key), or may not be resumed.
+    """
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / CONFIG_FILE
+    mine = {'config': to_json(config), 'seed': seed}
+    if not path.exists():
+        write_json(path, mine | {'versions': versions(), 'git': git_state()})
+        return
+    if not allow_resume:
+        raise ValueError(f'{workdir} has a run already; choose another --workdir')
+    theirs = _read(path)
+    lines = difference(
+        theirs['config'] | {'(seed)': theirs['seed']}, mine['config'] | {'(seed)': seed}
+    )
+    if lines:
+        raise ValueError(
+            f'{workdir} was made with another config; choose another --workdir or remove it. '
+            'Key: there -> given\n  ' + '\n  '.join(lines)
+        )
+
+
+def load_config(workdir: str | Path) -> config_dict.ConfigDict:
+    """The locked config of a run, tuples as tuples.
+
+    Raises:
+      ValueError: there is no readable config.json.
+    """
+    config = config_dict.ConfigDict(_tuples(_read(Path(workdir) / CONFIG_FILE)['config']))
+    return config.lock()
+
+
+def load_seed(workdir: str | Path) -> int:
+    """The seed of a run; errors as `load_config`."""
+    return _read(Path(workdir) / CONFIG_FILE)['seed']
+
+
+def lock(workdir: str | Path) -> int:
+    """Takes the directory for this process, until it ends or closes the returned descriptor.
+
+    Raises:
+      ValueError: another process has it.
+    """
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(workdir / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.pread(descriptor, 100, 0).decode(errors='replace').strip() or 'unknown'
+        os.close(descriptor)
+        raise ValueError(f'{workdir} is in use by another process ({owner})') from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f'pid {os.getpid()} on {platform.node()}\n'.encode(), 0)
+    return descriptor
+
+
+def difference(there: dict[str, Any], given: dict[str, Any], prefix: str = '') -> list[str]:
+    """Lines 'key: there -> given' for every key at which two JSON trees differ."""
+    lines = []
+    for key in sorted(set(there) | set(given)):
+        name = prefix + key
+        a, b = there.get(key, _ABSENT), given.get(key, _ABSENT)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += difference(a, b, name + '.')
+        elif a != b or isinstance(a, bool) != isinstance(b, bool):
+            lines.append(f'{name}: {_show(a)} -> {_show(b)}')
+    return lines
+
+
+def to_json(config: config_dict.ConfigDict) -> dict[str, Any]:
+    """The config as it reads back from JSON (tuples have become lists)."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes atomically: readers and killed writers see the old file or the new one."""
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    temporary.write_text(json.dumps(value, indent=2) + '\n')
+    os.replace(temporary, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on, and the machine."""
+    found = {'python': platform.python_version(), 'platform': platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = 'not installed'
+    devices = jax.devices()
+    return found | {'device': f'{len(devices)} x {devices[0].device_kind}'}
+
+
+def git_state() -> dict[str, Any] | None:
+    """{'commit', 'dirty'} of the checkout that this package runs from, or None outside git."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / '.git').exists():
+        return None
+    try:
+        commit = _git(root, 'rev-parse', 'HEAD')
+        return {'commit': commit.strip(), 'dirty': bool(_git(root, 'status', '--porcelain'))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+_ABSENT = object()
+
+
+def _show(value: Any) -> str:
+    return '(absent)' if value is _ABSENT else json.dumps(value)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ['git', '-C', str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f'{path.parent} is not the directory of a run: no {path.name}') from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{path}: not JSON: {error}') from error
+    for key in ('config', 'seed'):
+        if key not in record:
+            raise ValueError(f'{path}: expected a key {key!r}, found {sorted(record)}')
+    return record
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

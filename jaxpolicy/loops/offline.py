@@ -1,0 +1,58 @@
+"""Learning from a data set that lies on the device: an epoch is one scan."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import types
+from jaxpolicy.data import windows
+
+
+def num_updates(num_windows: int, batch_size: int) -> int:
+    """Updates in one epoch; windows that do not fill a last batch wait for another shuffle.
+
+    Raises:
+      ValueError: fewer windows than one batch.
+    """
+    if num_windows < batch_size:
+        raise ValueError(
+            f'loop.batch_size: expected at most the {num_windows} windows of the data, '
+            f'found {batch_size}'
+        )
+    return num_windows // batch_size
+
+
+def make(agent: types.Agent, batch_size: int, epochs_per_step: int = 1) -> types.Loop:
+    """A loop over `windows.Windows`.
+
+    The order of the data is drawn from the loop's key, so that a restored state continues exactly.
+
+    Args:
+      agent: takes `Chunk` batches.
+      batch_size: B.
+      epochs_per_step: passes over the data in one call of `step`, each in a new order.
+    """
+
+    def init(key):
+        agent_key, loop_key = jax.random.split(key)
+        return types.LoopState(train=agent.init(agent_key), env=(), key=loop_key)
+
+    def epoch(train, epoch_key, data):
+        num_windows = windows.num_windows(data)
+        order_key, update_key = jax.random.split(epoch_key)
+        count = num_updates(num_windows, batch_size)
+        order = jax.random.permutation(order_key, num_windows)[: count * batch_size]
+
+        def update(train, inputs):
+            index, key = inputs
+            return agent.update(train, windows.gather(data, index), key)
+
+        keys = jax.random.split(update_key, count)
+        return jax.lax.scan(update, train, (order.reshape(count, batch_size), keys))
+
+    def step(state, data):
+        key, epoch_key = jax.random.split(state.key)
+        keys = jax.random.split(epoch_key, epochs_per_step)
+        train, metrics = jax.lax.scan(lambda s, k: epoch(s, k, data), state.train, keys)
+        return state.replace(train=train, key=key), jax.tree.map(jnp.mean, metrics)
+
+    return types.Loop(init, step)

@@ -1,0 +1,80 @@
+"""Learning from the current policy's own experience, in a batch of environments."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import types
+from jaxpolicy.envs import transforms
+from jaxpolicy.loops import policies, rollout
+
+
+def make(
+    env: types.Env,
+    agent: types.Agent,
+    num_envs: int,
+    rollout_length: int,
+    updates_per_step: int,
+    episode_steps: int,
+) -> types.Loop:
+    """A loop of rollout, update, rollout, update...
+
+    Args:
+      env: vectorised and time-limited, not auto-resetting: the loop adds that, with a pool of fresh
+        starts that it draws once per rollout.
+      agent: takes rollouts [T, N].
+      num_envs: N.
+      rollout_length: T.
+      updates_per_step: rollouts (each with one `agent.update`) in one call of `step`.
+      episode_steps: the time limit; first episodes start at a random phase of it.
+    """
+
+    def init(key):
+        agent_key, reset_key, phase_key, loop_key = jax.random.split(key, 4)
+        keys = jax.random.split(reset_key, num_envs)
+        env_state = transforms.auto_reset(env, env.reset(keys)).reset(keys)
+        env_state = transforms.random_phase(env_state, phase_key, episode_steps)
+        return types.LoopState(train=agent.init(agent_key), env=env_state, key=loop_key)
+
+    def iteration(state, iteration_key):
+        pool_key, rollout_key, update_key = jax.random.split(iteration_key, 3)
+        pool = env.reset(jax.random.split(pool_key, num_envs))
+        env_state, _, batch, env_metrics = rollout.rollout(
+            transforms.auto_reset(env, pool),
+            policies.memoryless(agent, state.train),
+            state.env,
+            (),
+            rollout_key,
+            rollout_length,
+        )
+        train, metrics = agent.update(state.train, batch, update_key)
+        return state.replace(train=train, env=env_state), metrics | summarize(batch, env_metrics)
+
+    def step(state, data):
+        del data
+        key, step_key = jax.random.split(state.key)
+        keys = jax.random.split(step_key, updates_per_step)
+        state, metrics = jax.lax.scan(iteration, state.replace(key=key), keys)
+        return state, per_episode(jax.tree.map(jnp.mean, metrics))
+
+    return types.Loop(init, step)
+
+
+def summarize(batch: types.Transition, env_metrics: types.Metrics) -> types.Metrics:
+    """Sums over one rollout; `per_episode` turns their averages into figures per episode."""
+    done = (batch.termination | batch.truncation).astype(jnp.float32)
+    ends = {f'end/{name}': jnp.sum(value * done) for name, value in env_metrics.items()}
+    return {
+        'reward': jnp.mean(batch.reward),
+        'episodes': jnp.sum(done),
+        'nan_worlds': jnp.sum(1.0 - batch.extras['valid']),
+        **ends,
+    }
+
+
+def per_episode(metrics: types.Metrics) -> types.Metrics:
+    """Divides each `end/<metric>` by the number of episodes that ended (0 where none did)."""
+    episodes = jnp.maximum(metrics['episodes'], 1e-8)
+    return {
+        name: value / episodes if name.startswith('end/') else value
+        for name, value in metrics.items()
+    }

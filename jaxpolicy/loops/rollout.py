@@ -1,0 +1,57 @@
+"""Experience: a policy in a batch of environments for a number of steps."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import types
+
+
+def rollout(
+    env: types.Env,
+    policy: types.Policy,
+    env_state: types.EnvState,
+    carry: types.PyTree,
+    key: types.Key,
+    length: int,
+) -> tuple[types.EnvState, types.PyTree, types.Transition, types.Metrics]:
+    """Steps a vectorised, auto-resetting environment.
+
+    Args:
+      env: vectorised over N; where an episode ends, its next state starts another.
+      policy: its memory starts anew where an episode ends.
+      env_state: where to continue, [N].
+      carry: the policy's memory, [N] or ().
+      key: consumed.
+      length: T.
+
+    Returns:
+      The last env state, the last carry, transitions [T, N], and the env's metrics [T, N]. A step
+      whose result was not finite has extras['valid'] = 0 (the env reports it as metric
+      'nan_world'); every other step has 1.
+    """
+
+    def step(loop, step_key):
+        env_state, carry = loop
+        obs = env_state.obs
+        carry, action, extras = policy.act(carry, obs, step_key)
+        env_state = env.step(env_state, action)
+        done = env_state.termination | env_state.truncation
+
+        def restart(new, old):
+            return jnp.where(done.reshape(done.shape + (1,) * (old.ndim - 1)), new, old)
+
+        carry = jax.tree.map(restart, policy.init(env_state.obs), carry)
+        transition = types.Transition(
+            obs=obs,
+            action=action,
+            reward=env_state.reward,
+            termination=env_state.termination,
+            truncation=env_state.truncation,
+            next_obs=env_state.next_obs,
+            extras={**extras, 'valid': 1.0 - env_state.metrics['nan_world']},
+        )
+        return (env_state, carry), (transition, env_state.metrics)
+
+    keys = jax.random.split(key, length)
+    (env_state, carry), (batch, metrics) = jax.lax.scan(step, (env_state, carry), keys)
+    return env_state, carry, batch, metrics

@@ -1,0 +1,40 @@
+"""Embeddings and the flattening of observations."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+def sinusoidal(position: jax.Array, dim: int) -> jax.Array:
+    """Sines and cosines of positions [...] at `dim // 2` geometric frequencies: [..., dim].
+
+    Source: Vaswani et al., 2017 (arXiv:1706.03762), section 3.5, with sines first.
+    """
+    half = dim // 2
+    frequency = jnp.exp(-math.log(10_000.0) * jnp.arange(half) / (half - 1))
+    angle = position.astype(jnp.float32)[..., None] * frequency
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def flatten_obs(obs: PyTree, spec: PyTree) -> jax.Array:
+    """Joins the leaves of an observation (each [..., *shape]) into one vector [..., D]."""
+    leaves = [
+        leaf.reshape(leaf.shape[: leaf.ndim - len(s.shape)] + (-1,))
+        for leaf, s in zip(jax.tree.leaves(obs), jax.tree.leaves(spec), strict=True)
+    ]
+    return jnp.concatenate(leaves, axis=-1)
+
+
+def flatten_history(obs: PyTree, spec: PyTree) -> jax.Array:
+    """Joins an observation history (leaves [B, To, *shape]) into one vector a row, [B, To * D]."""
+    flat = flatten_obs(obs, spec)
+    return flat.reshape(flat.shape[0], -1)
+
+
+def obs_dim(spec: PyTree) -> int:
+    """D, the number of entries of one observation."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(spec))

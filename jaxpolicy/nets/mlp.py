@@ -1,0 +1,79 @@
+"""Multi-layer perceptrons."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy.nets import embed
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    'elu': nn.elu,
+    'gelu': nn.gelu,
+    'mish': jax.nn.mish,
+    'relu': nn.relu,
+    'swish': nn.swish,
+    'tanh': nn.tanh,
+}
+
+
+class MLP(nn.Module):
+    """[..., D] -> [..., output_dim]: dense layers with orthogonal weights.
+
+    `output_scale` is the gain of the last layer: small for a policy that should start near zero.
+    """
+
+    hidden: Sequence[int]
+    output_dim: int
+    activation: str = 'swish'
+    output_scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.orthogonal
+        for size in self.hidden:
+            x = ACTIVATIONS[self.activation](nn.Dense(size, kernel_init=init(2.0**0.5))(x))
+        return nn.Dense(self.output_dim, kernel_init=init(self.output_scale))(x)
+
+
+class ResidualMLP(nn.Module):
+    """[B, D] -> [B, output_dim]: pre-norm residual blocks x + W2 act(W1 norm(x)).
+
+    Source: the block of a transformer's feed-forward half (Vaswani et al., 2017), pre-norm.
+    """
+
+    width: int
+    num_blocks: int
+    output_dim: int
+    output_init: Callable = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.Dense(self.width)(x)
+        for _ in range(self.num_blocks):
+            y = nn.LayerNorm()(x)
+            y = nn.gelu(nn.Dense(2 * self.width)(y))
+            x = x + nn.Dense(self.width)(y)
+        return nn.Dense(self.output_dim, kernel_init=self.output_init)(nn.LayerNorm()(x))
+
+
+class MLPDenoiser(nn.Module):
+    """Denoiser of a chunk [B, Tp, A] as one vector, given a condition [B, D] and level k [B].
+
+    For short, low-dimensional chunks on CPUs, where matmuls are fast and small convolutions slow.
+    """
+
+    width: int = 512
+    num_blocks: int = 3
+    step_embed_dim: int = 64
+
+    @nn.compact
+    def __call__(self, x: jax.Array, k: jax.Array, condition: jax.Array) -> jax.Array:
+        batch, horizon, action_dim = x.shape
+        step = embed.sinusoidal(k, self.step_embed_dim)
+        inputs = jnp.concatenate([x.reshape(batch, -1), step, condition], axis=-1)
+        net = ResidualMLP(
+            self.width, self.num_blocks, horizon * action_dim, nn.initializers.zeros_init()
+        )
+        return net(inputs).reshape(x.shape)

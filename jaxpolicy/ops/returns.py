@@ -1,0 +1,50 @@
+"""Returns and advantages over time-major arrays [T, ...]."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def gae(
+    reward: jax.Array,
+    value: jax.Array,
+    next_value: jax.Array,
+    termination: jax.Array,
+    truncation: jax.Array,
+    gamma: float,
+    lambda_: float,
+    valid: jax.Array | None = None,
+) -> jax.Array:
+    """Generalised advantage estimation.
+
+    delta_t = r_t + gamma (1 - termination_t) V(next_obs_t) - V(obs_t)
+    A_t = delta_t + gamma lambda (1 - termination_t) (1 - truncation_t) A_{t+1}
+
+    A truncated step bootstraps from the value of where it truly led and cuts the trace there.
+
+    Args:
+      reward, value, termination, truncation: [T, ...].
+      next_value: [T, ...], the value of `next_obs`, before any reset.
+      gamma: discount in [0, 1].
+      lambda_: trace decay in [0, 1]; 1 is Monte Carlo, 0 is one-step TD.
+      valid: [T, ...] of 0 or 1; the advantage of an invalid step is 0 and enters no other.
+
+    Returns:
+      advantages [T, ...]; `advantages + value` are the lambda-returns.
+
+    Source: Schulman et al., 2016 (arXiv:1506.02438), equations 11-16.
+    """
+    chex.assert_equal_shape([reward, value, next_value, termination, truncation])
+    valid = jnp.ones_like(reward) if valid is None else valid
+    delta = reward + gamma * (1.0 - termination) * next_value - value
+    decay = gamma * lambda_ * (1.0 - termination) * (1.0 - truncation)
+
+    def backward(advantage, inputs):
+        delta_t, decay_t, valid_t = inputs
+        advantage = valid_t * (delta_t + decay_t * advantage)
+        return advantage, advantage
+
+    _, advantages = jax.lax.scan(
+        backward, jnp.zeros_like(value[0]), (delta, decay, valid), reverse=True
+    )
+    return advantages

@@ -1,0 +1,29 @@
+"""Sets JAX up before anything imports it: CPU, eight virtual devices, a compilation cache."""
+
+import os
+import pathlib
+import sys
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_FLAG = '--xla_force_host_platform_device_count'
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+if _FLAG not in os.environ.get('XLA_FLAGS', ''):
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_FLAG}=8'.strip()
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_ROOT / '.cache' / 'jax'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
+    os.environ.setdefault('MUJOCO_GL', 'egl')
+os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')
+os.environ.setdefault('PYGAME_HIDE_SUPPORT_PROMPT', '1')
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope='session')
+def data_dir() -> pathlib.Path:
+    """The folder of real data sets; a test that asks for it skips where there is none."""
+    folder = pathlib.Path(os.environ.get('JAXPOLICY_DATA', _ROOT.parent / 'shared' / 'data'))
+    if not folder.is_dir():
+        pytest.skip(f'no real data: {folder} is not a folder (JAXPOLICY_DATA names it)')
+    return folder

@@ -1,0 +1,132 @@
+"""Metric rows: appended, taken back, drawn."""
+
+import csv
+import math
+import struct
+import sys
+
+import pytest
+
+from jaxpolicy.io import metrics
+
+
+def _csv(workdir):
+    with open(workdir / metrics.CSV, newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def _write(writer, epoch, **row):
+    writer.write(
+        {f'train/{k}': v for k, v in row.items()}, env_steps=100 * epoch, updates=epoch, epoch=epoch
+    )
+
+
+def test_rows_come_back_and_columns_may_grow(tmp_path):
+    writer = metrics.open_writer(tmp_path)
+    _write(writer, 1, loss=0.5)
+    _write(writer, 2, loss=math.nan, success=1)
+    _write(writer, 3, success=0)
+    writer.close()
+    rows = metrics.read(tmp_path)
+    assert rows[0] == {'epoch': 1, 'env_steps': 100, 'updates': 1, 'train/loss': 0.5}
+    assert math.isnan(rows[1]['train/loss']) and rows[1]['train/success'] == 1.0
+    table = _csv(tmp_path)
+    assert [row['train/loss'] for row in table] == ['0.5', 'nan', '']
+    assert [row['train/success'] for row in table] == ['', '1.0', '0.0']
+    assert [row['env_steps'] for row in table] == ['100', '200', '300']
+
+
+def test_resume_drops_the_rows_after_the_checkpoint(tmp_path):
+    """As after a SIGKILL: two rows too many, and the last line half-written."""
+    straight, killed = tmp_path / 'straight', tmp_path / 'killed'
+    writer = metrics.open_writer(straight)
+    for epoch in range(5):
+        _write(writer, epoch, loss=1 / 3 + epoch)
+    writer.close()
+
+    writer = metrics.open_writer(killed)
+    for epoch in range(4):
+        _write(writer, epoch, loss=1 / 3 + epoch if epoch < 2 else -1.0)
+    with open(killed / metrics.JSONL, 'a') as file:
+        file.write('{"epoch": 4, "env_st')
+    with open(killed / metrics.CSV, 'a') as file:
+        file.write('4,4')
+    assert len(metrics.read(killed)) == 4, 'a half-written row is not a row'
+    writer = metrics.open_writer(killed)
+    assert writer.num_rows == 4
+    writer.truncate(2)
+    for epoch in range(2, 5):
+        _write(writer, epoch, loss=1 / 3 + epoch)
+    assert writer.num_rows == 5
+    writer.close()
+    for name in (metrics.JSONL, metrics.CSV):
+        assert (killed / name).read_bytes() == (straight / name).read_bytes()
+
+
+def _scalars(workdir):
+    """{(tag, step): value} of all event files."""
+    proto = pytest.importorskip('tensorboardX.proto.event_pb2', reason='no tensorboardX')
+    found = {}
+    for path in (workdir / metrics.TENSORBOARD).iterdir():
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack('<Q', data[:8])
+            event = proto.Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+            for value in event.summary.value:
+                found[value.tag, event.step] = value.simple_value
+    return found
+
+
+def test_tensorboard_events_follow_the_rows(tmp_path):
+    writer = metrics.open_writer(tmp_path)
+    for epoch in range(1, 4):
+        _write(writer, epoch, loss=epoch)
+    writer.truncate(1)
+    _write(writer, 2, loss=7)
+    writer.close()
+    writer = metrics.open_writer(tmp_path)
+    _write(writer, 3, loss=8)
+    writer.close()
+    assert _scalars(tmp_path) == {
+        ('train/loss', 100): 1.0,
+        ('train/loss', 200): 7.0,
+        ('train/loss', 300): 8.0,
+    }
+
+
+def test_without_tensorboard_one_warning(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, 'tensorboardX', None)  # importing it raises ImportError
+    writer = metrics.open_writer(tmp_path)
+    _write(writer, 1, loss=1)
+    writer.close()
+    assert [r.message for r in caplog.records] == [
+        'tensorboardX is not installed: no TensorBoard events are written'
+    ]
+    assert len(metrics.read(tmp_path)) == 1
+
+
+def test_errors(tmp_path):
+    assert metrics.read(tmp_path) == []
+    writer = metrics.open_writer(tmp_path, tensorboard=False)
+    _write(writer, 1, loss=1)
+    with pytest.raises(ValueError, match='expected 2 rows, found 1'):
+        writer.truncate(2)
+    with pytest.raises(ValueError, match=r"nothing to draw under \('test/',\)"):
+        metrics.plot(tmp_path, prefixes=('test/',))
+    writer.close()
+    (tmp_path / metrics.JSONL).write_text('{"epoch"\n{}\n')
+    with pytest.raises(ValueError, match='line 1: not JSON'):
+        metrics.read(tmp_path)
+    (tmp_path / metrics.JSONL).write_text('{}\n')
+    with pytest.raises(ValueError, match='line 1: expected'):
+        metrics.read(tmp_path)
+
+
+def test_plot(tmp_path):
+    writer = metrics.open_writer(tmp_path, tensorboard=False)
+    for epoch in range(3):
+        writer.write({'train/loss': epoch, 'eval/success': 1, 'time/s': 2}, 0, epoch, epoch)
+    path = metrics.plot(tmp_path)
+    assert path.read_bytes().startswith(b'\x89PNG') and path.name == metrics.CURVES
+    assert not list(tmp_path.glob('.*.png'))

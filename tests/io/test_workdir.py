@@ -1,0 +1,92 @@
+"""The directory of a run: whose it is, and that it stays so."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from ml_collections import config_dict
+
+from jaxpolicy.io import workdir
+
+
+def _config(**changes):
+    agent = {'learning_rate': 3e-4, 'hidden': (256, 256), 'clip': None} | changes
+    return config_dict.ConfigDict({'agent': agent, 'num_epochs': 3}).lock()
+
+
+def test_config_round_trip_with_versions(tmp_path):
+    config = _config()
+    workdir.prepare(tmp_path / 'a' / 'b', config, seed=4)
+    loaded = workdir.load_config(tmp_path / 'a' / 'b')
+    assert loaded.to_dict() == config.to_dict()
+    assert isinstance(loaded.agent.hidden, tuple) and loaded.is_locked
+    assert workdir.load_seed(tmp_path / 'a' / 'b') == 4
+    record = json.loads((tmp_path / 'a' / 'b' / workdir.CONFIG_FILE).read_text())
+    assert {'jax', 'flax', 'optax', 'mujoco', 'python', 'platform', 'device'} <= set(
+        record['versions']
+    )
+    assert record['versions']['python'].startswith(f'{sys.version_info.major}.')
+
+
+def test_the_same_run_may_come_back_and_another_may_not(tmp_path):
+    workdir.prepare(tmp_path, _config(), seed=0)
+    before = (tmp_path / workdir.CONFIG_FILE).read_bytes()
+    workdir.prepare(tmp_path, _config(), seed=0)
+    with pytest.raises(ValueError) as error:
+        workdir.prepare(tmp_path, _config(learning_rate=1e-3, hidden=(256,), extra=True), seed=1)
+    assert str(error.value).splitlines()[1:] == [
+        '  (seed): 0 -> 1',
+        '  agent.extra: (absent) -> true',
+        '  agent.hidden: [256, 256] -> [256]',
+        '  agent.learning_rate: 0.0003 -> 0.001',
+    ]
+    with pytest.raises(ValueError, match='has a run already'):
+        workdir.prepare(tmp_path, _config(), seed=0, allow_resume=False)
+    assert (tmp_path / workdir.CONFIG_FILE).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [workdir.CONFIG_FILE]
+
+
+def test_bad_directories(tmp_path):
+    with pytest.raises(ValueError, match='not the directory of a run'):
+        workdir.load_config(tmp_path)
+    path = tmp_path / workdir.CONFIG_FILE
+    path.write_text('{')
+    with pytest.raises(ValueError, match='not JSON'):
+        workdir.load_config(tmp_path)
+    path.write_text('{"config": {}}')
+    with pytest.raises(ValueError, match="expected a key 'seed'"):
+        workdir.load_config(tmp_path)
+
+
+_HOLD = """
+import sys
+from jaxpolicy.io import workdir
+try:
+    workdir.lock(sys.argv[1])
+except ValueError as error:
+    sys.exit(str(error))
+"""
+
+
+def _lock_elsewhere(path):
+    return subprocess.run(
+        [sys.executable, '-c', _HOLD, str(path)], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_one_process_at_a_time(tmp_path):
+    descriptor = workdir.lock(tmp_path)
+    refused = _lock_elsewhere(tmp_path)
+    assert refused.returncode == 1
+    assert f'in use by another process (pid {os.getpid()} on' in refused.stderr
+    os.close(descriptor)
+    assert _lock_elsewhere(tmp_path).returncode == 0
+
+
+def test_git_state_is_that_of_the_checkout():
+    state = workdir.git_state()
+    if state is None:
+        pytest.skip('the package does not run from a git checkout')
+    assert len(state['commit']) == 40 and isinstance(state['dirty'], bool)

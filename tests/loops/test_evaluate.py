@@ -1,0 +1,205 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxpolicy.envs import transforms
+from jaxpolicy.loops import evaluate
+from jaxpolicy.types import Env, EnvState, HostEnv, Policy, Spec
+
+LIMIT = 7
+SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+
+
+def make_walk():
+    """x starts in (0, 1) and grows by the action; ends above 2; the reward is the new x."""
+
+    def state(x, key):
+        return EnvState(
+            obs=x[None],
+            next_obs=x[None],
+            reward=x,
+            termination=x > 2,
+            truncation=jnp.zeros((), bool),
+            metrics={'height': jnp.sin(3 * x), 'over': (x > 2).astype(jnp.float32)},
+            key=key,
+            sim=x,
+        )
+
+    def reset(key):
+        return state(jax.random.uniform(key), key)
+
+    def step(before, action):
+        return state(before.sim + action[0], before.key)
+
+    return transforms.vectorize(transforms.time_limit(Env(reset, step, SPEC), LIMIT))
+
+
+def make_policy(speed):
+    """Alternates between noise and a steady pace: has a memory, and uses its key."""
+
+    def init(obs):
+        return jnp.zeros(obs.shape[0], jnp.int32)
+
+    def act(memory, obs, key):
+        noise = jax.random.uniform(key, (obs.shape[0], 1)) * speed
+        return memory + 1, jnp.where(memory[:, None] % 2 == 0, noise, speed), {}
+
+    return Policy(init, act)
+
+
+def by_hand(start, act_key, speed, num_steps, limit):
+    """One step at a time, one episode at a time, in numpy."""
+    noise = [
+        np.asarray(jax.random.uniform(jax.random.fold_in(act_key, t), (len(start), 1)))[:, 0]
+        for t in range(num_steps)
+    ]
+    episodes = []
+    for n, x in enumerate(start):
+        xs = []
+        for t in range(min(num_steps, limit)):
+            x = np.float32(x + np.float32(speed * (noise[t][n] if t % 2 == 0 else 1.0)))
+            xs.append(x)
+            if x > 2:
+                break
+        episodes.append(np.array(xs))
+    return episodes
+
+
+def check(result, episodes):
+    np.testing.assert_array_equal(result['length'], [len(xs) for xs in episodes])
+    np.testing.assert_allclose(result['return'], [xs.sum() for xs in episodes], rtol=1e-5)
+    for name, metric in (('height', lambda x: np.sin(3 * x)), ('over', lambda x: x > 2)):
+        values = [metric(xs).astype(np.float32) for xs in episodes]
+        for kind, reduce in (('max', np.max), ('mean', np.mean), ('final', lambda v: v[-1])):
+            expected = [reduce(v) for v in values]
+            np.testing.assert_allclose(result[f'{name}_{kind}'], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('num_steps', [3, LIMIT + 4])
+def test_evaluate_equals_a_loop_that_stops_at_the_first_end(num_steps):
+    keys, act_key = jax.random.split(jax.random.key(0), 16), jax.random.key(1)
+    env = make_walk()
+
+    @jax.jit
+    def run(speed, keys, act_key):
+        return evaluate.evaluate(env, make_policy(speed), keys, act_key, num_steps)
+
+    result = run(0.4, keys, act_key)
+    start = np.asarray(jax.vmap(jax.random.uniform)(keys))
+    episodes = by_hand(start, act_key, 0.4, num_steps, LIMIT)
+    check(result, episodes)
+    if num_steps > LIMIT:  # some terminate, some run out of time
+        assert 0 < result['over_final'].sum() < 16
+
+
+def test_trace_keeps_the_steps_of_evaluate():
+    keys, act_key = jax.random.split(jax.random.key(2), 5), jax.random.key(3)
+    env, policy, num_steps = make_walk(), make_policy(0.4), LIMIT + 4
+    result = evaluate.evaluate(env, policy, keys, act_key, num_steps)
+    metrics, valid, states = evaluate.trace(env, policy, keys, act_key, num_steps, num_states=2)
+    np.testing.assert_array_equal(valid.sum(0), result['length'])
+    assert (np.diff(valid.astype(int), axis=0) <= 0).all()  # a prefix of each column
+    height = np.where(valid, metrics['height'], -np.inf)
+    np.testing.assert_array_equal(height.max(0), result['height_max'])
+    assert states.obs.shape == (num_steps, 2, 1)
+    np.testing.assert_allclose(np.sin(3 * states.sim.inner), metrics['height'][:, :2], atol=1e-5)
+
+
+def test_no_key_is_used_twice():
+    env, policy = make_walk(), make_policy(0.4)
+    with jax.debug_key_reuse(True):
+        keys = jax.random.split(jax.random.key(0), 3)
+        jax.jit(lambda k, a: evaluate.evaluate(env, policy, k, a, 3))(keys, jax.random.key(1))
+
+
+def make_host_walk(log):
+    """The walk as a host simulator; logs how often each simulator is stepped."""
+    x = np.zeros(0, np.float32)
+
+    def reset(seeds):
+        nonlocal x
+        x = np.array([np.random.RandomState(s).rand() for s in seeds], np.float32)
+        return x[:, None]
+
+    def step(action):
+        nonlocal x
+        log.append(len(x))
+        x = (x + action[:, 0]).astype(np.float32)
+        metrics = {'height': np.sin(3 * x), 'over': (x > 2).astype(np.float32)}
+        return x[:, None], x, x > 2, metrics
+
+    return HostEnv(reset, step, lambda index: np.zeros((1, 1, 3), np.uint8), SPEC)
+
+
+def test_evaluate_host_equals_the_loop_and_stops_when_all_have_ended():
+    seeds, key = list(range(100, 116)), jax.random.key(4)
+    start = [np.random.RandomState(s).rand() for s in seeds]
+    log = []
+    policy = evaluate.compiled(make_policy)
+    result = evaluate.evaluate_host(make_host_walk(log), policy(0.4), key, seeds, 5)
+    check(result, by_hand(start, key, 0.4, 5, 5))
+    assert len(log) == 5 and 0 < result['over_final'].sum() < 16
+    log.clear()
+    result = evaluate.evaluate_host(make_host_walk(log), policy(0.4), key, seeds, 100)
+    check(result, by_hand(start, key, 0.4, 100, 100))
+    assert len(log) == result['length'].max() < 100
+    assert all(isinstance(value, np.ndarray) for value in result.values())
+
+
+def test_compiled_traces_once_for_all_states_and_closes_over_none():
+    traces = []
+
+    def traced(state):
+        def act(memory, obs, key):
+            traces.append(1)
+            return memory, obs * state['weight'].sum(), {}
+
+        return Policy(lambda obs: (), act)
+
+    policy = evaluate.compiled(traced)
+    for weight in (1.0, 2.0, 3.0):
+        _, action, _ = policy({'weight': jnp.full(4, weight)}).act(
+            (), jnp.ones((2, 1)), jax.random.key(0)
+        )
+        np.testing.assert_allclose(action, np.full((2, 1), 4 * weight))
+    assert len(traces) == 1
+
+
+def test_wilson_intervals():
+    # Newcombe (1998), table I, method 3 (score without continuity correction).
+    for successes, n, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605)):
+        x = np.arange(n) < successes
+        found = evaluate.confidence_interval(x.astype(float), 'binary')
+        np.testing.assert_allclose(found, (successes / n, low, high), atol=5e-5)
+    mean, low, high = evaluate.confidence_interval(np.zeros(20), 'binary')
+    assert mean == 0 and low == 0
+    np.testing.assert_allclose(high, 0.1611, atol=5e-5)
+    reference = stats.binomtest(9, 10).proportion_ci(0.9, 'wilson')
+    found = evaluate.confidence_interval(np.arange(10) < 9, 'binary', level=0.9)
+    np.testing.assert_allclose(found[1:], (reference.low, reference.high), rtol=1e-9)
+
+
+def test_student_intervals():
+    x = np.array([1.0, 2.0, 4.0, 8.0, 3.5])
+    mean, low, high = evaluate.confidence_interval(x, 'real')
+    expected = stats.t.interval(0.95, 4, loc=x.mean(), scale=stats.sem(x))
+    np.testing.assert_allclose((low, high), expected, rtol=1e-9)
+    assert mean == x.mean()
+    assert evaluate.confidence_interval(x[:1], 'real') == (1.0, -np.inf, np.inf)
+
+
+@pytest.mark.parametrize(
+    ('x', 'kind', 'level', 'message'),
+    [
+        ([], 'real', 0.95, 'x: expected finite values'),
+        ([0.0, np.nan], 'real', 0.95, 'x: expected finite values'),
+        ([0.0, 0.5], 'binary', 0.95, 'x: expected zeros and ones'),
+        ([0.0, 1.0], 'other', 0.95, "kind: expected 'binary' or 'real', found 'other'"),
+        ([0.0, 1.0], 'real', 95.0, 'level: expected a number between 0 and 1, found 95.0'),
+    ],
+)
+def test_confidence_interval_refuses(x, kind, level, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate.confidence_interval(np.array(x), kind, level)
