@@ -1,12 +1,12 @@
-"""The groups that every recipe has, filled from the library's defaults; recipes change what differs.
+"""The groups of a recipe, filled from the library's defaults; recipes change what differs.
 
-  agent      name, and the fields of that agent's Config
-  env        name, and the fields of that environment's Config
-  data       where demonstrations come from (offline only)
-  normalize  what the agent sees through a normaliser
-  loop       how experience and updates alternate
-  eval       when and how the policy is evaluated while training
-  checkpoint when the run is saved
+agent      name, and the fields of that agent's Config
+env        name, and the fields of that environment's Config
+data       where demonstrations come from (offline only)
+normalize  what the agent sees through a normaliser
+loop       how experience and updates alternate
+eval       when and how the policy is evaluated while training
+checkpoint when the run is saved
 """
 
 import dataclasses
@@ -48,6 +48,7 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
                 'subset_seed': 42,
             },
             'normalize': {'obs': 'min_max', 'action': 'none'},  # 'min_max' or 'none'
+            'augment': {'obs_noise': 0.0},  # standard deviation, in normalised units
             'loop': {
                 'name': 'offline',
                 'batch_size': 256,

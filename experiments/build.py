@@ -38,12 +38,14 @@ class Evaluation(NamedTuple):
     episodes(train, num_episodes, first_seed) -> {name: [num_episodes]}
     frames(train, seed) -> uint8 [T, H, W, 3], one episode
     policy(train) -> Policy
+  fps: frames per second of simulated time
     """
 
     template: PyTree
     episodes: Callable[[PyTree, int, int], dict[str, np.ndarray]]
     frames: Callable[[PyTree, int], np.ndarray]
     policy: Callable[[PyTree], types.Policy]
+    fps: float
 
 
 def choose(key: str, table: dict[str, Any], name: str) -> Any:
@@ -70,6 +72,8 @@ def make_agent(
     if 'total_steps' in config.agent and not agent_config.total_steps:
         agent_config = dataclasses.replace(agent_config, total_steps=total_steps)
     agent = module.make(agent_config, spec)
+    if 'augment' in config and config.augment.obs_noise:
+        agent = agent_transforms.noise_obs(agent, config.augment.obs_noise)
     if choose('normalize.action', {'min_max': True, 'none': False}, config.normalize.action):
         affine = normalize.identity(spec.action)
         if episodes is not None:
@@ -180,7 +184,7 @@ def _device_evaluation(config: config_dict.ConfigDict) -> Evaluation:
         states = jax.tree.map(lambda x: x[: int(valid.sum()), 0], states)
         return module.render(section(module, config.env), states, 320, 320)
 
-    return Evaluation(_template(config, env.spec), episodes, frames, policy)
+    return Evaluation(_template(config, env.spec), episodes, frames, policy, 20.0)
 
 
 def _host_evaluation(config: config_dict.ConfigDict) -> Evaluation:
@@ -208,4 +212,4 @@ def _host_evaluation(config: config_dict.ConfigDict) -> Evaluation:
         evaluate.evaluate_host(recorder, compiled(train), key, [seed], num_steps)
         return np.stack(pictures)
 
-    return Evaluation(_template(config, env.spec), episodes, frames, policy)
+    return Evaluation(_template(config, env.spec), episodes, frames, policy, 10.0)

@@ -6,18 +6,17 @@ The same command continues a run that was stopped, exactly. In the workdir: conf
 
 import contextlib
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_dict
 
 from experiments import build
-from jaxpolicy.io import checkpoint, metrics, progress, video, workdir
+from jaxpolicy.io import checkpoint, metrics, progress, stop, video, workdir
 from jaxpolicy.io import flags as config_flags
 
 _CONFIG = config_flags.define_config(required=True)
@@ -26,81 +25,58 @@ _SEED = flags.DEFINE_integer('seed', 0, 'Seed of everything that is random in tr
 _VIDEO = flags.DEFINE_bool('video', True, 'Record an episode at the end.')
 
 
-class StopRequest:
-    """Turns SIGTERM and Ctrl-C into a flag: the run saves and ends after the current step."""
-
-    def __init__(self):
-        self.received = False
-
-    def __enter__(self) -> 'StopRequest':
-        names = (signal.SIGTERM, signal.SIGINT)
-        self._previous = {name: signal.signal(name, self._note) for name in names}
-        return self
-
-    def __exit__(self, *_) -> None:
-        for name, handler in self._previous.items():
-            signal.signal(name, handler)
-
-    def _note(self, *_) -> None:
-        self.received = True
-
-
-def summarize(config: config_dict.ConfigDict, episodes: dict[str, np.ndarray]) -> dict[str, float]:
-    """Means over the episodes of the metrics that the config names."""
-    found = {name: build.choose('eval.metrics', episodes, name) for name in config.eval.metrics}
-    found[config.eval.score] = build.choose('eval.score', episodes, config.eval.score)
-    return {f'eval/{name}': float(np.mean(values)) for name, values in found.items()}
-
-
-def train(config: config_dict.ConfigDict, directory: str | Path, seed: int) -> bool:
+def train(config: config_dict.ConfigDict, directory: Path, seed: int, record: bool) -> bool:
     """Trains, or continues, the run in `directory`; False if a signal ended it early.
 
     Raises:
       ValueError: a config that does not fit, or a directory made with another one.
     """
-    directory = Path(directory)
     lock = workdir.lock(directory)
     workdir.prepare(directory, config, seed)
     run = build.make_run(config)
     evaluation = build.make_evaluation(config) if config.eval.every else None
-    manager = checkpoint.open_manager(
-        directory / 'checkpoints', config.checkpoint.keep_last, config.checkpoint.keep_best
-    )
-    with StopRequest() as stop, contextlib.closing(metrics.open_writer(directory)) as writer:
-        finished = _loop(config, run, evaluation, manager, writer, stop, seed)
-    manager.close()
+    with (
+        stop.StopRequest() as request,
+        contextlib.closing(metrics.open_writer(directory)) as writer,
+        checkpoint.open_manager(
+            directory / 'checkpoints', config.checkpoint.keep_last, config.checkpoint.keep_best
+        ) as manager,
+    ):
+        state, finished = _loop(config, run, evaluation, manager, writer, request, seed)
+        metrics.plot(directory)
+        if finished and record and evaluation:
+            frames = evaluation.frames(state.train, config.eval.first_seed)
+            video.write_mp4(directory / 'video.mp4', frames, evaluation.fps)
     os.close(lock)
     return finished
 
 
-def _loop(config, run, evaluation, manager, writer, stop, seed) -> bool:
+def _loop(config, run, evaluation, manager, writer, request, seed):
+    """Steps until the end or a signal; returns the last state and whether it is the end."""
     state, meta = _start(run, manager, writer, seed)
     step_fn = jax.jit(run.loop.step, donate_argnums=0)
-    per_step = run.updates_per_step
-    bar = progress.Progress(run.num_steps * per_step, meta['step'] * per_step, 'update')
-    while meta['step'] < run.num_steps and not stop.received:
-        begin = time.perf_counter()
-        state, train_metrics = step_fn(state, run.data)
-        row = {f'train/{name}': float(v) for name, v in jax.device_get(train_metrics).items()}
-        step, meta['step'] = meta['step'] + 1, meta['step'] + 1
-        meta['train_s'] += time.perf_counter() - begin
-        last = step == run.num_steps
-        score = None
-        if evaluation and (last or step % config.eval.every == 0):
+    per_step, step = run.updates_per_step, meta['step']
+    bar = progress.Progress(run.num_steps * per_step, step * per_step, 'update')
+    with bar:
+        while step < run.num_steps and not request.received:
             begin = time.perf_counter()
-            settings = (config.eval.num_episodes, config.eval.first_seed)
-            means = summarize(config, evaluation.episodes(state.train, *settings))
-            score = means[f'eval/{config.eval.score}']
-            bar.evaluation(means)
-            row |= means | {'time/eval_s': time.perf_counter() - begin}
-        row |= {'time/train_s': meta['train_s']}
-        writer.write(row, step * run.env_steps_per_step, step * per_step, step)
-        bar.update(step * per_step)
-        if last or score is not None or stop.received or step % config.checkpoint.every == 0:
-            meta['rows'] = writer.num_rows
-            checkpoint.save(manager, step, state, meta, score)
-    bar.__exit__()
-    return meta['step'] == run.num_steps
+            state, train_metrics = step_fn(state, run.data)
+            row = {f'train/{name}': float(v) for name, v in jax.device_get(train_metrics).items()}
+            step += 1
+            meta = {'step': step, 'train_s': meta['train_s'] + time.perf_counter() - begin}
+            row['time/train_s'], score, last = meta['train_s'], None, step == run.num_steps
+            if evaluation and (last or step % config.eval.every == 0):
+                means = evaluate(config, evaluation, state.train)
+                score = means[f'eval/{config.eval.score}']
+                row |= means
+                bar.evaluation(means)
+            writer.write(row, step * run.env_steps_per_step, step * per_step, step)
+            bar.update(step * per_step)
+            due = last or score is not None or request.received
+            if due or step % config.checkpoint.every == 0:
+                rows = {'rows': writer.num_rows}
+                checkpoint.save(manager, step, state, meta | rows, score)
+    return state, step == run.num_steps
 
 
 def _start(run, manager, writer, seed):
@@ -109,29 +85,31 @@ def _start(run, manager, writer, seed):
     key = jax.random.key(seed)
     if step is None:
         writer.truncate(0)
-        return jax.jit(run.loop.init)(key), {'step': 0, 'train_s': 0.0, 'rows': 0}
+        return jax.jit(run.loop.init)(key), {'step': 0, 'train_s': 0.0}
     state, meta = checkpoint.restore(manager, step, jax.eval_shape(run.loop.init, key))
     writer.truncate(meta['rows'])
-    logging.info('continuing after step %d', step)
+    print(f'continuing after update {step * run.updates_per_step}', file=sys.stderr)
     return state, meta
 
 
+def evaluate(config, evaluation, trained) -> dict[str, float]:
+    """Means over episodes of the metrics that the config names, and the seconds it took."""
+    begin = time.perf_counter()
+    episodes = evaluation.episodes(trained, config.eval.num_episodes, config.eval.first_seed)
+    names = dict.fromkeys((config.eval.score, *config.eval.metrics))
+    found = {name: build.choose('eval.metrics', episodes, name) for name in names}
+    means = {f'eval/{name}': float(np.mean(values)) for name, values in found.items()}
+    return means | {'time/eval_s': time.perf_counter() - begin}
+
+
 def main(_):
-    config, directory = _CONFIG.value, Path(_WORKDIR.value)
+    directory = Path(_WORKDIR.value)
     try:
-        finished = train(config, directory, _SEED.value)
+        finished = train(_CONFIG.value, directory, _SEED.value, _VIDEO.value)
     except (ValueError, ImportError) as error:
         sys.exit(f'train: error: {error}')
-    metrics.plot(directory)
     if not finished:
-        sys.exit('stopped and saved; the same command continues')
-    if _VIDEO.value and config.eval.every:
-        evaluation = build.make_evaluation(config)
-        manager = checkpoint.open_manager(directory / 'checkpoints', read_only=True)
-        step = checkpoint.latest_step(manager)
-        trained = checkpoint.restore_train(manager, step, evaluation.template)
-        frames = evaluation.frames(trained, config.eval.first_seed)
-        video.write_mp4(directory / 'video.mp4', frames, fps=10)
+        sys.exit(f'stopped and saved; the same command continues {directory}')
     print(f'done: {directory}')
 
 

@@ -4,6 +4,7 @@ No optimiser, no apply function and no config inside, so that states average, st
 donate, shard, and restore from `jax.eval_shape(agent.init, key)`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ class TrainState(struct.PyTreeNode):
 
 def create(
     params: dict[str, PyTree],
-    txs: dict[str, optax.GradientTransformation],
+    txs: Mapping[str, optax.GradientTransformation],
     target_params: dict[str, PyTree] | None = None,
     stats: dict[str, PyTree] | None = None,
 ) -> TrainState:
@@ -53,7 +54,7 @@ def create(
 
 
 def apply_gradients(
-    state: TrainState, txs: dict[str, optax.GradientTransformation], grads: dict[str, PyTree]
+    state: TrainState, txs: Mapping[str, optax.GradientTransformation], grads: Mapping[str, PyTree]
 ) -> TrainState:
     """Steps the networks named in `grads`, and only those. Does not count as a step."""
     params, opt_state = dict(state.params), dict(state.opt_state)
@@ -61,6 +62,19 @@ def apply_gradients(
         updates, opt_state[name] = txs[name].update(grad, opt_state[name], params[name])
         params[name] = optax.apply_updates(params[name], updates)
     return state.replace(params=params, opt_state=opt_state)
+
+
+def apply_gradients_ema(
+    state: TrainState,
+    txs: Mapping[str, optax.GradientTransformation],
+    grads: Mapping[str, PyTree],
+    power: float,
+) -> TrainState:
+    """A whole update: steps the networks, averages the updated ones into the targets, counts."""
+    weight = 1.0 - ema_decay(state.step, power)
+    state = apply_gradients(state, txs, grads)
+    ema = {name: polyak(state.target_params[name], state.params[name], weight) for name in grads}
+    return state.replace(step=state.step + 1, target_params={**state.target_params, **ema})
 
 
 def polyak(target: PyTree, params: PyTree, tau: float | jax.Array) -> PyTree:

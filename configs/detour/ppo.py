@@ -5,6 +5,7 @@ from configs import base
 
 def get_config():
     config = base.on_policy('ppo', 'detour')
+    config.agent.init_std = 0.4
     config.eval.metrics = ('return', 'success_max', 'contact_max', 'length')
-    config.eval.num_episodes = 256
+    config.eval.num_episodes = 1024
     return config

@@ -8,10 +8,12 @@ def get_config():
     config.agent.network = 'mlp'
     config.agent.width = 512
     config.agent.num_blocks = 3
+    config.agent.target = 'x0'
     config.agent.learning_rate = 3e-4
     config.agent.sampler = 'ddim'
     config.agent.num_sample_steps = 16
     config.normalize.action = 'min_max'
+    config.loop.batch_size = 128
     config.loop.num_epochs = 400
     config.loop.epochs_per_step = 5
     config.eval.every = 8

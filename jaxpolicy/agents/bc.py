@@ -15,6 +15,7 @@ Zhao et al., 2023 (ACT, arXiv:2304.13705) for chunks.
 """
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
@@ -47,7 +48,7 @@ class Config:
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:
-    """Builds the agent.
+    """Builds the agent; its batches are `Chunk`s.
 
     Raises:
       ValueError: an unknown head.
@@ -56,64 +57,72 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         raise ValueError(f'agent.head: expected one of {HEADS}, found {config.head!r}')
     action_dim = spec.action.shape[0]
     chunk_dim = config.pred_horizon * action_dim
-    num_components = config.num_components if config.head == 'mixture' else 1
-    output_dim = {
-        'mse': chunk_dim,
-        'gaussian': 2 * chunk_dim,
-        'mixture': num_components * (1 + 2 * chunk_dim),
-    }[config.head]
-    net = mlp.ResidualMLP(config.width, config.num_blocks, output_dim)
-    tx = {
+    net = mlp.ResidualMLP(config.width, config.num_blocks, output_dim(config, chunk_dim))
+    txs = {
         'policy': optimizers.adamw_cosine(
-            optimizers.Config(
-                config.learning_rate,
-                config.weight_decay,
-                config.warmup_steps,
-                config.total_steps,
-                config.max_grad_norm,
-            )
+            config.learning_rate,
+            config.weight_decay,
+            config.warmup_steps,
+            config.total_steps,
+            config.max_grad_norm,
         )
     }
 
     def init(key):
         obs = jnp.zeros((1, config.obs_horizon * embed.obs_dim(spec.obs)))
         params = {'policy': net.init(key, obs)}
-        return train_state.create(params, tx, target_params={'policy': params['policy']})
+        return train_state.create(params, txs, target_params=params)
 
     def distribution(params, obs):
-        """The chunk's distribution, over [B, Tp * A]."""
-        output = net.apply(params, embed.flatten_history(obs, spec.obs))
-        if config.head == 'mse':
-            return distributions.Gaussian(output, jnp.zeros_like(output))
-        if config.head == 'gaussian':
-            mean, raw = jnp.split(output, 2, axis=-1)
-            return distributions.Gaussian(mean, _log_std(raw, config.min_std))
-        logits, rest = jnp.split(output, [num_components], axis=-1)
-        mean, raw = jnp.split(rest.reshape(-1, num_components, 2 * chunk_dim), 2, axis=-1)
-        return distributions.Mixture(logits, mean, _log_std(raw, config.min_std))
+        output: Any = net.apply(params, embed.flatten_history(obs, spec.obs))
+        return chunk_distribution(config, output, chunk_dim)
 
     def loss_fn(params, batch):
         dist = distribution(params, batch.obs)
-        if config.head == 'mse':
-            return losses.chunk_mse(dist.mode().reshape(batch.action.shape), batch.action, batch.mask)
+        if isinstance(dist, jax.Array):
+            return losses.chunk_mse(dist.reshape(batch.action.shape), batch.action, batch.mask)
         return chunk_nll(dist, batch.action, batch.mask)
 
     def update(state, batch, key):
-        del key
+        del key  # nothing is random
         chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params['policy'], batch)
-        decay = train_state.ema_decay(state.step, config.ema_power)
-        state = train_state.apply_gradients(state, tx, {'policy': grads})
-        ema = train_state.polyak(state.target_params['policy'], state.params['policy'], 1.0 - decay)
-        return state.replace(step=state.step + 1, target_params={'policy': ema}), metrics
+        state = train_state.apply_gradients_ema(state, txs, {'policy': grads}, config.ema_power)
+        return state, metrics
 
     def act(state, obs, key, deterministic=False):
         dist = distribution(state.target_params['policy'], obs)
-        deterministic = deterministic or config.head == 'mse'
-        chunk = dist.mode() if deterministic else dist.sample(key)
+        if isinstance(dist, jax.Array):
+            chunk = dist
+        else:
+            chunk = dist.mode() if deterministic else dist.sample(key)
         return chunk.reshape(-1, config.pred_horizon, action_dim), {}
 
     return types.Agent(init, update, act)
+
+
+def output_dim(config: Config, chunk_dim: int) -> int:
+    """Outputs of the network for chunks of `chunk_dim` = Tp * A numbers."""
+    return {
+        'mse': chunk_dim,
+        'gaussian': 2 * chunk_dim,
+        'mixture': config.num_components * (1 + 2 * chunk_dim),
+    }[config.head]
+
+
+def chunk_distribution(
+    config: Config, output: jax.Array, chunk_dim: int
+) -> jax.Array | distributions.Gaussian | distributions.Mixture:
+    """What the network's output [B, output_dim] says of the chunk [B, Tp * A]."""
+    if config.head == 'mse':
+        return output
+    if config.head == 'gaussian':
+        mean, raw = jnp.split(output, 2, axis=-1)
+        return distributions.Gaussian(mean, _log_std(raw, config.min_std))
+    logits, rest = jnp.split(output, [config.num_components], axis=-1)
+    rest = rest.reshape(-1, config.num_components, 2 * chunk_dim)
+    mean, raw = jnp.split(rest, 2, axis=-1)  # [B, M, Tp * A] each
+    return distributions.Mixture(logits, mean, _log_std(raw, config.min_std))
 
 
 def _log_std(raw: jax.Array, min_std: float) -> jax.Array:

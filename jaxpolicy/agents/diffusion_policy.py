@@ -11,6 +11,7 @@ Source: Chi et al., 2023 (arXiv:2303.04137).
 """
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
@@ -61,15 +62,13 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     action_dim = spec.action.shape[0]
     alpha_bar = schedules.SCHEDULES[config.schedule](config.num_train_steps)
     net = _network(config)
-    tx = {
+    txs = {
         'denoiser': optimizers.adamw_cosine(
-            optimizers.Config(
-                config.learning_rate,
-                config.weight_decay,
-                config.warmup_steps,
-                config.total_steps,
-                config.max_grad_norm,
-            )
+            config.learning_rate,
+            config.weight_decay,
+            config.warmup_steps,
+            config.total_steps,
+            config.max_grad_norm,
         )
     }
 
@@ -77,48 +76,43 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         chunk = jnp.zeros((1, config.pred_horizon, action_dim))
         condition = jnp.zeros((1, config.obs_horizon * embed.obs_dim(spec.obs)))
         params = {'denoiser': net.init(key, chunk, jnp.zeros((1,), jnp.int32), condition)}
-        return train_state.create(params, tx, target_params={'denoiser': params['denoiser']})
+        return train_state.create(params, txs, target_params=params)
+
+    def denoise(params, x_k, k, condition) -> Any:
+        return net.apply(params, x_k, k, condition)
 
     def loss_fn(params, batch, key):
         k_key, eps_key = jax.random.split(key)
         k = jax.random.randint(k_key, batch.action.shape[:1], 0, config.num_train_steps)
         eps = jax.random.normal(eps_key, batch.action.shape)
         level = jnp.asarray(alpha_bar)[k][:, None, None]  # [B, 1, 1]
-        output = net.apply(
-            params, process.add_noise(batch.action, eps, level), k, embed.flatten_history(batch.obs, spec.obs)
-        )
+        x_k = process.add_noise(batch.action, eps, level)
+        output = denoise(params, x_k, k, embed.flatten_history(batch.obs, spec.obs))
         target = process.make_target(config.target, batch.action, eps, level)
         return losses.chunk_mse(output, target, batch.mask)
 
     def update(state, batch, key):
         chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params['denoiser'], batch, key)
-        decay = train_state.ema_decay(state.step, config.ema_power)
-        state = train_state.apply_gradients(state, tx, {'denoiser': grads})
-        ema = train_state.polyak(
-            state.target_params['denoiser'], state.params['denoiser'], 1.0 - decay
-        )
-        return state.replace(step=state.step + 1, target_params={'denoiser': ema}), metrics
+        state = train_state.apply_gradients_ema(state, txs, {'denoiser': grads}, config.ema_power)
+        return state, metrics
 
     def act(state, obs, key, deterministic=False):
-        """Samples chunks; `deterministic` only fixes nothing more: a sample is the policy."""
-        del deterministic
+        del deterministic  # a sample is the policy
+        params = state.target_params['denoiser']
         condition = embed.flatten_history(obs, spec.obs)
-        batch = condition.shape[0]
 
         def predict(x_k, k):
-            level = jnp.asarray(alpha_bar)[k]
-            output = net.apply(
-                state.target_params['denoiser'], x_k, jnp.full((batch,), k), condition
-            )
-            x0 = process.to_x0(config.target, output, x_k, level)
+            output = denoise(params, x_k, jnp.full(x_k.shape[:1], k), condition)
+            x0 = process.to_x0(config.target, output, x_k, jnp.asarray(alpha_bar)[k])
             return jnp.clip(x0, -config.clip, config.clip)
 
         noise_key, sampler_key = jax.random.split(key)
-        noise = jax.random.normal(noise_key, (batch, config.pred_horizon, action_dim))
+        shape = (condition.shape[0], config.pred_horizon, action_dim)
+        noise = jax.random.normal(noise_key, shape)
         if config.sampler == 'ddpm':
             return samplers.ddpm(predict, noise, sampler_key, alpha_bar), {}
-        return samplers.ddim(predict, noise, sampler_key, alpha_bar, config.num_sample_steps), {}
+        return samplers.ddim(predict, noise, alpha_bar, config.num_sample_steps), {}
 
     return types.Agent(init, update, act)
 

@@ -17,7 +17,7 @@ Sources: Schulman et al., 2017 (arXiv:1707.06347); the adaptive learning rate of
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -69,10 +69,12 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     txs = {'actor': _optimizer(config), 'critic': _optimizer(config)}
 
     def policy(params, obs):
-        return distributions.Gaussian(*actor.apply(params, embed.flatten_obs(obs, spec.obs)))
+        output: Any = actor.apply(params, embed.flatten_obs(obs, spec.obs))
+        return distributions.Gaussian(*output)
 
     def value(params, obs):
-        return critic.apply(params, embed.flatten_obs(obs, spec.obs))[..., 0]
+        output: Any = critic.apply(params, embed.flatten_obs(obs, spec.obs))
+        return output[..., 0]
 
     def init(key):
         actor_key, critic_key = jax.random.split(key)
@@ -85,32 +87,6 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         action = dist.mode() if deterministic else dist.sample(key)
         extras = {'log_prob': dist.log_prob(action), 'mean': dist.mean, 'log_std': dist.log_std}
         return action, extras
-
-    def prepare(state, batch):
-        """Advantages and targets, once per rollout, flattened to [T * N, ...]."""
-        valid = batch.extras['valid']
-        values = value(state.params['critic'], batch.obs)
-        advantage = returns.gae(
-            batch.reward,
-            values,
-            value(state.params['critic'], batch.next_obs),
-            batch.termination.astype(jnp.float32),
-            batch.truncation.astype(jnp.float32),
-            config.gamma,
-            config.lambda_,
-            valid,
-        )
-        minibatch = Minibatch(
-            obs=batch.obs,
-            action=batch.action,
-            log_prob=batch.extras['log_prob'],
-            mean=batch.extras['mean'],
-            log_std=batch.extras['log_std'],
-            advantage=losses.masked_normalize(advantage, valid),
-            target=advantage + values,
-            valid=valid,
-        )
-        return jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), minibatch)
 
     def loss_fn(params, batch):
         dist = policy(params['actor'], batch.obs)
@@ -125,7 +101,10 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
     def update(state, batch, key):
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
-        data = prepare(state, batch)
+        values, next_values = (
+            value(state.params['critic'], obs) for obs in (batch.obs, batch.next_obs)
+        )
+        data = prepare(config, batch, values, next_values)
         num_steps = data.valid.shape[0]
         size = minibatch_size(num_steps, config.num_minibatches)
 
@@ -142,6 +121,37 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         return state.replace(step=state.step + 1), metrics | {'first_ratio': first_ratio}
 
     return types.Agent(init, update, act)
+
+
+def prepare(
+    config: Config, batch: types.Transition, value: jax.Array, next_value: jax.Array
+) -> Minibatch:
+    """Advantages and targets, once per rollout [T, N]; everything flattened to [T * N, ...].
+
+    Advantages are normalised over the whole rollout, not minibatch by minibatch.
+    """
+    valid = batch.extras['valid']
+    advantage = returns.gae(
+        batch.reward,
+        value,
+        next_value,
+        batch.termination.astype(jnp.float32),
+        batch.truncation.astype(jnp.float32),
+        config.gamma,
+        config.lambda_,
+        valid,
+    )
+    minibatch = Minibatch(
+        obs=batch.obs,
+        action=batch.action,
+        log_prob=batch.extras['log_prob'],
+        mean=batch.extras['mean'],
+        log_std=batch.extras['log_std'],
+        advantage=losses.masked_normalize(advantage, valid),
+        target=advantage + value,
+        valid=valid,
+    )
+    return jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), minibatch)
 
 
 def minibatch_size(num_steps: int, num_minibatches: int) -> int:

@@ -11,6 +11,26 @@ from jaxpolicy.ops import normalize
 PyTree = Any
 
 
+def noise_obs(agent: types.Agent, std: float) -> types.Agent:
+    """The agent learns from observations with Gaussian noise, and acts on clean ones.
+
+    Wrap it in `normalize_obs`, so that `std` is in normalised units.
+    """
+
+    def update(state, batch, key):
+        noise_key, update_key = jax.random.split(key)
+        leaves, tree = jax.tree.flatten(batch.obs)
+        keys = jax.random.split(noise_key, len(leaves))
+        noisy = [
+            leaf + std * jax.random.normal(k, leaf.shape)
+            for leaf, k in zip(leaves, keys, strict=True)
+        ]
+        batch = batch.replace(obs=jax.tree.unflatten(tree, noisy))
+        return agent.update(state, batch, update_key)
+
+    return agent._replace(update=update)
+
+
 def normalize_obs(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
     """The agent sees observations through a fixed normaliser, kept in `stats['obs']`."""
 

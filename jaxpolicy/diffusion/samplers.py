@@ -23,7 +23,8 @@ def timesteps(num_train_steps: int, num_steps: int) -> np.ndarray:
     """
     if not 1 <= num_steps <= num_train_steps:
         raise ValueError(
-            f'sampling steps: expected 1 to {num_train_steps} (the training steps), found {num_steps}'
+            f'sampling steps: expected 1 to {num_train_steps} (the training steps), '
+            f'found {num_steps}'
         )
     return np.linspace(num_train_steps - 1, 0, num_steps).round().astype(np.int32)
 
@@ -52,17 +53,15 @@ def ddpm(predict: Predict, x: jax.Array, key: jax.Array, alpha_bar: np.ndarray) 
     return jax.lax.scan(step, x, inputs)[0]
 
 
-def ddim(
-    predict: Predict, x: jax.Array, key: jax.Array, alpha_bar: np.ndarray, num_steps: int
-) -> jax.Array:
+def ddim(predict: Predict, x: jax.Array, alpha_bar: np.ndarray, num_steps: int) -> jax.Array:
     """Deterministic implicit sampling (eta = 0) over `num_steps` of the K levels.
 
     The noise estimate is derived again from the (clipped) x_0, so that both stay consistent.
 
-    Args: x: noise x_K [B, ...]; key: unused, there is no noise to draw; alpha_bar: [K].
+    Args: x: noise x_K [B, ...]; alpha_bar: [K]; num_steps: 1 to K.
+    Raises ValueError: as `timesteps`.
     Source: Song et al., 2021 (arXiv:2010.02502), equation 12.
     """
-    del key
     levels = timesteps(len(alpha_bar), num_steps)
     now = alpha_bar[levels]
     after = np.concatenate([now[1:], np.ones(1, np.float32)])

@@ -18,12 +18,14 @@ Observation, float32 [3 D + 13], D joints:
 Action, [-1, 1]^D, clipped here: change of the controllers' targets, in units of 0.05 rad per
 0.05 s step. Success: the end effector is within 5 cm of the goal.
 
-Reward: gamma Phi(s') - Phi(s) + success_bonus at success - contact_penalty at a touch, where
-Phi = progress_scale * (potential_offset - d), d is the length in m of the shortest path around the
-pillar to the goal, and Phi is 0 in terminal states. Such shaping leaves the best policy as it is
-for an agent whose discount is gamma (Ng, Harada and Russell, "Policy invariance under reward
-transformations", 1999). The bonus also pays back Phi(s), so an episode's discounted return is
-gamma^t (bonus or -penalty) - Phi(s_0) when it terminates.
+Reward: progress_scale * (d(s) - d(s')) + success_bonus at success - contact_penalty at a touch,
+where d is the length in m of the shortest path of the hand's tip around the pillar to the goal.
+The progress is a difference of the potential Phi = -progress_scale d, so an episode's sum of
+rewards is Phi(end) - Phi(start) plus bonus or minus penalty: no loop and no detour pays. The
+difference is deliberately not gamma Phi(s') - Phi(s) as in Ng, Harada and Russell (1999): that form
+leaves every ranking of policies exactly as it was, so that once the critic is learnt standing still
+is worth as much as coming closer, and PPO stalled before it ever met the bonus. Undiscounted
+differences pay a discounting agent for progress, the sooner the better.
 """
 
 import dataclasses
@@ -33,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxpolicy.envs import arm
+from jaxpolicy.envs import arm, pictures
 from jaxpolicy.types import Env, EnvState, Key
 
 HOME = (0.225, 2.362, 0.555)  # rad: shoulder, elbow and wrist pitch; hand straight down
@@ -55,11 +57,9 @@ class Config:
     goal: tuple[float, float, float] = (0.63, 0.0, 0.20)  # m
     goal_noise: tuple[float, float, float] = (0.03, 0.04, 0.04)  # m
     clearance: float = 0.02  # m, kept free by the path that measures progress
-    gamma: float = 0.98  # discount of the shaping; give the agent the same
     progress_scale: float = 5.0  # per m
-    potential_offset: float = 0.5  # m, about the length of the whole path
     success_bonus: float = 5.0
-    contact_penalty: float = 1.0
+    contact_penalty: float = 2.0
 
 
 class Sim(struct.PyTreeNode):
@@ -111,7 +111,7 @@ def potential(config: Config, ee: jax.Array, goal: jax.Array, pillar: jax.Array)
     radius = config.pillar_radius + arm.HAND_RADIUS + config.clearance
     level = distance_around(ee[:2], goal[:2], pillar, radius)
     distance = jnp.sqrt(level**2 + (ee[2] - goal[2]) ** 2)
-    return config.progress_scale * (config.potential_offset - distance)
+    return -config.progress_scale * distance
 
 
 def touches(config: Config, pose: arm.Pose, pillar: jax.Array) -> jax.Array:
@@ -153,9 +153,8 @@ def make(config: Config) -> Env:
         ee = body.trail[0]
         contact = touches(config, pose, sim.pillar)
         success = (jnp.linalg.norm(ee - sim.goal) < config.tolerance) & ~contact
-        termination = contact | success
         phi = potential(config, ee, sim.goal, sim.pillar)
-        reward = config.gamma * jnp.where(termination, 0.0, phi) - sim.potential
+        reward = phi - sim.potential
         reward += config.success_bonus * success - config.contact_penalty * contact
         sim = Sim(body, sim.goal, sim.pillar, phi)
         outcome = {'success': success.astype(jnp.float32), 'contact': contact.astype(jnp.float32)}
@@ -163,8 +162,8 @@ def make(config: Config) -> Env:
             obs=observe(sim),
             next_obs=observe(sim),
             reward=reward,
-            termination=termination,
-            truncation=jnp.zeros_like(termination),
+            termination=contact | success,
+            truncation=jnp.zeros((), bool),
             metrics=outcome | arm.path_metrics(body),
             sim=sim,
         )
@@ -177,4 +176,4 @@ def render(config: Config, states: EnvState, height: int, width: int) -> np.ndar
     robot = arm.make(config.num_dof, HOME)
     sim = jax.device_get(arm.find(states.sim, Sim))
     size = (config.pillar_radius, config.pillar_height)
-    return arm.render(robot.model, sim.body.qpos, sim.goal, sim.pillar, size, (height, width))
+    return pictures.render(robot.model, sim.body.qpos, sim.goal, sim.pillar, size, (height, width))

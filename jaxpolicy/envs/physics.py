@@ -4,14 +4,21 @@
 
 import contextlib
 import inspect
+import io
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
-from mujoco import mjx
+
+if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
+    os.environ.setdefault('MUJOCO_GL', 'egl')  # before the first import of mujoco: no display here
+with contextlib.redirect_stdout(io.StringIO()):  # MJX prints that its optional parts are missing
+    import mujoco
+    from mujoco import mjx
 
 try:
     from mujoco.mjx._src import scan

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxpolicy.envs import arm
+from jaxpolicy.envs import arm, pictures
 from jaxpolicy.types import Env, EnvState, Key
 
 HOME = (0.2, 1.8, 1.1)  # rad: shoulder, elbow and wrist pitch
@@ -113,4 +113,4 @@ def render(config: Config, states: EnvState, height: int, width: int) -> np.ndar
     """Pictures uint8 [T, H, W, 3] of the states [T]: the arm and its goal (green)."""
     robot = arm.make(config.num_dof, HOME)
     sim = jax.device_get(arm.find(states.sim, Sim))
-    return arm.render(robot.model, sim.body.qpos, sim.goal, None, (0.0, 0.0), (height, width))
+    return pictures.render(robot.model, sim.body.qpos, sim.goal, None, (0.0, 0.0), (height, width))

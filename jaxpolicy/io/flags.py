@@ -38,7 +38,11 @@ def define_config(default: str | None = None, required: bool = False) -> flags.F
 
 
 def run_main(main: Callable[[list[str]], Any]) -> None:
-    """`absl.app.run(main)`, where mistakes on the command line end in one line and status 2."""
+    """`absl.app.run(main)`, where mistakes on the command line end in one line and status 2.
+
+    Of the libraries' log, warnings and worse are shown; `--verbosity=0` shows more.
+    """
+    flags.FLAGS.set_default('verbosity', -1)
     app.run(main, flags_parser=_parse_or_exit)
 
 

@@ -14,10 +14,11 @@ def rollout(
     key: types.Key,
     length: int,
 ) -> tuple[types.EnvState, types.PyTree, types.Transition, types.Metrics]:
-    """Steps a vectorised, auto-resetting environment.
+    """Steps a vectorised environment.
 
     Args:
-      env: vectorised over N; where an episode ends, its next state starts another.
+      env: vectorised over N, as a rule auto-resetting: where an episode ends, its next state
+        starts another.
       policy: its memory starts anew where an episode ends.
       env_state: where to continue, [N].
       carry: the policy's memory, [N] or ().
@@ -26,8 +27,8 @@ def rollout(
 
     Returns:
       The last env state, the last carry, transitions [T, N], and the env's metrics [T, N]. A step
-      whose result was not finite has extras['valid'] = 0 (the env reports it as metric
-      'nan_world'); every other step has 1.
+      that an auto-resetting env reports as broken (metric 'nan_world') has extras['valid'] = 0,
+      every other step has 1.
     """
 
     def step(loop, step_key):
@@ -41,6 +42,7 @@ def rollout(
             return jnp.where(done.reshape(done.shape + (1,) * (old.ndim - 1)), new, old)
 
         carry = jax.tree.map(restart, policy.init(env_state.obs), carry)
+        broken = env_state.metrics.get('nan_world', jnp.zeros_like(env_state.reward))
         transition = types.Transition(
             obs=obs,
             action=action,
@@ -48,7 +50,7 @@ def rollout(
             termination=env_state.termination,
             truncation=env_state.truncation,
             next_obs=env_state.next_obs,
-            extras={**extras, 'valid': 1.0 - env_state.metrics['nan_world']},
+            extras={**extras, 'valid': 1.0 - broken},
         )
         return (env_state, carry), (transition, env_state.metrics)
 

@@ -11,7 +11,7 @@ from jaxpolicy.nets import mlp
 
 
 class GaussianActor(nn.Module):
-    """[..., D] -> mean and log_std [..., A]; the standard deviation does not depend on the input."""
+    """[..., D] -> mean and log_std [..., A]; the latter does not depend on the input."""
 
     hidden: Sequence[int]
     action_dim: int

@@ -68,5 +68,5 @@ class Mixture(NamedTuple):
         return jax.nn.logsumexp(log_weight + jnp.sum(each, axis=-1), axis=-1)
 
     def mode(self) -> jax.Array:
-        """The mean of the likeliest component (not the mode of the density, which has no formula)."""
+        """The mean of the likeliest component (the mode of the density has no formula)."""
         return self._pick(jnp.argmax(self.logits, axis=-1)).mean

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo is a compiled module without type stubs.)
 """The arm against native MuJoCo, and its limits."""
 
 import jax

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo is a compiled module without type stubs.)
 """The kinematic-chain barrier leaves the physics alone, and leaves MJX as it was."""
 
 import contextlib

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (A jitted function's cache is not in its type.)
 """Time limits, batches and resets on an environment that counts."""
 
 import jax

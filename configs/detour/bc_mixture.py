@@ -1,0 +1,18 @@
+"""BC (mixture) on detour."""
+
+from configs import base
+
+
+def get_config():
+    config = base.offline('bc', 'detour', 'episodes', 'data/detour.npz')
+    config.agent.head = 'mixture'
+    config.agent.width = 256
+    config.agent.num_blocks = 2
+    config.agent.learning_rate = 1e-3
+    config.agent.warmup_steps = 100
+    config.normalize.action = 'min_max'
+    config.loop.num_epochs = 30
+    config.eval.num_episodes = 1024
+    config.eval.every = 10
+    config.eval.metrics = ('return', 'success_max', 'contact_max', 'length')
+    return config

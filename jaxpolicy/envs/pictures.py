@@ -1,0 +1,62 @@
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo is a compiled module without type stubs.)
+"""Pictures of the arm and its task, by native MuJoCo's renderer.
+
+Without a display, set the environment variable MUJOCO_GL=egl before Python starts.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+
+
+def _draw(scene: mujoco.MjvScene, shape: Any, size: Sequence[float], pos: Any, rgba: Any) -> None:
+    """Adds one shape to a scene."""
+    geom = scene.geoms[scene.ngeom]
+    pos, upright = np.asarray(pos, np.float64), np.eye(3).ravel()
+    mujoco.mjv_initGeom(geom, shape, np.asarray(size, np.float64), pos, upright, np.float32(rgba))
+    scene.ngeom += 1
+
+
+def render(
+    model: mujoco.MjModel,
+    qpos: np.ndarray,
+    goal: np.ndarray,
+    pillar: np.ndarray | None,
+    pillar_size: tuple[float, float],
+    shape: tuple[int, int],
+) -> np.ndarray:
+    """Pictures of the arm with its goal and, where there is one, a pillar.
+
+    Args:
+      qpos: [T, D] rad.
+      goal: [T, 3] m, drawn as a sphere of 5 cm.
+      pillar: [T, 2] m, its axis on the floor, or None.
+      pillar_size: radius and height in m; the top is rounded.
+      shape: height and width in pixels, at most 960 x 1280.
+
+    Returns:
+      uint8 [T, H, W, 3].
+    """
+    data = mujoco.MjData(model)
+    camera = mujoco.MjvCamera()
+    camera.lookat[:] = (0.33, 0.0, 0.32)
+    camera.distance, camera.azimuth, camera.elevation = 1.5, 145.0, -28.0
+    radius, height = pillar_size
+    frames = []
+    with mujoco.Renderer(model, *shape) as renderer:
+        for t in range(len(qpos)):
+            data.qpos[:] = qpos[t]
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_camlight(model, data)
+            renderer.update_scene(data, camera)
+            scene, kind = renderer.scene, mujoco.mjtGeom
+            _draw(scene, kind.mjGEOM_SPHERE, (0.05, 0, 0), goal[t], (0.1, 0.75, 0.3, 0.5))
+            if pillar is not None:
+                half = (height - radius) / 2
+                centre = (*pillar[t], half)
+                _draw(scene, kind.mjGEOM_CAPSULE, (radius, half, 0), centre, (0.85, 0.25, 0.2, 1))
+            frames.append(renderer.render())
+    return np.stack(frames)
