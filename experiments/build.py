@@ -34,11 +34,11 @@ class Run(NamedTuple):
 class Evaluation(NamedTuple):
     """A trained agent in its environment.
 
-    template: what `checkpoint.restore_train` needs.
-    episodes(train, num_episodes, first_seed) -> {name: [num_episodes]}
-    frames(train, seed) -> uint8 [T, H, W, 3], one episode
-    policy(train) -> Policy
-  fps: frames per second of simulated time
+      template: what `checkpoint.restore_train` needs.
+      episodes(train, num_episodes, first_seed) -> {name: [num_episodes]}
+      frames(train, seed) -> uint8 [T, H, W, 3], one episode
+      policy(train) -> Policy
+    fps: frames per second of simulated time
     """
 
     template: PyTree

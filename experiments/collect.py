@@ -19,10 +19,8 @@ from jaxpolicy.envs import transforms
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.loops import rollout
 
-_ENV = flags.DEFINE_string('env', 'detour', 'A task with an expert, see jaxpolicy.envs.EXPERTS.')
-_NUM_EPISODES = flags.DEFINE_integer('num_episodes', 1000, 'Successful episodes.', lower_bound=1)
-_OUT = flags.DEFINE_string('out', None, 'The .npz file to write.', required=True)
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of starts, sides, way-points and noise.')
+FLAGS = flags.FLAGS
+
 
 BATCH = 512  # episodes at once
 MAX_BATCHES_PER_EPISODE = 4  # give up below a success rate of about 1 in 4
@@ -75,9 +73,9 @@ def collect(name: str, num_episodes: int, seed: int) -> tuple[episodes_lib.Episo
 
 
 def main(_):
-    path = Path(_OUT.value)
+    path = Path(FLAGS.out)
     try:
-        episodes, tried = collect(_ENV.value, _NUM_EPISODES.value, _SEED.value)
+        episodes, tried = collect(FLAGS.env, FLAGS.num_episodes, FLAGS.seed)
     except ValueError as error:
         sys.exit(f'collect: error: {error}')
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,4 +86,8 @@ def main(_):
 
 
 if __name__ == '__main__':
+    flags.DEFINE_string('env', 'detour', 'A task with an expert, see jaxpolicy.envs.EXPERTS.')
+    flags.DEFINE_integer('num_episodes', 1000, 'Successful episodes.', lower_bound=1)
+    flags.DEFINE_string('out', None, 'The .npz file to write.', required=True)
+    flags.DEFINE_integer('seed', 0, 'Seed of starts, sides, way-points and noise.')
     config_flags.run_main(main)

@@ -18,13 +18,7 @@ from jaxpolicy.io import checkpoint, video, workdir
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.loops import evaluate
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
-_NUM_EPISODES = flags.DEFINE_integer('num_episodes', 1000, 'Episodes.', lower_bound=1)
-_FIRST_SEED = flags.DEFINE_integer('first_seed', 200_000, 'Seed of the first episode.')
-_CHECKPOINT = flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
-_STOCHASTIC = flags.DEFINE_bool('stochastic', False, 'Sample actions, where the config does not.')
-_OUT = flags.DEFINE_string('out', None, 'Also write the summary to this JSON file.')
-_VIDEO = flags.DEFINE_bool('video', True, 'Record the first episode.')
+FLAGS = flags.FLAGS
 
 
 def open_checkpoint(directory: Path, which: str):
@@ -68,18 +62,18 @@ def write_csv(path: Path, first_seed: int, episodes: dict[str, np.ndarray]) -> N
 
 
 def main(_):
-    directory, first_seed = Path(_WORKDIR.value), _FIRST_SEED.value
+    directory, first_seed = Path(FLAGS.workdir), FLAGS.first_seed
     try:
         config = workdir.load_config(directory)
-        if _STOCHASTIC.value:
+        if FLAGS.stochastic:
             with config.unlocked():
                 config.eval.deterministic = False
         evaluation = build.make_evaluation(config)
-        manager, step = open_checkpoint(directory, _CHECKPOINT.value)
+        manager, step = open_checkpoint(directory, FLAGS.checkpoint)
         trained = checkpoint.restore_train(manager, step, evaluation.template)
     except (ValueError, ImportError) as error:
         sys.exit(f'evaluate: error: {error}')
-    episodes = evaluation.episodes(trained, _NUM_EPISODES.value, first_seed)
+    episodes = evaluation.episodes(trained, FLAGS.num_episodes, first_seed)
     summary = {
         'workdir': str(directory),
         'step': step,
@@ -91,16 +85,23 @@ def main(_):
     out = directory / 'evaluation'
     out.mkdir(exist_ok=True)
     write_csv(out / 'episodes.csv', first_seed, episodes)
-    for path in (out / 'summary.json', *([Path(_OUT.value)] if _OUT.value else [])):
+    for path in (out / 'summary.json', *([Path(FLAGS.out)] if FLAGS.out else [])):
         path.write_text(json.dumps(summary, indent=2) + '\n')
-    print(f'{_NUM_EPISODES.value} episodes, checkpoint {step}: mean [95% confidence interval]')
+    print(f'{FLAGS.num_episodes} episodes, checkpoint {step}: mean [95% confidence interval]')
     for name in dict.fromkeys((config.eval.score, *config.eval.metrics)):
         row = summary['metrics'][name]
         print(f'  {name:16s} {row["mean"]:8.3f}  [{row["low"]:.3f}, {row["high"]:.3f}]')
-    if _VIDEO.value:
+    if FLAGS.video:
         video.write_mp4(out / 'video.mp4', evaluation.frames(trained, first_seed), evaluation.fps)
     print(f'written: {out}')
 
 
 if __name__ == '__main__':
+    flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
+    flags.DEFINE_integer('num_episodes', 1000, 'Episodes.', lower_bound=1)
+    flags.DEFINE_integer('first_seed', 200_000, 'Seed of the first episode.')
+    flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
+    flags.DEFINE_bool('stochastic', False, 'Sample actions, where the config does not.')
+    flags.DEFINE_string('out', None, 'Also write the summary to this JSON file.')
+    flags.DEFINE_bool('video', True, 'Record the first episode.')
     config_flags.run_main(main)

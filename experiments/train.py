@@ -19,10 +19,7 @@ from experiments import build
 from jaxpolicy.io import checkpoint, metrics, progress, stop, video, workdir
 from jaxpolicy.io import flags as config_flags
 
-_CONFIG = config_flags.define_config(required=True)
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of everything that is random in training.')
-_VIDEO = flags.DEFINE_bool('video', True, 'Record an episode at the end.')
+FLAGS = flags.FLAGS
 
 
 def train(config: config_dict.ConfigDict, directory: Path, seed: int, record: bool) -> bool:
@@ -103,9 +100,9 @@ def evaluate(config, evaluation, trained) -> dict[str, float]:
 
 
 def main(_):
-    directory = Path(_WORKDIR.value)
+    directory = Path(FLAGS.workdir)
     try:
-        finished = train(_CONFIG.value, directory, _SEED.value, _VIDEO.value)
+        finished = train(FLAGS.config, directory, FLAGS.seed, FLAGS.video)
     except (ValueError, ImportError) as error:
         sys.exit(f'train: error: {error}')
     if not finished:
@@ -114,4 +111,8 @@ def main(_):
 
 
 if __name__ == '__main__':
+    config_flags.define_config(required=True)
+    flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
+    flags.DEFINE_integer('seed', 0, 'Seed of everything that is random in training.')
+    flags.DEFINE_bool('video', True, 'Record an episode at the end.')
     config_flags.run_main(main)

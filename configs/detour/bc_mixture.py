@@ -11,8 +11,9 @@ def get_config():
     config.agent.learning_rate = 1e-3
     config.agent.warmup_steps = 100
     config.normalize.action = 'min_max'
-    config.loop.num_epochs = 30
+    config.loop.num_epochs = 12
     config.eval.num_episodes = 1024
-    config.eval.every = 10
+    config.eval.every = 2
+    config.checkpoint.every = 2
     config.eval.metrics = ('return', 'success_max', 'contact_max', 'length')
     return config

@@ -13,8 +13,9 @@ def get_config():
     config.agent.warmup_steps = 100
     config.agent.sampler = 'ddim'
     config.normalize.action = 'min_max'
-    config.loop.num_epochs = 60
+    config.loop.num_epochs = 40
     config.eval.num_episodes = 1024
-    config.eval.every = 20
+    config.eval.every = 5
+    config.checkpoint.every = 5
     config.eval.metrics = ('return', 'success_max', 'contact_max', 'length')
     return config

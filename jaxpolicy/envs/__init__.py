@@ -4,7 +4,13 @@
 scripted demonstrators of an env, `make(config of the env) -> Policy`.
 """
 
-from jaxpolicy.envs import detour, expert, pusht_gym, reach
+import os
+import sys
+
+if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
+    os.environ.setdefault('MUJOCO_GL', 'egl')  # mujoco reads it once, when it is first imported
+
+from jaxpolicy.envs import detour, expert, pusht_gym, reach  # noqa: E402
 
 ENVS = {'detour': detour, 'reach': reach}
 HOST_ENVS = {'pusht_gym': pusht_gym}

@@ -5,8 +5,6 @@
 import contextlib
 import inspect
 import io
-import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -14,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
-    os.environ.setdefault('MUJOCO_GL', 'egl')  # before the first import of mujoco: no display here
 with contextlib.redirect_stdout(io.StringIO()):  # MJX prints that its optional parts are missing
     import mujoco
     from mujoco import mjx

@@ -2,7 +2,7 @@
 # (MuJoCo is a compiled module without type stubs.)
 """Pictures of the arm and its task, by native MuJoCo's renderer.
 
-Without a display, set the environment variable MUJOCO_GL=egl before Python starts.
+Without a display it needs EGL (`jaxpolicy.envs` sets MUJOCO_GL=egl) or OSMesa; see BUILD.md.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_dict
 
 _NAME = 'config'
@@ -42,8 +42,13 @@ def run_main(main: Callable[[list[str]], Any]) -> None:
 
     Of the libraries' log, warnings and worse are shown; `--verbosity=0` shows more.
     """
-    flags.FLAGS.set_default('verbosity', -1)
-    app.run(main, flags_parser=_parse_or_exit)
+
+    def quiet_main(argv: list[str]) -> Any:
+        if not flags.FLAGS['verbosity'].present:
+            logging.set_verbosity(logging.WARNING)
+        return main(argv)
+
+    app.run(quiet_main, flags_parser=_parse_or_exit)
 
 
 def parse(argv: Sequence[str]) -> list[str]:

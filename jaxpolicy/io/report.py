@@ -48,7 +48,7 @@ _STYLE = """
   --band: #f5f6f8; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e6ea; --dim: #9aa0a8; --line: #3a3f46;
   --paper: #17191c; --band: #1f2226; } }
-body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.25rem 4rem; color: var(--ink);
+body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; color: var(--ink);
   background: var(--paper); font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 .scroll { overflow-x: auto; }

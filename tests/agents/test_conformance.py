@@ -1,0 +1,304 @@
+# pyright: reportAttributeAccessIssue=false
+# (A jitted function's cache is not in its type.)
+"""What every agent must do; one table. Each case is an agent behind the transforms it ships with."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxpolicy.agents import bc, diffusion_policy, ppo, transforms
+from jaxpolicy.io import checkpoint
+from jaxpolicy.ops import normalize
+from jaxpolicy.types import Agent, Chunk, LoopState, Spec, Transition
+
+A, TO, TP = 2, 2, 4
+SPEC = Spec(
+    obs={
+        'arm': jax.ShapeDtypeStruct((3,), jnp.float32),
+        'goal': jax.ShapeDtypeStruct((2,), jnp.float32),
+    },
+    action=jax.ShapeDtypeStruct((A,), jnp.float32),
+)
+# LLVM's expensive passes would take most of the time of these tests.
+_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+_jit = functools.partial(jax.jit, compiler_options=_QUICK)
+HORIZONS = {
+    'obs_horizon': TO,
+    'pred_horizon': TP,
+    'action_horizon': 2,
+    'warmup_steps': 1,
+    'learning_rate': 0.02,
+}
+
+
+class Case(NamedTuple):
+    make: Any  # () -> Agent
+    batch: Any  # key -> batch; 16 rows or worlds
+    batch_axis: int  # the axis of the batch to shard
+    obs: Any  # key -> obs of 5 rows, as `act` takes them
+    action_shape: tuple[int, ...]
+
+
+def _obs(key, *lead):
+    keys = jax.random.split(key, 2)
+    return {
+        name: 3.0 + 2.0 * jax.random.normal(k, (*lead, *s.shape))
+        for k, (name, s) in zip(keys, SPEC.obs.items(), strict=True)
+    }
+
+
+def _normalised(agent: Agent) -> Agent:
+    obs = _obs(jax.random.key(3), 50)
+    action = normalize.Affine(jnp.asarray([0.1, 0.2]), jnp.asarray([0.8, 1.5]))
+    agent = transforms.normalize_action(agent, action)
+    return transforms.normalize_obs(agent, normalize.fit_min_max(obs))
+
+
+def _chunks(key):
+    obs_key, action_key = jax.random.split(key)
+    return Chunk(
+        obs=_obs(obs_key, 16, TO),
+        action=jax.random.uniform(action_key, (16, TP, A), minval=-1.0),
+        mask=jnp.arange(TP) < 1 + jnp.arange(16)[:, None] % TP,
+    )
+
+
+def _rollouts(key):
+    keys = jax.random.split(key, 8)
+    mean, log_std = 0.1 * jax.random.normal(keys[0], (4, 16, A)), jnp.full((4, 16, A), -0.5)
+    action = mean + jnp.exp(log_std) * jax.random.normal(keys[1], (4, 16, A))
+    z = (action - mean) / jnp.exp(log_std)
+    log_prob = jnp.sum(-0.5 * z**2 - 0.5 * jnp.log(2 * jnp.pi) - log_std, axis=-1)
+    return Transition(
+        obs=_obs(keys[2], 4, 16),
+        action=action,
+        reward=jax.random.normal(keys[3], (4, 16)),
+        termination=jax.random.bernoulli(keys[4], 0.2, (4, 16)),
+        truncation=jax.random.bernoulli(keys[5], 0.2, (4, 16)),
+        next_obs=_obs(keys[6], 4, 16),
+        extras={
+            'log_prob': log_prob,
+            'mean': mean,
+            'log_std': log_std,
+            'valid': jax.random.bernoulli(keys[7], 0.9, (4, 16)).astype(jnp.float32),
+        },
+    )
+
+
+def _imitation(module, **fields) -> Case:
+    def make():
+        return _normalised(module.make(module.Config(**HORIZONS, **fields), SPEC))
+
+    return Case(make, _chunks, 0, lambda key: _obs(key, 5, TO), (5, TP, A))
+
+
+def _make_ppo():
+    config = ppo.Config(hidden=(16,), num_epochs=2, num_minibatches=2)
+    return transforms.standardize_obs(ppo.make(config, SPEC), SPEC.obs)
+
+
+_bc = functools.partial(_imitation, bc, width=16, num_blocks=1, num_components=3)
+_diffusion = functools.partial(
+    _imitation, diffusion_policy, width=16, num_blocks=1, num_train_steps=8, num_sample_steps=3
+)
+CASES = {
+    'bc_mse': _bc(head='mse'),
+    'bc_gaussian': _bc(head='gaussian'),
+    'bc_mixture': _bc(head='mixture'),
+    'diffusion_mlp': _diffusion(network='mlp', sampler='ddim', target='v'),
+    'diffusion_unet': _diffusion(dims=(4, 8), kernel_size=3, num_groups=2),
+    'ppo': Case(_make_ppo, _rollouts, 1, lambda key: _obs(key, 5), (5, A)),
+}
+
+
+class Built(NamedTuple):
+    case: Case
+    agent: Agent
+    init: Any
+    update: Any  # jitted, donates its state
+
+
+@functools.cache
+def _build(name) -> Built:
+    agent = CASES[name].make()
+    update = _jit(agent.update, donate_argnums=0)
+    return Built(CASES[name], agent, _jit(agent.init), update)
+
+
+@pytest.fixture(params=CASES)
+def built(request) -> Built:
+    return _build(request.param)
+
+
+@pytest.fixture(params=CASES)
+def plain(request, monkeypatch) -> tuple[Case, Agent]:
+    """The case with plain gradient descent: Adam turns rounding of tiny gradients into steps."""
+    monkeypatch.setattr(optax, 'adam', lambda rate: optax.sgd(rate))
+    monkeypatch.setattr(optax, 'adamw', lambda schedule, **_: optax.sgd(0.1))
+    return CASES[request.param], CASES[request.param].make()
+
+
+def _shapes(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+
+def _bits(tree):
+    return [
+        np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+        for x in jax.tree.leaves(tree)
+    ]
+
+
+def _assert_close(found, expected, moved_from):
+    """Close leaf by leaf, on the scale of how far the update moved that leaf."""
+    moved = 0.0
+    for a, b, c in zip(*map(jax.tree.leaves, (found, expected, moved_from)), strict=True):
+        scale = float(np.abs(np.asarray(b, np.float64) - np.asarray(c)).max(initial=0.0))
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-3 * scale + 1e-7)
+        moved = max(moved, scale)
+    assert moved > 1e-3  # or the comparison would say nothing
+
+
+def test_init_is_known_without_running_it(built):
+    key = jax.random.key(0)
+    abstract, state = jax.eval_shape(built.agent.init, key), built.init(key)
+    assert jax.tree.structure(abstract) == jax.tree.structure(state)
+    assert _shapes(abstract) == _shapes(state)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
+    assert state.step == 0
+
+
+def test_update_compiles_once_donates_and_counts(built):
+    state = built.init(jax.random.key(0))
+    abstract = _shapes(state)
+    for i in range(3):
+        before = state
+        batch = built.case.batch(jax.random.key(i))
+        state, metrics = built.update(before, batch, jax.random.key(10 + i))
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+        assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(batch))
+    assert built.update._cache_size() == 1
+    assert _shapes(state) == abstract and state.step == 3
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
+    for name, value in metrics.items():
+        assert value.shape == () and np.isfinite(value), name
+    for leaf in jax.tree.leaves(state):
+        assert np.isfinite(leaf).all()
+
+
+def test_seeds_stack(plain):
+    case, agent = plain
+    keys = jax.random.split(jax.random.key(0), 3)
+    batch, init = case.batch(jax.random.key(1)), _jit(agent.init)
+    states = jax.tree.map(lambda *x: jnp.stack(x), *map(init, keys))
+    assert _shapes(states) == _shapes(jax.eval_shape(jax.vmap(agent.init), keys))
+    stacked, _ = _jit(jax.vmap(agent.update, in_axes=(0, None, 0)))(states, batch, keys)
+    update = _jit(agent.update)
+    for i, key in enumerate(keys):
+        start = init(key)
+        alone, _ = update(start, batch, key)
+        _assert_close(jax.tree.map(lambda x: x[i], stacked), alone, start)
+
+
+def test_batches_shard_over_eight_devices(plain):
+    case, agent = plain
+    devices = jax.devices()
+    assert len(devices) == 8
+    mesh = Mesh(np.array(devices), ('data',), axis_types=(AxisType.Auto,))
+    spec = P(*[None] * case.batch_axis, 'data')
+    state, batch = _jit(agent.init)(jax.random.key(0)), case.batch(jax.random.key(1))
+    update, key = _jit(agent.update), jax.random.key(2)
+    alone, metrics = update(state, batch, key)
+    replicated = jax.device_put((state, key), NamedSharding(mesh, P()))
+    sharded = jax.device_put(batch, NamedSharding(mesh, spec))
+    assert len(sharded.action.addressable_shards) == 8
+    assert sharded.action.addressable_shards[0].data.size == batch.action.size // 8
+    together, metrics_together = update(replicated[0], sharded, replicated[1])
+    _assert_close(together, alone, state)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(metrics_together[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_checkpoints_are_bitwise(built, tmp_path):
+    state = built.init(jax.random.key(0))
+    state, _ = built.update(state, built.case.batch(jax.random.key(1)), jax.random.key(2))
+    loop = LoopState(train=state, env=(), key=jax.random.key(3))
+    template = LoopState(
+        train=jax.eval_shape(built.agent.init, jax.random.key(0)),
+        env=(),
+        key=jax.eval_shape(lambda: jax.random.key(0)),
+    )
+    with checkpoint.open_manager(tmp_path) as manager:
+        checkpoint.save(manager, 1, loop, {})
+        restored, _ = checkpoint.restore(manager, 1, template)
+    assert jax.tree.structure(restored) == jax.tree.structure(loop)
+    assert _shapes(restored) == _shapes(loop)
+    for a, b in zip(_bits(restored), _bits(loop), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # and training goes on as if nothing had happened, without another compilation
+    batch, key = built.case.batch(jax.random.key(4)), jax.random.key(5)
+    compiled = built.update._cache_size()
+    ours, theirs = built.update(state, batch, key), built.update(restored.train, batch, key)
+    for a, b in zip(_bits(theirs), _bits(ours), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert built.update._cache_size() == compiled
+
+
+def test_act(built):
+    state, obs = built.init(jax.random.key(0)), built.case.obs(jax.random.key(1))
+    act = _jit(built.agent.act, static_argnames='deterministic')
+    for deterministic in (False, True):
+        action, extras = act(state, obs, jax.random.key(2), deterministic=deterministic)
+        assert action.shape == built.case.action_shape and action.dtype == jnp.float32
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((action, extras)))
+        assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(extras))
+        again, _ = act(state, obs, jax.random.key(2), deterministic=deterministic)
+        np.testing.assert_array_equal(action, again)
+    # each row is decided by itself: the first two rows alone give the same modes
+    if built.case.make is _make_ppo:  # (chunks are sampled with noise for the whole batch)
+        few, _ = act(
+            state, jax.tree.map(lambda x: x[:2], obs), jax.random.key(2), deterministic=True
+        )
+        np.testing.assert_allclose(few, action[:2], atol=1e-5)
+
+
+def test_statistics_travel_in_the_state(built):
+    """Acting needs nothing but the state: other statistics, other actions."""
+    state, obs = built.init(jax.random.key(0)), built.case.obs(jax.random.key(1))
+    for i in range(2):  # the first one moves nothing: the learning rate warms up from 0
+        batch = built.case.batch(jax.random.key(2 + i))
+        state, _ = built.update(state, batch, jax.random.key(4 + i))
+    act = _jit(functools.partial(built.agent.act, deterministic=True))
+    action, _ = act(state, obs, jax.random.key(2))
+    stats = state.stats['obs']
+    leaves = stats.mean if isinstance(stats, normalize.Welford) else stats.shift
+    assert _shapes(leaves) == {name: (s.shape, s.dtype) for name, s in SPEC.obs.items()}
+    shifted = jax.tree.map(lambda x: x + 1.0, leaves)
+    field = 'mean' if isinstance(stats, normalize.Welford) else 'shift'
+    other = state.replace(stats={**state.stats, 'obs': stats.replace(**{field: shifted})})
+    moved, _ = act(other, jax.tree.map(lambda x: x + 1.0, obs), jax.random.key(2))
+    np.testing.assert_allclose(moved, action, atol=2e-5)  # both moved: nothing changed
+    moved, _ = act(other, obs, jax.random.key(2))
+    assert np.abs(moved - action).max() > 1e-3
+
+
+def test_no_key_is_used_twice(built):
+    with jax.debug_key_reuse(True):
+        state = _jit(built.agent.init)(jax.random.key(0))
+        batch = built.case.batch(jax.random.key(1))
+        obs = built.case.obs(jax.random.key(2))
+        state, _ = _jit(built.agent.update)(state, batch, jax.random.key(3))
+        _jit(built.agent.act)(state, obs, jax.random.key(4))
+
+
+def test_the_key_reuse_check_is_awake():
+    with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
+        _jit(lambda key: jax.random.normal(key) + jax.random.uniform(key))(jax.random.key(0))

@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy.nets import unet1d
+
+
+def _reference(params, x):
+    """XLA's own convolution, whatever the length."""
+    dimensions = ('NWC', 'WIO', 'NWC')
+    kernel, bias = params['params']['kernel'], params['params']['bias']
+    y = jax.lax.conv_general_dilated(x, kernel, (1,), 'SAME', dimension_numbers=dimensions)
+    return y + bias
+
+
+@pytest.mark.parametrize('kernel_size', [5, 4])
+@pytest.mark.parametrize('length', [1, 2, 4, 5, 9])
+def test_conv_is_a_convolution_at_every_length(length, kernel_size):
+    net = unet1d.Conv1d(features=6, kernel_size=kernel_size)
+    x_key, key, weight_key, bias_key = jax.random.split(jax.random.key(0), 4)
+    x = jax.random.normal(x_key, (3, length, 4))
+    params = net.init(key, x)
+    params['params']['bias'] = jax.random.normal(bias_key, (6,))
+    assert params['params']['kernel'].shape == (kernel_size, 4, 6)
+    np.testing.assert_allclose(net.apply(params, x), _reference(params, x), atol=1e-5)
+
+    weight = jax.random.normal(weight_key, (3, length, 6))
+    grads = [
+        jax.grad(lambda p, x: jnp.sum(weight * f(p, x) ** 2), argnums=(0, 1))(params, x)
+        for f in (net.apply, _reference)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *grads)
+
+
+def test_short_sequences_take_the_fast_path_and_long_ones_the_convolution():
+    net = unet1d.Conv1d(features=2, kernel_size=5)
+    params = net.init(jax.random.key(0), jnp.zeros((1, 5, 2)))
+    for length, unfolded in ((4, True), (5, False)):
+        text = str(jax.make_jaxpr(net.apply)(params, jnp.zeros((1, length, 2))))
+        assert ('conv_general_dilated' not in text) == unfolded
+
+
+def _shapes(net, horizon, action_dim, condition_dim):
+    x = jnp.zeros((2, horizon, action_dim))
+    k, condition = jnp.zeros(2, jnp.int32), jnp.zeros((2, condition_dim))
+    params = jax.eval_shape(net.init, jax.random.key(0), x, k, condition)
+    return params, jax.eval_shape(net.apply, params, x, k, condition)
+
+
+def _paper_count(dims, kernel, embed, action_dim, condition_dim):
+    """Parameters of the reference network, layer by layer."""
+
+    def dense(a, b):
+        return a * b + b
+
+    def conv_block(a, b):
+        return kernel * a * b + b + 2 * b  # and the GroupNorm's scale and bias
+
+    def residual(a, b):
+        film = dense(embed + condition_dim, 2 * b)
+        return conv_block(a, b) + conv_block(b, b) + film + (dense(a, b) if a != b else 0)
+
+    total = dense(embed, 4 * embed) + dense(4 * embed, embed)
+    for a, b in zip((action_dim, *dims[:-1]), dims, strict=True):
+        total += residual(a, b) + residual(b, b)
+    total += 2 * residual(dims[-1], dims[-1])
+    for b, a in zip(dims[:-1], dims[1:], strict=True):
+        total += residual(2 * a, b) + residual(b, b)
+        total += 3 * b * b + b  # downsampling
+        total += 4 * b * b + b  # upsampling
+    return total + conv_block(dims[0], dims[0]) + dense(dims[0], action_dim)
+
+
+def test_the_papers_network_has_its_size():
+    """Push-T's keypoints: two observations of 20 numbers, and actions of two; 65.8 million."""
+    params, output = _shapes(unet1d.UNet1D(), horizon=16, action_dim=2, condition_dim=40)
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert output.shape == (2, 16, 2)
+    assert count == _paper_count((256, 512, 1024), 5, 256, 2, 40) == 65_783_298
+
+
+@pytest.mark.parametrize('horizon, dims', [(8, (16, 32)), (4, (16,)), (12, (16, 16, 24))])
+def test_shapes_follow_the_chunk(horizon, dims):
+    net = unet1d.UNet1D(dims, kernel_size=3, num_groups=4, step_embed_dim=16)
+    _, output = _shapes(net, horizon, 3, 7)
+    assert output.shape == (2, horizon, 3)
+
+
+def test_a_horizon_that_does_not_halve_is_refused():
+    net = unet1d.UNet1D((16, 16, 16), num_groups=4)
+    with pytest.raises(ValueError, match='multiple of 4 for 3 U-Net levels, found 10'):
+        _shapes(net, 10, 2, 4)
+
+
+def test_the_output_depends_on_every_input():
+    net = unet1d.UNet1D((16, 32), kernel_size=3, num_groups=4, step_embed_dim=16)
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, condition = jax.random.normal(keys[0], (2, 8, 3)), jax.random.normal(keys[1], (2, 7))
+    k = jnp.asarray([3, 50])
+    params = jax.jit(net.init)(keys[2], x, k, condition)
+    run = jax.jit(net.apply)
+    y = run(params, x, k, condition)
+    for other in ((x + 1.0, k, condition), (x, k + 9, condition), (x, k, condition + 1.0)):
+        assert np.abs(run(params, *other) - y).max() > 1e-3
+    # rows of a batch are independent
+    swapped = run(params, x[::-1], k[::-1], condition[::-1])[::-1]
+    np.testing.assert_allclose(swapped, y, atol=1e-5)
