@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false
 # (A jitted function's cache is not in its type.)
-"""What every agent must do; one table. Each case is an agent behind the transforms it ships with."""
+"""What every agent must do, in one table: agents behind the transforms that they ship with."""
 
 import functools
 from typing import Any, NamedTuple

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +67,7 @@ def _paper_count(dims, kernel, embed, action_dim, condition_dim):
     for a, b in zip((action_dim, *dims[:-1]), dims, strict=True):
         total += residual(a, b) + residual(b, b)
     total += 2 * residual(dims[-1], dims[-1])
-    for b, a in zip(dims[:-1], dims[1:], strict=True):
+    for b, a in itertools.pairwise(dims):
         total += residual(2 * a, b) + residual(b, b)
         total += 3 * b * b + b  # downsampling
         total += 4 * b * b + b  # upsampling

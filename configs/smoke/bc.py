@@ -1,0 +1,29 @@
+"""BC (mixture) on synthetic demonstrations of detour, a few updates: for tests.
+
+  python -m experiments.train --config=configs/smoke/bc.py --config.data.path=FILE --workdir=DIR
+
+FILE comes from `python -m experiments.collect`. Expected: seconds, and nothing learnt.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.offline('bc', 'detour', 'episodes', 'data/detour.npz')
+    config.agent.head = 'mixture'
+    config.agent.width = 16
+    config.agent.num_blocks = 1
+    config.normalize.action = 'min_max'
+    config.augment.obs_noise = 0.01
+    return shrink(config)
+
+
+def shrink(config):
+    """Four steps of a few updates, evaluated on two episodes of three environment steps."""
+    config.env.episode_steps = 3
+    config.loop.batch_size = 32
+    config.loop.num_epochs = 4
+    config.eval.num_episodes = 2
+    config.eval.every = 2
+    config.checkpoint.every = 1
+    return config

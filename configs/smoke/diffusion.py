@@ -1,0 +1,18 @@
+"""A diffusion policy on synthetic demonstrations of detour, a few updates: for tests.
+
+  python -m experiments.train --config=configs/smoke/diffusion.py --config.data.path=FILE \
+      --workdir=DIR
+
+FILE comes from `python -m experiments.collect`. Expected: seconds, and nothing learnt.
+"""
+
+from configs import base
+from configs.smoke import bc
+
+
+def get_config():
+    config = base.offline('diffusion', 'detour', 'episodes', 'data/detour.npz')
+    config.agent.dims = (8, 16)
+    config.agent.num_train_steps = 4
+    config.agent.num_sample_steps = 2
+    return bc.shrink(config)

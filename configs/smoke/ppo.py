@@ -1,0 +1,24 @@
+"""PPO on reach, four tiny steps: for tests.
+
+  python -m experiments.train --config=configs/smoke/ppo.py --workdir=DIR
+
+Expected: seconds, and nothing learnt.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.on_policy('ppo', 'reach')
+    config.env.episode_steps = 3
+    config.agent.hidden = (8,)
+    config.agent.num_epochs = 1
+    config.agent.num_minibatches = 2
+    config.loop.num_envs = 4
+    config.loop.rollout_length = 4
+    config.loop.updates_per_step = 2
+    config.loop.num_env_steps = 4 * 32  # four steps
+    config.eval.num_episodes = 2
+    config.eval.every = 2
+    config.checkpoint.every = 1
+    return config

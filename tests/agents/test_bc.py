@@ -1,0 +1,155 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from jaxpolicy.agents import bc
+from jaxpolicy.ops import distributions
+from jaxpolicy.types import Chunk, Spec
+
+B, TO, TP, A = 6, 2, 4, 2
+SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
+CONFIG = {
+    'obs_horizon': TO,
+    'pred_horizon': TP,
+    'action_horizon': 2,
+    'width': 16,
+    'num_blocks': 1,
+    'num_components': 3,
+    'warmup_steps': 1,
+}
+RNG = np.random.default_rng(0)
+
+
+def _make(head, **fields):
+    config = bc.Config(head=head, **CONFIG | fields)
+    return config, bc.make(config, SPEC)
+
+
+def _batch():
+    return Chunk(
+        obs=jnp.asarray(RNG.normal(size=(B, TO, 3)), jnp.float32),
+        action=jnp.asarray(RNG.uniform(-1, 1, size=(B, TP, A)), jnp.float32),
+        mask=jnp.arange(TP) < 1 + jnp.arange(B)[:, None] % TP,
+    )
+
+
+def _equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize('head', bc.HEADS)
+def test_padded_actions_do_not_count(head):
+    _, agent = _make(head)
+    state, batch, update = jax.jit(agent.init)(jax.random.key(0)), _batch(), jax.jit(agent.update)
+    garbage = jnp.where(batch.mask[..., None], batch.action, 77.0)
+    key = jax.random.key(1)
+    one, other = (update(state, batch.replace(action=a), key) for a in (batch.action, garbage))
+    _equal(one, other)  # parameters, the optimiser's averages of the gradients, metrics
+    real = batch.action.at[0, 0].add(0.1)
+    _, metrics = update(state, batch.replace(action=real), key)
+    assert all(metrics[name] != one[1][name] for name in metrics)
+
+
+@pytest.mark.parametrize('head', bc.HEADS)
+def test_the_ema_averages_updated_weights_and_acts(head):
+    _, agent = _make(head)
+    state, batch, update = jax.jit(agent.init)(jax.random.key(0)), _batch(), jax.jit(agent.update)
+    first, _ = update(state, batch, jax.random.key(1))
+    second, _ = update(first, batch, jax.random.key(1))
+    third, _ = update(second, batch, jax.random.key(1))
+    _equal(first.target_params, first.params)
+    weight = {2: 2**-0.75, 3: 3**-0.75}
+    for count, old, new in ((2, first, second), (3, second, third)):
+        moved = jax.tree.map(
+            lambda t, p: t + weight[count] * (p - t), old.target_params, new.params
+        )
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+            new.target_params,
+            moved,
+        )
+    gap = jax.tree.map(lambda t, p: np.abs(t - p).max(), third.target_params, third.params)
+    assert max(jax.tree.leaves(gap)) > 1e-5
+    act = jax.jit(agent.act)
+    action, _ = act(third, batch.obs, jax.random.key(2))
+    without, _ = act(third.replace(params=state.params), batch.obs, jax.random.key(2))
+    np.testing.assert_array_equal(action, without)
+    other, _ = act(third.replace(target_params=state.params), batch.obs, jax.random.key(2))
+    assert np.abs(other - action).max() > 1e-5
+
+
+@pytest.mark.parametrize('head', bc.HEADS)
+def test_deterministic_actions_ignore_the_key(head):
+    _, agent = _make(head)
+    state, obs, act = (
+        jax.jit(agent.init)(jax.random.key(0)),
+        _batch().obs,
+        jax.jit(agent.act, static_argnames='deterministic'),
+    )
+    modes = [act(state, obs, jax.random.key(i), deterministic=True)[0] for i in (0, 1)]
+    samples = [act(state, obs, jax.random.key(i))[0] for i in (0, 1)]
+    np.testing.assert_array_equal(*modes)
+    assert (np.abs(samples[0] - samples[1]).max() > 0) == (head != 'mse')
+
+
+def _mixture(num_components):
+    shape = (B, num_components, TP * A)
+    arrays = (RNG.normal(size=shape[:2]), RNG.normal(size=shape), RNG.uniform(-1, 0, size=shape))
+    return [x.astype(np.float32) for x in arrays]
+
+
+def test_mixture_nll_is_one_choice_for_the_whole_chunk():
+    logits, mean, log_std = _mixture(3)
+    batch = _batch()
+    action, mask = np.asarray(batch.action), np.asarray(batch.mask)
+    each = stats.norm(mean, np.exp(log_std)).logpdf(action.reshape(B, 1, -1))
+    each = (each * np.repeat(mask, A, axis=-1)[:, None]).sum(-1)  # [B, M]
+    log_prob = special.logsumexp(special.log_softmax(logits, axis=-1) + each, axis=-1)
+    count = A * mask.sum()
+    dist = distributions.Mixture(*map(jnp.asarray, (logits, mean, log_std)))
+    loss, metrics = bc.chunk_nll(dist, batch.action, batch.mask)
+    np.testing.assert_allclose(loss, -log_prob.sum() / count, rtol=1e-5)
+    best = mean[np.arange(B), logits.argmax(-1)].reshape(B, TP, A)
+    mse = (((best - action) ** 2).mean(-1) * mask).sum() / mask.sum()
+    np.testing.assert_allclose(metrics['mse'], mse, rtol=1e-5)
+
+
+def test_gaussian_nll_is_the_mean_over_real_coordinates():
+    _, mean, log_std = _mixture(1)
+    batch = _batch()
+    each = stats.norm(mean[:, 0], np.exp(log_std[:, 0])).logpdf(batch.action.reshape(B, -1))
+    real = np.repeat(np.asarray(batch.mask), A, axis=-1)
+    dist = distributions.Gaussian(jnp.asarray(mean[:, 0]), jnp.asarray(log_std[:, 0]))
+    loss, _ = bc.chunk_nll(dist, batch.action, batch.mask)
+    np.testing.assert_allclose(loss, -each[real].mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize('head', ['gaussian', 'mixture'])
+def test_deviations_have_a_floor(head):
+    config, _ = _make(head, min_std=0.05)
+    output = jnp.full((B, bc.output_dim(config, TP * A)), -100.0)
+    dist = bc.chunk_distribution(config, output, TP * A)
+    np.testing.assert_allclose(np.exp(dist.log_std), 0.05, rtol=1e-5)
+    lead = (B,) if head == 'gaussian' else (B, 3)
+    assert dist.mean.shape == dist.log_std.shape == (*lead, TP * A)
+
+
+def test_outputs_are_cut_in_order():
+    config, _ = _make('mixture')
+    size = bc.output_dim(config, 8)
+    assert size == 3 * 17 and bc.output_dim(_make('gaussian')[0], 8) == 16
+    dist = bc.chunk_distribution(config, jnp.arange(float(size))[None], 8)
+    np.testing.assert_array_equal(dist.logits[0], [0, 1, 2])
+    np.testing.assert_array_equal(dist.mean[0, 1], np.arange(3 + 16, 3 + 24))
+
+
+def test_mistakes_are_named():
+    with pytest.raises(ValueError, match=r"agent.head: expected one of .*'mixture'.*found 'mix'"):
+        bc.make(bc.Config(head='mix'), SPEC)
+    _, agent = _make('mse')
+    state, batch = jax.eval_shape(agent.init, jax.random.key(0)), _batch()
+    with pytest.raises(AssertionError):
+        short = batch.replace(action=batch.action[:, 1:], mask=batch.mask[:, 1:])
+        jax.eval_shape(agent.update, state, short, jax.random.key(0))

@@ -1,0 +1,240 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxpolicy.agents import ppo, transforms
+from jaxpolicy.ops import distributions, normalize
+from jaxpolicy.types import Spec, Transition
+
+T, N, A = 4, 6, 2
+SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
+CONFIG = ppo.Config(hidden=(16,), num_epochs=2, num_minibatches=2)
+
+
+def _rollout(agent, state, seed, offset=0.0):
+    """Random experience [T, N] whose actions are the agent's own."""
+    rng = np.random.default_rng(seed)
+    obs, next_obs = (offset + 5 * rng.normal(size=(2, T, N, 3))).astype(np.float32)
+    act = jax.jit(jax.vmap(agent.act, in_axes=(None, 0, 0)))
+    action, extras = act(state, obs, jax.random.split(jax.random.key(seed), T))
+    return Transition(
+        obs=jnp.asarray(obs),
+        action=action,
+        reward=jnp.asarray(rng.normal(size=(T, N)), jnp.float32),
+        termination=jnp.asarray(rng.random((T, N)) < 0.1),
+        truncation=jnp.asarray(rng.random((T, N)) < 0.1),
+        next_obs=jnp.asarray(next_obs),
+        extras={**extras, 'valid': jnp.ones((T, N))},
+    )
+
+
+def _equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def _start(agent):
+    return jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update)
+
+
+def _rates(state):
+    return [float(s.hyperparams['learning_rate']) for s in state.opt_state.values()]
+
+
+def test_the_first_ratio_is_one_with_a_running_normaliser():
+    agent = transforms.standardize_obs(ppo.make(CONFIG, SPEC), SPEC.obs)
+    state, update = _start(agent)
+    for i in range(5):  # the statistics keep moving: every rollout lies elsewhere
+        before = normalize.affine(state.stats['obs'])
+        state, metrics = update(state, _rollout(agent, state, i, offset=3.0 * i), jax.random.key(i))
+        np.testing.assert_allclose(metrics['first_ratio'], 1.0, atol=1e-5)
+        after = normalize.affine(state.stats['obs'])
+        assert np.abs(after.shift - before.shift).max() > 0.1
+        assert abs(metrics['ratio'] - 1.0) > 1e-5  # later ones are not
+
+
+def test_the_normaliser_takes_in_a_rollout_after_the_update():
+    plain = ppo.make(CONFIG, SPEC)
+    agent = transforms.standardize_obs(plain, SPEC.obs, clip=2.0)
+    state, update = _start(agent)
+    batch = _rollout(agent, state, 0, offset=1.0)
+    state, _ = update(state, batch, jax.random.key(0))
+    flat = np.asarray(batch.obs).reshape(-1, 3)
+    fitted = normalize.affine(state.stats['obs'])
+    np.testing.assert_allclose(fitted.shift, flat.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fitted.scale, flat.std(0), rtol=1e-4)
+
+    batch = _rollout(agent, state, 1)
+    valid = batch.extras['valid'].at[0].set(0.0)
+    batch = batch.replace(extras={**batch.extras, 'valid': valid})
+    new, metrics = update(state, batch, jax.random.key(1))
+    seen = {
+        name: jnp.clip((getattr(batch, name) - fitted.shift) / fitted.scale, -2.0, 2.0)
+        for name in ('obs', 'next_obs')
+    }
+    expected, expected_metrics = jax.jit(plain.update)(
+        state, batch.replace(**seen), jax.random.key(1)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        (new.params, metrics),
+        (expected.params, expected_metrics),
+    )
+    assert new.stats['obs'].count == T * N + (T - 1) * N  # invalid steps are not counted
+
+
+def test_invalid_steps_move_nothing():
+    """What a broken world reports, with zeros for its NaNs as `auto_reset` does, is irrelevant."""
+    agent = transforms.standardize_obs(ppo.make(CONFIG, SPEC), SPEC.obs)
+    state, update = _start(agent)
+    state, _ = update(state, _rollout(agent, state, 0), jax.random.key(0))
+    batch = _rollout(agent, state, 1)
+    bad = jnp.zeros((T, N), bool).at[2, 1].set(True).at[0, 3].set(True)
+    batch = batch.replace(
+        termination=batch.termination | bad,
+        truncation=batch.truncation & ~bad,
+        extras={**batch.extras, 'valid': 1.0 - bad},
+    )
+
+    def spoil(x, value):
+        return jnp.where(bad.reshape(bad.shape + (1,) * (x.ndim - 2)), value, x)
+
+    def spoiled(value):
+        content = (batch.obs, batch.next_obs, batch.action, batch.reward)
+        obs, next_obs, action, reward = (spoil(x, value) for x in content)
+        extras = {k: spoil(v, value) for k, v in batch.extras.items() if k != 'valid'}
+        extras['valid'] = batch.extras['valid']
+        return batch.replace(
+            obs=obs, next_obs=next_obs, action=action, reward=reward, extras=extras
+        )
+
+    results = [update(state, spoiled(v), jax.random.key(2)) for v in (0.0, 1.5)]
+    _equal(*results)
+    # the same spoiling of steps that do count is felt
+    counted = [
+        b.replace(extras={**b.extras, 'valid': jnp.ones((T, N))})
+        for b in (spoiled(0.0), spoiled(1.5))
+    ]
+    a, b = (update(state, x, jax.random.key(2))[0].params['critic'] for x in counted)
+    gap = jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)
+    assert max(jax.tree.leaves(gap)) > 1e-5
+
+
+@pytest.mark.parametrize(
+    'rate, kl, expected',
+    [
+        (1e-3, 0.05, 1e-3 / 1.5),
+        (1e-3, 0.001, 1.5e-3),
+        (1e-3, 0.01, 1e-3),
+        (1e-3, 0.019, 1e-3),
+        (1e-3, 0.006, 1e-3),
+        (1.2e-5, 0.05, 1e-5),
+        (4e-3, 0.0, 5e-3),
+    ],
+)
+def test_the_learning_rate_follows_the_divergence(rate, kl, expected):
+    config = ppo.Config(target_kl=0.01, min_learning_rate=1e-5, max_learning_rate=5e-3)
+    found = ppo.adapt_learning_rate(config, jnp.asarray(rate), jnp.asarray(kl))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    fixed = dataclasses.replace(config, target_kl=0.0)
+    assert ppo.adapt_learning_rate(fixed, jnp.asarray(rate), jnp.asarray(kl)) == jnp.asarray(rate)
+
+
+@pytest.mark.parametrize(
+    'target_kl, expected', [(1e6, 1e-3 * 1.5**4), (1e-12, 1e-3 / 1.5**3), (0.0, 1e-3)]
+)
+def test_the_learning_rate_is_state(target_kl, expected):
+    """Four minibatches; the very first has no divergence, so that its rate goes up once."""
+    config = dataclasses.replace(CONFIG, target_kl=target_kl, max_learning_rate=1.0)
+    agent = ppo.make(config, SPEC)
+    state, update = _start(agent)
+    assert _rates(state) == pytest.approx([1e-3, 1e-3])
+    if target_kl == 1e-12:
+        expected *= 1.5  # up, down, down, down
+    state, _ = update(state, _rollout(agent, state, 0), jax.random.key(0))
+    assert _rates(state) == pytest.approx([expected] * 2, rel=1e-5)
+
+
+def test_the_learning_rate_in_the_state_is_the_one_that_steps():
+    agent = ppo.make(CONFIG, SPEC)
+    state, update = _start(agent)
+    batch = _rollout(agent, state, 0)
+    frozen = state.replace(
+        opt_state={
+            name: s._replace(hyperparams={**s.hyperparams, 'learning_rate': jnp.zeros(())})
+            for name, s in state.opt_state.items()
+        }
+    )
+    constant = dataclasses.replace(CONFIG, target_kl=0.0)
+    new, _ = jax.jit(ppo.make(constant, SPEC).update)(frozen, batch, jax.random.key(0))
+    _equal(new.params, state.params)
+
+
+def test_advantages_are_normalised_over_the_rollout_and_targets_are_not():
+    agent = ppo.make(CONFIG, SPEC)
+    state, _ = _start(agent)
+    batch = _rollout(agent, state, 3)
+    valid = jnp.ones((T, N)).at[1, 2].set(0.0)
+    batch = batch.replace(extras={**batch.extras, 'valid': valid})
+    rng = np.random.default_rng(0)
+    value, next_value = (jnp.asarray(x, jnp.float32) for x in rng.normal(size=(2, T, N)))
+    data = ppo.prepare(CONFIG, batch, value, next_value)
+    assert data.obs.shape == (T * N, 3) and data.valid.sum() == T * N - 1
+    kept = np.asarray(data.advantage)[np.asarray(data.valid) == 1]
+    np.testing.assert_allclose((kept.mean(), kept.std()), (0.0, 1.0), atol=1e-5)
+    last = np.asarray(batch.reward + CONFIG.gamma * (1 - batch.termination) * next_value)[-1]
+    targets = np.asarray(data.target).reshape(T, N)
+    np.testing.assert_allclose(targets[-1], last, rtol=1e-4, atol=1e-5)
+    advantage = (targets - np.asarray(value)).reshape(-1)[np.asarray(data.valid) == 1]
+    np.testing.assert_allclose(kept, (advantage - advantage.mean()) / advantage.std(), atol=1e-4)
+
+
+def test_the_loss_is_the_sum_of_its_parts():
+    rng = np.random.default_rng(1)
+    mean, old_mean, action = rng.normal(size=(3, 8, A)).astype(np.float32)
+    log_std, old_log_std = rng.uniform(-1, 0, size=(2, 8, A)).astype(np.float32)
+    value, target, advantage = rng.normal(size=(3, 8)).astype(np.float32)
+    valid = np.array([1, 1, 1, 1, 1, 1, 0, 0], np.float32)
+    now, old = (stats.norm(m, np.exp(s)) for m, s in ((mean, log_std), (old_mean, old_log_std)))
+    old_log_prob = old.logpdf(action).sum(-1).astype(np.float32)
+    batch = ppo.Minibatch(
+        jnp.zeros((8, 3)), action, old_log_prob, old_mean, old_log_std, advantage, target, valid
+    )
+    config = ppo.Config(clip=0.3, entropy_cost=0.7, value_cost=0.4)
+    dist = distributions.Gaussian(jnp.asarray(mean), jnp.asarray(log_std))
+    loss, metrics = ppo.ppo_loss(config, dist, jnp.asarray(value), batch)
+
+    ratio = np.exp(now.logpdf(action).sum(-1) - old_log_prob)
+    surrogate = np.minimum(ratio * advantage, np.clip(ratio, 0.7, 1.3) * advantage)[:6].mean()
+    entropy = now.entropy().sum(-1)[:6].mean()
+    value_loss = 0.5 * ((value - target) ** 2)[:6].mean()
+    np.testing.assert_allclose(loss, -surrogate - 0.7 * entropy + 0.4 * value_loss, rtol=1e-4)
+    np.testing.assert_allclose(metrics['entropy'], entropy, rtol=1e-5)
+    old_dist = distributions.Gaussian(jnp.asarray(old_mean), jnp.asarray(old_log_std))
+    np.testing.assert_allclose(metrics['kl'], old_dist.kl(dist)[:6].mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics['std'], np.exp(log_std).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics['value'], value[:6].mean(), rtol=1e-4)
+
+
+def test_act_tells_how_likely_its_actions_were():
+    agent = ppo.make(CONFIG, SPEC)
+    state, _ = _start(agent)
+    obs = jax.random.normal(jax.random.key(1), (5, 3))
+    action, extras = agent.act(state, obs, jax.random.key(2))
+    reference = stats.norm(extras['mean'], np.exp(extras['log_std'])).logpdf(action).sum(-1)
+    np.testing.assert_allclose(extras['log_prob'], reference, rtol=1e-4)
+    np.testing.assert_allclose(np.exp(extras['log_std']), CONFIG.init_std, rtol=1e-5)
+    mode, extras = agent.act(state, obs, jax.random.key(2), deterministic=True)
+    np.testing.assert_array_equal(mode, extras['mean'])
+
+
+def test_minibatches_must_divide_the_rollout():
+    assert ppo.minibatch_size(24, 8) == 3
+    agent = ppo.make(dataclasses.replace(CONFIG, num_minibatches=5), SPEC)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    batch = _rollout(agent, state, 0)
+    with pytest.raises(ValueError, match=r'num_minibatches: .*the 24 steps.*found 5'):
+        jax.eval_shape(agent.update, state, batch, jax.random.key(0))

@@ -1,0 +1,158 @@
+# pyright: reportAttributeAccessIssue=false
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpolicy.agents import ppo, transforms
+from jaxpolicy.envs import transforms as env_transforms
+from jaxpolicy.io import checkpoint
+from jaxpolicy.loops import on_policy
+from jaxpolicy.types import Agent, Env, EnvState, Spec, Transition
+
+N, T, LIMIT = 8, 6, 4
+SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+
+
+def _env() -> Env:
+    """obs [where the episode started, steps]; the reward is the action."""
+
+    def reset(key):
+        key, start_key = jax.random.split(key)
+        obs = jnp.stack([jax.random.uniform(start_key), jnp.zeros(())])
+        zero, no = jnp.zeros(()), jnp.zeros((), bool)
+        return EnvState(obs, obs, zero, no, no, {'steps': zero}, key, ())
+
+    def step(state, action):
+        obs = state.obs + jnp.asarray([0.0, 1.0])
+        return state.replace(
+            obs=obs,
+            next_obs=obs,
+            reward=action[0],
+            truncation=jnp.zeros((), bool),
+            metrics={'steps': obs[1]},
+        )
+
+    return env_transforms.vectorize(env_transforms.time_limit(Env(reset, step, SPEC), LIMIT))
+
+
+def _keeper() -> Agent:
+    """Keeps the last rollout; acts with the number of updates so far."""
+    shape = {'obs': (T, N, 2), 'next_obs': (T, N, 2), 'action': (T, N, 1)}
+
+    def init(key):
+        kept = {name: jnp.zeros(s) for name, s in shape.items()}
+        return {**kept, 'updates': jnp.zeros(()), 'truncation': jnp.zeros((T, N), bool)}
+
+    def update(state, batch: Transition, key):
+        kept = {name: getattr(batch, name) for name in (*shape, 'truncation')}
+        updates = state['updates'] + 1.0
+        return {**kept, 'updates': updates}, {'updates': updates}
+
+    def act(state, obs, key, deterministic=False):
+        return jnp.broadcast_to(state['updates'], (*obs.shape[:1], 1)), {}
+
+    return Agent(init, update, act)
+
+
+def _make(agent, updates_per_step=1):
+    return on_policy.make(_env(), agent, N, T, updates_per_step, LIMIT)
+
+
+def test_every_rollout_continues_and_acts_with_the_newest_weights():
+    loop = _make(_keeper())
+    init, step = jax.jit(loop.init), jax.jit(loop.step)
+    state, starts = init(jax.random.key(0)), []
+    for i in range(4):
+        before = np.asarray(state.env.obs)
+        state, metrics = step(state, ())
+        kept = state.train
+        np.testing.assert_array_equal(kept['obs'][0], before)
+        np.testing.assert_array_equal(kept['action'], i)
+        np.testing.assert_allclose(metrics['reward'], i)
+        assert metrics['updates'] == i + 1
+        np.testing.assert_array_equal(kept['next_obs'][..., 1], kept['obs'][..., 1] + 1)
+        starts.append(np.unique(kept['obs'][1:][np.asarray(kept['truncation'])[:-1], 0]))
+    assert step._cache_size() == 1
+    # every rollout draws fresh starts: none comes back in a later one
+    for i, some in enumerate(starts):
+        assert len(some) > 1
+        for later in starts[i + 1 :]:
+            assert not set(some) & set(later)
+
+
+def test_first_episodes_end_at_different_times():
+    loop = _make(_keeper())
+    state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
+    truncation = np.asarray(state.train['truncation'])
+    assert len(set(truncation.argmax(axis=0))) > 1
+    # from then on every episode has its full length
+    for world in truncation.T:
+        ends = np.flatnonzero(world)
+        assert ends[0] < LIMIT and (np.diff(ends) == LIMIT).all()
+
+
+def test_metrics_are_averages_over_rollouts_and_sums_over_episodes():
+    loop = _make(_keeper(), updates_per_step=5)
+    state, metrics = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
+    assert state.train['updates'] == 5
+    np.testing.assert_allclose(metrics['reward'], 2.0)  # the actions 0, 1, 2, 3, 4
+    np.testing.assert_allclose(metrics['updates'], 3.0)
+    np.testing.assert_allclose(metrics['nan_worlds'], 0.0)
+    assert 1.0 < metrics['end/steps'] <= LIMIT
+
+
+def test_figures_per_episode_by_hand():
+    flags = {
+        'termination': jnp.asarray([[True, False]]),
+        'truncation': jnp.asarray([[False, True]]),
+    }
+    batch = Transition(
+        obs=jnp.zeros((1, 2, 1)),
+        action=jnp.zeros((1, 2, 1)),
+        reward=jnp.asarray([[1.0, 4.0]]),
+        next_obs=jnp.zeros((1, 2, 1)),
+        extras={'valid': jnp.asarray([[0.0, 1.0]])},
+        **flags,
+    )
+    sums = on_policy.summarize(batch, {'success': jnp.asarray([[1.0, 0.5]])})
+    assert sums == {'reward': 2.5, 'episodes': 2.0, 'nan_worlds': 1.0, 'end/success': 1.5}
+    # two rollouts, the other with no episode's end: the mean of sums is divided by that of counts
+    mean = {'reward': 2.5, 'episodes': jnp.asarray(1.0), 'end/success': jnp.asarray(0.75)}
+    assert on_policy.per_episode(mean)['end/success'] == 0.75
+    none = {'episodes': jnp.asarray(0.0), 'end/success': jnp.asarray(0.0)}
+    assert on_policy.per_episode(none)['end/success'] == 0.0
+
+
+def _bits(state):
+    return [
+        np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+        for x in jax.tree.leaves(state)
+    ]
+
+
+def _ppo_loop():
+    config = ppo.Config(hidden=(8,), num_epochs=2, num_minibatches=2)
+    return _make(transforms.standardize_obs(ppo.make(config, SPEC), SPEC.obs), updates_per_step=2)
+
+
+def test_a_restored_run_continues_bitwise(tmp_path):
+    loop = _ppo_loop()
+    init, step = jax.jit(loop.init), jax.jit(loop.step, donate_argnums=0)
+    whole, _ = step(init(jax.random.key(0)), ())
+    start = _bits(whole)
+    with checkpoint.open_manager(tmp_path) as manager:
+        checkpoint.save(manager, 1, whole, {})
+        template = jax.eval_shape(loop.init, jax.random.key(0))
+        resumed, _ = checkpoint.restore(manager, 1, template)
+    whole, metrics = step(whole, ())
+    resumed, resumed_metrics = step(resumed, ())
+    for a, b in zip(_bits((whole, metrics)), _bits((resumed, resumed_metrics)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(start, _bits(whole), strict=True))
+    assert whole.train.step == 4 and step._cache_size() == 1
+
+
+def test_no_key_is_used_twice():
+    with jax.debug_key_reuse(True):
+        loop = _ppo_loop()
+        jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())

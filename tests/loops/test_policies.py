@@ -1,0 +1,103 @@
+"""Receding-horizon execution of an agent that writes into its chunk what it saw, and when."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy.loops import policies
+from jaxpolicy.types import Agent
+
+TO, TP, TA = 3, 8, 4
+
+
+def _scribe(calls=None) -> Agent:
+    """chunk[n, i] = [i, the To observations that the plan was made from]."""
+
+    def act(state, obs, key, deterministic=False):
+        if calls is not None:
+            jax.debug.callback(lambda: calls.append(1))
+        num_envs = obs.shape[0]
+        index = jnp.broadcast_to(
+            jnp.arange(TP, dtype=jnp.float32)[None, :, None], (num_envs, TP, 1)
+        )
+        history = jnp.broadcast_to(obs[:, None, :, 0], (num_envs, TP, TO))
+        return state * jnp.concatenate([index, history], axis=-1), {}
+
+    return Agent(init=lambda key: 1.0, update=lambda *_: _, act=act)
+
+
+def _run(policy, steps, num_envs=2, restart=None):
+    """Sees 100 n + t; at each (step, env) of `restart` that env's memory starts anew. [T, N, .]"""
+    act, carry, actions = jax.jit(policy.act), None, []
+    for t in range(steps):
+        obs = (100.0 * jnp.arange(num_envs) + t)[:, None]
+        fresh = policy.init(obs)
+        carry = fresh if carry is None else carry
+        for when, env in restart or ():
+            if when == t:
+                carry = jax.tree.map(lambda f, c: c.at[env].set(f[env]), fresh, carry)
+        carry, action, extras = act(carry, obs, jax.random.key(t))
+        assert extras == {}
+        actions.append(action)
+    return np.stack(actions)
+
+
+def test_which_actions_of_which_plan_are_executed():
+    actions = _run(policies.receding_horizon(_scribe(), 1.0, TO, TA), steps=10)
+    index, history = actions[..., 0], actions[..., 1:]
+    # the action that belongs to the last observation comes first: To - 1 .. To - 2 + Ta
+    for n in range(2):
+        np.testing.assert_array_equal(index[:, n], [2, 3, 4, 5, 2, 3, 4, 5, 2, 3])
+        planned = [[0, 0, 0]] * 4 + [[2, 3, 4]] * 4 + [[6, 7, 8]] * 2
+        np.testing.assert_array_equal(history[:, n], 100.0 * n + np.array(planned))
+
+
+def test_every_step_can_be_planned():
+    actions = _run(policies.receding_horizon(_scribe(), 1.0, TO, 1), steps=4)
+    np.testing.assert_array_equal(actions[:, 0, 0], 2.0)
+    np.testing.assert_array_equal(actions[:, 0, 1:], [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]])
+
+
+def test_worlds_that_restart_plan_by_themselves():
+    """Env 1's episode restarts before step 2: it plans then, env 0 goes on with its own plan."""
+    policy = policies.receding_horizon(_scribe(), 1.0, TO, TA)
+    actions = _run(policy, steps=8, restart=[(2, 1)])
+    np.testing.assert_array_equal(actions[:, 0, 0], [2, 3, 4, 5, 2, 3, 4, 5])
+    np.testing.assert_array_equal(actions[:, 1, 0], [2, 3, 2, 3, 4, 5, 2, 3])
+    np.testing.assert_array_equal(actions[4:, 0, 1:], [[2, 3, 4]] * 4)
+    np.testing.assert_array_equal(actions[2:6, 1, 1:], [[102, 102, 102]] * 4)  # nothing older
+    np.testing.assert_array_equal(actions[6:, 1, 1:], [[104, 105, 106]] * 2)
+
+
+@pytest.mark.parametrize('restart, expected', [([], 3), ([(2, 1)], 5)])
+def test_the_agent_is_called_only_when_a_plan_is_needed(restart, expected):
+    calls = []
+    policy = policies.receding_horizon(_scribe(calls), 1.0, TO, TA)
+    _run(policy, steps=10, restart=restart)
+    jax.effects_barrier()
+    assert len(calls) == expected  # plans at 0, 4, 8; and at 2 and 6 by the world that restarted
+
+
+def test_the_state_and_the_flag_reach_the_agent():
+    def act(state, obs, key, deterministic=False):
+        chunk = state + jnp.zeros((obs.shape[0], TP, 1)) + (0.5 if deterministic else 0.0)
+        return chunk, {}
+
+    agent = Agent(init=lambda key: 0.0, update=lambda *_: _, act=act)
+    for deterministic, expected in ((False, 7.0), (True, 7.5)):
+        policy = policies.receding_horizon(agent, 7.0, TO, TA, deterministic)
+        np.testing.assert_array_equal(_run(policy, 2), expected)
+
+
+def test_observations_may_be_trees():
+    def act(state, obs, key, deterministic=False):
+        chunk = obs['a'][:, -1, None] + obs['b'][:, 0, :, :1].sum(axis=1, keepdims=True)
+        return jnp.broadcast_to(chunk, (2, TP, 1)), {}
+
+    policy = policies.receding_horizon(Agent(lambda k: 0.0, lambda *_: _, act), 0.0, TO, TA)
+    obs = {'a': jnp.asarray([[1.0], [2.0]]), 'b': jnp.ones((2, 2, 2))}
+    carry = policy.init(obs)
+    assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(carry))
+    _, action, _ = policy.act(carry, obs, jax.random.key(0))
+    np.testing.assert_array_equal(action, [[3.0], [4.0]])

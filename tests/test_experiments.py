@@ -1,0 +1,186 @@
+"""The launchers, run as a user runs them: train, kill, resume, evaluate, collect."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxpolicy.data import episodes as episodes_lib
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = ('bc', 'diffusion', 'ppo')
+
+
+def command(module, *arguments):
+    return [sys.executable, '-m', f'experiments.{module}', *map(str, arguments)]
+
+
+def run(module, *arguments, timeout=300):
+    env = {**os.environ, 'XLA_FLAGS': ''}  # one device, as a user has
+    return subprocess.run(
+        command(module, *arguments),
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope='module')
+def demos(tmp_path_factory):
+    """Random episodes that look like demonstrations of detour."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(16, 24, size=8)
+    obs = rng.normal(size=(lengths.sum(), 34)).astype(np.float32)
+    action = rng.uniform(-1, 1, size=(lengths.sum(), 7)).astype(np.float32)
+    path = tmp_path_factory.mktemp('demos') / 'demos.npz'
+    episodes_lib.save(path, episodes_lib.Episodes(obs, action, np.cumsum(lengths), {}))
+    return path
+
+
+def train_arguments(recipe, demos, workdir, *more):
+    data = [] if recipe == 'ppo' else [f'--config.data.path={demos}']
+    config = f'--config=configs/smoke/{recipe}.py'
+    return ['train', config, *data, f'--workdir={workdir}', '--novideo', *more]
+
+
+def leaves(workdir, step):
+    """Every array of a checkpoint, as orbax has them on disk."""
+    found = {}
+    for item in ('train', 'loop'):
+        path = workdir / 'checkpoints' / str(step) / item
+        tree = ocp.PyTreeCheckpointer().restore(path)
+        found |= {f'{item}/{name}': np.asarray(value) for name, value in tree.items()}
+    return found
+
+
+def rows(workdir):
+    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if not name.startswith('time/')}
+        for line in lines
+    ]
+
+
+@pytest.fixture(scope='module', params=RECIPES)
+def finished(request, demos, tmp_path_factory):
+    """A run that nobody interrupted."""
+    workdir = tmp_path_factory.mktemp(request.param) / 'run'
+    result = run(*train_arguments(request.param, demos, workdir))
+    assert result.returncode == 0, result.stderr
+    return request.param, workdir
+
+
+def interrupt(arguments, workdir, name):
+    """Starts a run and sends it a signal as soon as its second checkpoint is there."""
+    env = {**os.environ, 'XLA_FLAGS': ''}
+    process = subprocess.Popen(
+        command(*arguments), cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 240
+    while not (workdir / 'checkpoints' / '2').exists():
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(name)
+    process.communicate(timeout=120)
+    return process.returncode
+
+
+def test_a_killed_run_continues_bitwise(finished, demos, tmp_path):
+    recipe, reference = finished
+    workdir = tmp_path / 'run'
+    arguments = train_arguments(recipe, demos, workdir)
+    code = interrupt(arguments, workdir, signal.SIGKILL)
+    assert code == -signal.SIGKILL or (workdir / 'curves.png').exists()
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert code == 0 or 'continuing after update' in result.stderr
+    wanted, found = leaves(reference, 4), leaves(workdir, 4)
+    assert wanted.keys() == found.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(value, found[name], err_msg=name)
+    assert rows(reference) == rows(workdir)
+
+
+def test_sigterm_saves_first(demos, tmp_path):
+    workdir = tmp_path / 'run'
+    more = '--config.loop.num_epochs=100000'
+    arguments = train_arguments('bc', demos, workdir, more)
+    assert interrupt(arguments, workdir, signal.SIGTERM) == 1
+    last = rows(workdir)[-1]['epoch']
+    assert (workdir / 'checkpoints' / str(last) / '_CHECKPOINT_METADATA').exists()
+
+
+def test_the_workdir_holds_the_run(finished):
+    recipe, workdir = finished
+    config = json.loads((workdir / 'config.json').read_text())
+    assert config['versions']['jax'] and config['config']['agent']['name'] == recipe
+    for name in ('metrics.jsonl', 'metrics.csv', 'curves.png', 'tensorboard', 'checkpoints/4'):
+        assert (workdir / name).exists(), name
+    found = rows(workdir)
+    assert [row['epoch'] for row in found] == [1, 2, 3, 4]
+    assert all(np.isfinite(list(row.values())).all() for row in found)
+    assert 'eval/success_max' in found[1] and 'eval/success_max' not in found[0]
+    assert (found[-1]['env_steps'] > 0) == (recipe == 'ppo')
+
+
+def test_evaluate(finished, tmp_path):
+    recipe, workdir = finished
+    out = tmp_path / 'summary.json'
+    arguments = ['--num_episodes=5', '--first_seed=7', f'--out={out}', '--novideo']
+    result = run('evaluate', f'--workdir={workdir}', *arguments)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(out.read_text())
+    assert summary['metrics']['length']['mean'] == 3.0 and summary['first_seed'] == 7
+    low, high = (summary['metrics']['success_max'][name] for name in ('low', 'high'))
+    assert 0.0 <= low <= high <= 1.0
+    table = (workdir / 'evaluation' / 'episodes.csv').read_text().splitlines()
+    assert len(table) == 6 and table[1].startswith('7,')
+
+
+def test_another_config_is_refused(finished, demos):
+    recipe, workdir = finished
+    result = run(*train_arguments(recipe, demos, workdir, '--config.eval.num_episodes=3'))
+    assert result.returncode != 0
+    assert 'eval.num_episodes: 2 -> 3' in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('argument', 'words'),
+    [
+        ('--config.agent.learning_rat=1e-3', ['agent.learning_rat:', 'agent.learning_rate']),
+        ('--config.agent.num_epochs=many', ['agent.num_epochs', 'an integer', 'many']),
+        ('--config.agent.num_minibatches=3', ['num_minibatches', '16', '3']),
+        ('--config.env.name=reech', ['env.name', 'reech', 'reach']),
+    ],
+)
+def test_bad_flags_give_one_clear_line(argument, words, tmp_path):
+    result = run('train', '--config=configs/smoke/ppo.py', f'--workdir={tmp_path}', argument)
+    assert result.returncode != 0
+    assert 'Traceback' not in result.stderr
+    assert all(word in result.stderr for word in words), result.stderr
+
+
+def test_collect_writes_what_training_reads(tmp_path):
+    out = tmp_path / 'demos.npz'
+    result = run('collect', f'--out={out}', '--num_episodes=20', '--seed=3')
+    assert result.returncode == 0, result.stderr
+    episodes = episodes_lib.load(out)
+    assert len(episodes.episode_ends) == 20
+    assert np.abs(episodes.action).max() <= 1.0
+    goal, ee = episodes.obs[:, 24:27], episodes.obs[:, 21:24]
+    first = np.concatenate([[0], episodes.episode_ends[:-1]])
+    distance = np.linalg.norm(goal - ee, axis=-1)
+    assert (distance[first] > 0.2).all()
+    # The observation before the last action: one step of at most a few centimetres away.
+    assert (distance[episodes.episode_ends - 1] < 0.08).all()

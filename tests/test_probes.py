@@ -1,0 +1,176 @@
+"""Small problems whose answers are known: what is learnt, not only that something is.
+
+The environments follow the idea of probe environments (A. Jones, "Debugging RL, without the
+agonizing pain", 2021): each isolates one thing that can be wrong.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy.agents import bc, diffusion_policy, ppo
+from jaxpolicy.data import episodes, windows
+from jaxpolicy.envs import transforms
+from jaxpolicy.loops import offline, on_policy
+from jaxpolicy.nets import mlp
+from jaxpolicy.types import Env, EnvState, Spec
+
+GAMMA = 0.9
+SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+CONFIG = ppo.Config(
+    hidden=(32,),
+    activation='tanh',
+    gamma=GAMMA,
+    num_minibatches=4,
+    learning_rate=3e-3,
+    target_kl=0.0,
+    entropy_cost=0.0,
+)
+
+
+def _env(first_obs, transition, limit: int) -> Env:
+    """first_obs(key) -> obs []; transition(obs, action) -> (next obs, reward, termination)."""
+
+    def state(obs, reward, termination, key):
+        obs, no = jnp.reshape(obs, (1,)), jnp.zeros((), bool)
+        return EnvState(obs, obs, jnp.asarray(reward), termination, no, {}, key, ())
+
+    def reset(key):
+        key, obs_key = jax.random.split(key)
+        return state(first_obs(obs_key), 0.0, jnp.zeros((), bool), key)
+
+    def step(before, action):
+        obs, reward, termination = transition(before.obs[0], action[0])
+        return state(obs, reward + 0.0 * action[0], termination | jnp.zeros((), bool), before.key)
+
+    return transforms.vectorize(transforms.time_limit(Env(reset, step, SPEC), limit))
+
+
+def _zero(key):
+    return jnp.zeros(())
+
+
+def _sign(key):
+    return jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
+
+
+def _learn(env, limit, steps, config=CONFIG):
+    """Trains PPO in the real loop; returns V(obs [n]) and the policy's mean action of obs [n]."""
+    agent = ppo.make(config, SPEC)
+    loop = on_policy.make(env, agent, 32, 16, updates_per_step=25, episode_steps=limit)
+    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step, donate_argnums=0)
+    for _ in range(steps):
+        state, _ = step(state, ())
+    critic = mlp.MLP(config.hidden, 1, config.activation)
+
+    def value(obs):
+        return critic.apply(state.train.params['critic'], jnp.reshape(jnp.asarray(obs), (-1, 1)))[
+            :, 0
+        ]
+
+    def mean(obs):
+        obs = jnp.reshape(jnp.asarray(obs), (-1, 1))
+        return agent.act(state.train, obs, jax.random.key(0), deterministic=True)[0][:, 0]
+
+    return value, mean
+
+
+def test_a_time_limit_is_not_the_end_of_the_world():
+    """Reward 1 for ever, seen through episodes of 10 steps: V = 1 / (1 - gamma) = 10."""
+    env = _env(_zero, lambda obs, action: (obs, 1.0, False), limit=10)
+    value, _ = _learn(env, 10, steps=4)
+    np.testing.assert_allclose(value([0.0]), 1 / (1 - GAMMA), rtol=0.03)
+
+
+def test_a_termination_is():
+    """Reward 1 for five steps: V counts those that are left."""
+
+    def transition(obs, action):
+        return obs + 0.2, 1.0, obs > 0.7  # the fifth step starts at 0.8
+
+    value, _ = _learn(_env(_zero, transition, limit=20), 20, steps=4)
+    left = np.array([5, 4, 3, 2, 1])
+    expected = (1 - GAMMA**left) / (1 - GAMMA)
+    np.testing.assert_allclose(value([0.0, 0.2, 0.4, 0.6, 0.8]), expected, rtol=0.05)
+
+
+def test_values_depend_on_what_is_seen():
+    """One step; the reward is the observation."""
+    env = _env(_sign, lambda obs, action: (obs, obs, True), limit=5)
+    value, _ = _learn(env, 5, steps=2)
+    np.testing.assert_allclose(value([1.0, -1.0]), [1.0, -1.0], atol=0.05)
+
+
+def test_later_rewards_are_discounted():
+    """Two steps; only the second is rewarded."""
+
+    def transition(obs, action):
+        return obs + 1.0, obs, obs > 0.5
+
+    value, _ = _learn(_env(_zero, transition, limit=5), 5, steps=2)
+    np.testing.assert_allclose(value([0.0, 1.0]), [GAMMA, 1.0], atol=0.05)
+
+
+def test_the_policy_finds_the_best_action():
+    """One step; the best action is 0.5 times what is seen, and V is what exploration costs."""
+
+    def transition(obs, action):
+        return obs, -((action - 0.5 * obs) ** 2), True
+
+    value, mean = _learn(_env(_sign, transition, limit=5), 5, steps=4)
+    np.testing.assert_allclose(mean([1.0, -1.0]), [0.5, -0.5], atol=0.07)
+    assert (np.asarray(value([1.0, -1.0])) > -0.36).all()  # less than the first variance costs
+
+
+MODES, TP = 0.7, 2
+
+
+def _imitate(agent, updates=300):
+    """Trains on chunks that are all +0.7 or all -0.7, whatever is seen; samples 256 of them."""
+    num_episodes = 128
+    side = np.where(np.arange(num_episodes) % 2, MODES, -MODES)
+    rng = np.random.default_rng(0)
+    data = episodes.Episodes(
+        obs=rng.uniform(-1, 1, size=(num_episodes * TP, 1)).astype(np.float32),
+        action=np.repeat(side, TP)[:, None].astype(np.float32),
+        episode_ends=TP * np.arange(1, num_episodes + 1),
+        info={},
+    )
+    data = windows.make(data, 1, TP, TP)
+    loop = offline.make(agent, num_episodes, epochs_per_step=updates)
+    state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), data)
+    obs = jnp.linspace(-1, 1, 256)[:, None, None]
+    chunk, _ = jax.jit(agent.act)(state.train, obs, jax.random.key(1))
+    return np.asarray(chunk)[..., 0]  # [256, Tp]
+
+
+HORIZONS = {'obs_horizon': 1, 'pred_horizon': TP, 'action_horizon': TP, 'warmup_steps': 10}
+
+
+def test_mse_averages_two_ways_of_doing_it():
+    config = bc.Config(head='mse', width=32, num_blocks=1, weight_decay=0.0, **HORIZONS)
+    assert np.abs(_imitate(bc.make(config, SPEC), updates=100)).max() < MODES / 2
+
+
+@pytest.mark.parametrize('name', ['mixture', 'diffusion'])
+def test_mixture_and_diffusion_keep_both_ways(name):
+    if name == 'mixture':
+        config = bc.Config(
+            head='mixture', num_components=4, width=32, num_blocks=1, learning_rate=3e-3, **HORIZONS
+        )
+        agent = bc.make(config, SPEC)
+    else:
+        config = diffusion_policy.Config(
+            network='mlp',
+            width=64,
+            num_blocks=2,
+            num_train_steps=20,
+            learning_rate=3e-3,
+            **HORIZONS,
+        )
+        agent = diffusion_policy.make(config, SPEC)
+    chunk = _imitate(agent)
+    right, left = ((np.abs(chunk - mode) < 0.2).all(-1) for mode in (MODES, -MODES))
+    assert (right | left).mean() > 0.95  # whole chunks of one kind
+    assert 0.35 < right.mean() < 0.65
