@@ -1,7 +1,9 @@
 """From a config to the parts of a run, shared by all experiments."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +16,7 @@ from jaxpolicy.agents import transforms as agent_transforms
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.data import formats, windows
 from jaxpolicy.envs import transforms as env_transforms
+from jaxpolicy.io import video
 from jaxpolicy.loops import evaluate, offline, on_policy, policies
 from jaxpolicy.ops import normalize
 
@@ -155,6 +158,16 @@ def make_evaluation(config: config_dict.ConfigDict) -> Evaluation:
     """Everything that evaluation needs; no demonstrations."""
     host = config.env.name in envs.HOST_ENVS
     return _host_evaluation(config) if host else _device_evaluation(config)
+
+
+def record(path: Path, evaluation: Evaluation, train: PyTree, seed: int) -> None:
+    """Writes a video of one episode; says why, where nothing can be drawn."""
+    try:
+        frames = evaluation.frames(train, seed)
+    except RuntimeError as error:
+        print(f'no video: {error}', file=sys.stderr)
+        return
+    video.write_mp4(path, frames, evaluation.fps)
 
 
 def _template(config: config_dict.ConfigDict, spec: types.Spec) -> PyTree:

@@ -149,7 +149,7 @@ def write(path: Path, results, demos: Path, elapsed_s: float, versions: dict) ->
         report.Section('What the numbers show', [report.Text(findings(results, expert_paths))]),
         report.Section('Paths', [report.Figure(plot_paths(panels), paths_caption)]),
         report.Section('Learning', [report.Figure(plot_curves(results), 'Success while training')]),
-        report.Section('Videos', [report.Videos([(r.name, r.video) for r in results])]),
+        report.Section('Videos', [report.Videos([(r.name, r.video) for r in results if r.video])]),
     ]
     report.write(path, 'jaxpolicy: three paradigms, one robot task', sections)
     numbers = {

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from experiments import build
-from jaxpolicy.io import checkpoint, video, workdir
+from jaxpolicy.io import checkpoint, workdir
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.loops import evaluate
 
@@ -92,7 +92,7 @@ def main(_):
         row = summary['metrics'][name]
         print(f'  {name:16s} {row["mean"]:8.3f}  [{row["low"]:.3f}, {row["high"]:.3f}]')
     if FLAGS.video:
-        video.write_mp4(out / 'video.mp4', evaluation.frames(trained, first_seed), evaluation.fps)
+        build.record(out / 'video.mp4', evaluation, trained, first_seed)
     print(f'written: {out}')
 
 

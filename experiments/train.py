@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_dict
 
 from experiments import build
-from jaxpolicy.io import checkpoint, metrics, progress, stop, video, workdir
+from jaxpolicy.io import checkpoint, metrics, progress, stop, workdir
 from jaxpolicy.io import flags as config_flags
 
 FLAGS = flags.FLAGS
@@ -42,8 +42,7 @@ def train(config: config_dict.ConfigDict, directory: Path, seed: int, record: bo
         state, finished = _loop(config, run, evaluation, manager, writer, request, seed)
         metrics.plot(directory)
         if finished and record and evaluation:
-            frames = evaluation.frames(state.train, config.eval.first_seed)
-            video.write_mp4(directory / 'video.mp4', frames, evaluation.fps)
+            build.record(directory / 'video.mp4', evaluation, state.train, config.eval.first_seed)
     os.close(lock)
     return finished
 

@@ -56,7 +56,7 @@ def _sign(key):
 
 
 def _learn(env, limit, steps, config=CONFIG):
-    """Trains PPO in the real loop; returns V(obs [n]) and the policy's mean action of obs [n]."""
+    """Trains PPO in the real loop; returns V(obs [n]), and mean and deviation of the policy."""
     agent = ppo.make(config, SPEC)
     loop = on_policy.make(env, agent, 32, 16, updates_per_step=25, episode_steps=limit)
     state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step, donate_argnums=0)
@@ -69,11 +69,12 @@ def _learn(env, limit, steps, config=CONFIG):
             :, 0
         ]
 
-    def mean(obs):
+    def policy(obs):
         obs = jnp.reshape(jnp.asarray(obs), (-1, 1))
-        return agent.act(state.train, obs, jax.random.key(0), deterministic=True)[0][:, 0]
+        _, extras = agent.act(state.train, obs, jax.random.key(0))
+        return extras['mean'][:, 0], jnp.exp(extras['log_std'][:, 0])
 
-    return value, mean
+    return value, policy
 
 
 def test_a_time_limit_is_not_the_end_of_the_world():
@@ -92,7 +93,7 @@ def test_a_termination_is():
     value, _ = _learn(_env(_zero, transition, limit=20), 20, steps=4)
     left = np.array([5, 4, 3, 2, 1])
     expected = (1 - GAMMA**left) / (1 - GAMMA)
-    np.testing.assert_allclose(value([0.0, 0.2, 0.4, 0.6, 0.8]), expected, rtol=0.05)
+    np.testing.assert_allclose(value([0.0, 0.2, 0.4, 0.6, 0.8]), expected, atol=0.12)
 
 
 def test_values_depend_on_what_is_seen():
@@ -118,21 +119,23 @@ def test_the_policy_finds_the_best_action():
     def transition(obs, action):
         return obs, -((action - 0.5 * obs) ** 2), True
 
-    value, mean = _learn(_env(_sign, transition, limit=5), 5, steps=4)
-    np.testing.assert_allclose(mean([1.0, -1.0]), [0.5, -0.5], atol=0.07)
-    assert (np.asarray(value([1.0, -1.0])) > -0.36).all()  # less than the first variance costs
+    value, policy = _learn(_env(_sign, transition, limit=5), 5, steps=4)
+    mean, std = policy([1.0, -1.0])
+    np.testing.assert_allclose(mean, [0.5, -0.5], atol=0.07)
+    assert (std < CONFIG.init_std).all()
+    np.testing.assert_allclose(value([1.0, -1.0]), -(std**2), atol=0.03)
 
 
 MODES, TP = 0.7, 2
 
 
 def _imitate(agent, updates=300):
-    """Trains on chunks that are all +0.7 or all -0.7, whatever is seen; samples 256 of them."""
+    """Trains on chunks of all +0.7 and all -0.7, both for everything seen; returns 256 chunks."""
     num_episodes = 128
     side = np.where(np.arange(num_episodes) % 2, MODES, -MODES)
     rng = np.random.default_rng(0)
     data = episodes.Episodes(
-        obs=rng.uniform(-1, 1, size=(num_episodes * TP, 1)).astype(np.float32),
+        obs=np.repeat(rng.uniform(-1, 1, size=num_episodes // 2), 2 * TP)[:, None].astype('f4'),
         action=np.repeat(side, TP)[:, None].astype(np.float32),
         episode_ends=TP * np.arange(1, num_episodes + 1),
         info={},
@@ -149,8 +152,8 @@ HORIZONS = {'obs_horizon': 1, 'pred_horizon': TP, 'action_horizon': TP, 'warmup_
 
 
 def test_mse_averages_two_ways_of_doing_it():
-    config = bc.Config(head='mse', width=32, num_blocks=1, weight_decay=0.0, **HORIZONS)
-    assert np.abs(_imitate(bc.make(config, SPEC), updates=100)).max() < MODES / 2
+    config = bc.Config(head='mse', width=32, num_blocks=1, learning_rate=3e-3, **HORIZONS)
+    assert np.abs(_imitate(bc.make(config, SPEC))).max() < 0.15
 
 
 @pytest.mark.parametrize('name', ['mixture', 'diffusion'])

@@ -62,15 +62,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     action_dim = spec.action.shape[0]
     alpha_bar = schedules.SCHEDULES[config.schedule](config.num_train_steps)
     net = _network(config)
-    txs = {
-        'denoiser': optimizers.adamw_cosine(
-            config.learning_rate,
-            config.weight_decay,
-            config.warmup_steps,
-            config.total_steps,
-            config.max_grad_norm,
-        )
-    }
+    txs = {'denoiser': _optimizer(config)}
 
     def init(key):
         chunk = jnp.zeros((1, config.pred_horizon, action_dim))
@@ -121,6 +113,16 @@ def _network(config: Config):
     if config.network == 'mlp':
         return mlp.MLPDenoiser(config.width, config.num_blocks)
     return unet1d.UNet1D(config.dims, config.kernel_size, config.num_groups)
+
+
+def _optimizer(config: Config):
+    return optimizers.adamw_cosine(
+        config.learning_rate,
+        config.weight_decay,
+        config.warmup_steps,
+        config.total_steps,
+        config.max_grad_norm,
+    )
 
 
 def _validate(config: Config) -> None:

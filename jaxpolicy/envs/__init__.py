@@ -10,7 +10,7 @@ import sys
 if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
     os.environ.setdefault('MUJOCO_GL', 'egl')  # mujoco reads it once, when it is first imported
 
-from jaxpolicy.envs import detour, expert, pusht_gym, reach  # noqa: E402
+from jaxpolicy.envs import detour, expert, pusht_gym, reach
 
 ENVS = {'detour': detour, 'reach': reach}
 HOST_ENVS = {'pusht_gym': pusht_gym}

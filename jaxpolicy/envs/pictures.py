@@ -5,6 +5,7 @@
 Without a display it needs EGL (`jaxpolicy.envs` sets MUJOCO_GL=egl) or OSMesa; see BUILD.md.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,9 @@ def render(
 
     Returns:
       uint8 [T, H, W, 3].
+
+    Raises:
+      RuntimeError: there is no OpenGL here.
     """
     data = mujoco.MjData(model)
     camera = mujoco.MjvCamera()
@@ -46,7 +50,15 @@ def render(
     camera.distance, camera.azimuth, camera.elevation = 1.5, 145.0, -28.0
     radius, height = pillar_size
     frames = []
-    with mujoco.Renderer(model, *shape) as renderer:
+    try:
+        renderer = mujoco.Renderer(model, *shape)
+    except Exception as error:  # MuJoCo's own, GLFW's or EGL's, whichever fails first
+        found = os.environ.get('MUJOCO_GL', 'not set')
+        raise RuntimeError(
+            f'no OpenGL to draw with: MUJOCO_GL is {found} ({error}); see BUILD.md, "Rendering '
+            'without a display"'
+        ) from error
+    with renderer:
         for t in range(len(qpos)):
             data.qpos[:] = qpos[t]
             mujoco.mj_kinematics(model, data)

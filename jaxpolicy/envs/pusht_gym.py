@@ -90,13 +90,7 @@ def make_host(config: Config) -> HostEnv:
     def reset(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
         del sims[len(seeds) :]
         while len(sims) < len(seeds):
-            sims.append(
-                simulator(
-                    obs_type='state',
-                    visualization_width=config.render_size,
-                    visualization_height=config.render_size,
-                )
-            )
+            sims.append(_open(simulator, config.render_size))
         starts = [{'reset_to_state': initial_state(int(seed))} for seed in seeds]
         states = [sim.reset(options=start)[0] for sim, start in zip(sims, starts, strict=True)]
         last.update(
@@ -122,6 +116,10 @@ def make_host(config: Config) -> HostEnv:
         action=jax.ShapeDtypeStruct((2,), np.float32),
     )
     return HostEnv(reset=reset, step=step, render=render, spec=spec)
+
+
+def _open(simulator: Any, size: int) -> Any:
+    return simulator(obs_type='state', visualization_width=size, visualization_height=size)
 
 
 def initial_state(seed: int) -> np.ndarray:

@@ -139,14 +139,15 @@ def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
     return overrides, others
 
 
-def _keys(config: config_dict.ConfigDict, prefix: str = '') -> list[str]:
-    keys = []
+def keys(config: config_dict.ConfigDict, prefix: str = '') -> list[str]:
+    """The dotted names of everything that can be set."""
+    found = []
     for name, value in config.items():
         if isinstance(value, config_dict.ConfigDict):
-            keys += _keys(value, f'{prefix}{name}.')
+            found += keys(value, f'{prefix}{name}.')
         else:
-            keys.append(prefix + name)
-    return keys
+            found.append(prefix + name)
+    return found
 
 
 def _find(config: config_dict.ConfigDict, key: str) -> tuple[config_dict.ConfigDict, str]:
@@ -160,18 +161,18 @@ def _find(config: config_dict.ConfigDict, key: str) -> tuple[config_dict.ConfigD
         raise ValueError(_unknown(config, key))
     value = node[leaf]
     if isinstance(value, config_dict.ConfigDict):
-        inside = ', '.join(f'{key}.{name}' for name in _keys(value))
+        inside = ', '.join(f'{key}.{name}' for name in keys(value))
         raise ValueError(f'--{_NAME}.{key} is a group; set one of {inside}')
     return node, leaf
 
 
 def _unknown(config: config_dict.ConfigDict, key: str) -> str:
-    keys = _keys(config)
-    near = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
+    names = keys(config)
+    near = difflib.get_close_matches(key, names, n=3, cutoff=0.6)
     leaf = key.rsplit('.', 1)[-1]
-    same = [name for name in keys if name.rsplit('.', 1)[-1] == leaf]
+    same = [name for name in names if name.rsplit('.', 1)[-1] == leaf]
     hint = list(dict.fromkeys(same + near))[:3]
-    end = f'did you mean {" or ".join(hint)}?' if hint else f'the keys are {", ".join(keys)}'
+    end = f'did you mean {" or ".join(hint)}?' if hint else f'the keys are {", ".join(names)}'
     return f'--{_NAME}.{key}: no such key; {end}'
 
 
