@@ -29,9 +29,9 @@ def make(
     """
 
     def init(key):
-        agent_key, reset_key, phase_key, loop_key = jax.random.split(key, 4)
-        keys = jax.random.split(reset_key, num_envs)
-        env_state = transforms.auto_reset(env, env.reset(keys)).reset(keys)
+        agent_key, pool_key, reset_key, phase_key, loop_key = jax.random.split(key, 5)
+        pool = env.reset(jax.random.split(pool_key, num_envs))
+        env_state = transforms.auto_reset(env, pool).reset(jax.random.split(reset_key, num_envs))
         env_state = transforms.random_phase(env_state, phase_key, episode_steps)
         return types.LoopState(train=agent.init(agent_key), env=env_state, key=loop_key)
 

@@ -29,6 +29,9 @@ def receding_horizon(
     history is its first observation repeated. The agent is called only on steps where at least one
     environment needs a plan; then it plans for all N, and only those that need one take it.
 
+    Raises (from `init`):
+      ValueError: a chunk is shorter than To - 1 + Ta.
+
     Source: Diffusion Policy (Chi et al., 2023), section III-B.
     """
 
@@ -39,7 +42,12 @@ def receding_horizon(
     def init(obs):
         history = jax.tree.map(lambda x: jnp.stack([x] * obs_horizon, axis=1), obs)
         actions = jax.eval_shape(plan, history, jax.random.key(0))
-        num_envs = actions.shape[0]
+        num_envs, num_planned = actions.shape[:2]
+        if num_planned != action_horizon:
+            raise ValueError(
+                f'action_horizon: expected at most the {num_planned} actions that a chunk has left '
+                f'from obs_horizon - 1 = {obs_horizon - 1} on, found {action_horizon}'
+            )
         return {
             'history': history,  # [N, To, ...]
             'queue': jnp.zeros(actions.shape, actions.dtype),  # [N, Ta, A]
