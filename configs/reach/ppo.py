@@ -1,11 +1,20 @@
-"""PPO on reach."""
+"""PPO on reach, for two CPU cores.
+
+  python -m experiments.train --config=configs/reach/ppo.py --workdir=runs/reach
+
+`--config.env.num_dof=6` trains the 6-DoF arm. Expected: @REACH@
+"""
 
 from configs import base
 
 
 def get_config():
     config = base.on_policy('ppo', 'reach')
+    config.loop.num_env_steps = 1_600_000
+    config.loop.updates_per_step = 5
+    config.eval.every = 5
+    config.checkpoint.every = 5
+    config.eval.num_episodes = 1024
     config.eval.score = 'success_final'
-    config.eval.metrics = ('return', 'success_final', 'success_max')
-    config.eval.num_episodes = 256
+    config.eval.metrics = ('return', 'success_final', 'length')
     return config
