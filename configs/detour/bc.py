@@ -1,4 +1,11 @@
-"""BC (MSE) on detour."""
+"""BC (MSE) on detour: it averages the two sides.
+
+  python -m experiments.collect --env=detour --num_episodes=1000 --out=data/detour.npz
+  python -m experiments.train --config=configs/detour/bc.py --workdir=runs/detour_bc
+
+Expected: 0 of 1,024 episodes succeed, all touch the pillar, after 7 s of training
+on two CPU cores, compilation included (seed 0; docs/results.md).
+"""
 
 from configs import base
 

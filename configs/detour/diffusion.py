@@ -1,4 +1,11 @@
-"""Diffusion Policy on detour."""
+"""A diffusion policy on detour: it keeps both sides.
+
+  python -m experiments.collect --env=detour --num_episodes=1000 --out=data/detour.npz
+  python -m experiments.train --config=configs/detour/diffusion.py --workdir=runs/detour_diffusion
+
+Expected: 99.6% success [99.0, 99.8], 0.4% pillar contacts of 1,024, after 32 s of training
+on two CPU cores, compilation included (seed 0; docs/results.md).
+"""
 
 from configs import base
 

@@ -1,4 +1,10 @@
-"""PPO on detour."""
+"""PPO on detour: it settles on one side.
+
+  python -m experiments.train --config=configs/detour/ppo.py --workdir=runs/detour_ppo
+
+Expected: 100% success [99.6, 100], 0 pillar contacts of 1,024, after 44 s of training
+on two CPU cores, compilation included (seed 0; docs/results.md).
+"""
 
 from configs import base
 
