@@ -30,7 +30,7 @@ def _shared() -> dict:
             'score': 'success_max',  # what the best checkpoint is best at
             'metrics': ('return', 'length', 'success_max'),
         },
-        'checkpoint': {'every': 10, 'keep_last': 2, 'keep_best': 1},  # every: as eval.every
+        'checkpoint': {'every': 10, 'keep_last': 2, 'keep_best': 1},  # evaluations save as well
     }
 
 
@@ -53,7 +53,7 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
                 'name': 'offline',
                 'batch_size': 256,
                 'num_epochs': 100,
-                'epochs_per_step': 1,  # epochs in one compiled call, one row of metrics
+                'epochs_per_step': 1,  # in one compiled call, one row of metrics; rounded up
             },
             **_shared(),
         }

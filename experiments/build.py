@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,17 +32,19 @@ class Run(NamedTuple):
     num_steps: int  # calls of loop.step
     updates_per_step: int
     env_steps_per_step: int
-    demonstrations: int
+    spec: types.Spec  # of the experience
+    fingerprint: str  # of the demonstrations; '' for online learning
 
 
 class Evaluation(NamedTuple):
     """A trained agent in its environment.
 
-      template: what `checkpoint.restore_train` needs.
-      episodes(train, num_episodes, first_seed) -> {name: [num_episodes]}
-      frames(train, seed) -> uint8 [T, H, W, 3], one episode
-      policy(train) -> Policy
-    fps: frames per second of simulated time
+        template: what `checkpoint.restore_train` needs.
+        episodes(train, num_episodes, first_seed) -> {name: [num_episodes]}
+        frames(train, seed) -> uint8 [T, H, W, 3], one episode
+        policy(train) -> Policy
+      fps: frames per second of simulated time
+    spec: of the environment
     """
 
     template: PyTree
@@ -49,6 +52,7 @@ class Evaluation(NamedTuple):
     frames: Callable[[PyTree, int], np.ndarray]
     policy: Callable[[PyTree], types.Policy]
     fps: float
+    spec: types.Spec
 
 
 def choose(key: str, table: dict[str, Any], name: str) -> Any:
@@ -59,8 +63,19 @@ def choose(key: str, table: dict[str, Any], name: str) -> Any:
 
 
 def section(module: Any, group: config_dict.ConfigDict) -> Any:
-    """The `Config` of a module, from a group of the config."""
-    return module.Config(**{name: group[name] for name in group if name != 'name'})
+    """The `Config` of a module, from a group of the config.
+
+    Raises:
+      ValueError: the group has other fields, as when only its name was changed.
+    """
+    values = {name: group[name] for name in group if name != 'name'}
+    known = {field.name for field in dataclasses.fields(module.Config)}
+    if set(values) != known:
+        raise ValueError(
+            f'the fields of {group.name!r}: missing {sorted(known - set(values))}, unknown '
+            f'{sorted(set(values) - known)}; choose a recipe for it, its name alone is not enough'
+        )
+    return module.Config(**values)
 
 
 def make_agent(
@@ -70,6 +85,9 @@ def make_agent(
     episodes: episodes_lib.Episodes | None = None,
 ) -> types.Agent:
     """The agent behind its normalisers, which are fitted to `episodes` if there are any."""
+    allowed = ('running', 'none') if config.loop.name == 'on_policy' else ('min_max', 'none')
+    choose('normalize.obs', dict.fromkeys(allowed), config.normalize.obs)
+    choose('normalize.action', dict.fromkeys(set(allowed) - {'running'}), config.normalize.action)
     module = choose('agent.name', agents.AGENTS, config.agent.name)
     agent_config = section(module, config.agent)
     if 'total_steps' in config.agent and not agent_config.total_steps:
@@ -77,14 +95,14 @@ def make_agent(
     agent = module.make(agent_config, spec)
     if 'augment' in config and config.augment.obs_noise:
         agent = agent_transforms.noise_obs(agent, config.augment.obs_noise)
-    if choose('normalize.action', {'min_max': True, 'none': False}, config.normalize.action):
+    if config.normalize.action == 'min_max':
         affine = normalize.identity(spec.action)
         if episodes is not None:
             affine = normalize.fit_min_max(jnp.asarray(episodes.action))
         agent = agent_transforms.normalize_action(agent, affine)
     if config.normalize.obs == 'running':
         return agent_transforms.standardize_obs(agent, spec.obs)
-    if choose('normalize.obs', {'min_max': True, 'none': False}, config.normalize.obs):
+    if config.normalize.obs == 'min_max':
         affine = normalize.identity(spec.obs)
         if episodes is not None:
             affine = normalize.fit_min_max(jax.tree.map(jnp.asarray, episodes.obs))
@@ -102,15 +120,42 @@ def make_env(config: config_dict.ConfigDict) -> types.Env:
 def load_episodes(config: config_dict.ConfigDict) -> episodes_lib.Episodes:
     """The demonstrations, or the subset of them that the config asks for."""
     load = choose('data.format', formats.FORMATS, config.data.format)
-    options = {'obs': config.env.obs} if 'obs' in config.env else {}
+    options = {'obs': config.env.obs} if config.data.format == 'pusht_zarr' else {}
     episodes = load(config.data.path, **options)
     return episodes_lib.subset(episodes, config.data.num_episodes or None, config.data.subset_seed)
 
 
 def make_run(config: config_dict.ConfigDict) -> Run:
-    """Everything that training needs."""
-    makers = {'offline': _offline, 'on_policy': _on_policy}
-    return choose('loop.name', makers, config.loop.name)(config)
+    """Everything that training needs.
+
+    Raises:
+      ValueError: the config names what is not there, or its numbers do not fit.
+    """
+    makers = {'data': ('offline', _offline), 'env': ('on_policy', _on_policy)}
+    name, maker = makers['data' if 'data' in config else 'env']
+    choose('loop.name', {name: maker}, config.loop.name)
+    for key, value in config.loop.items():
+        if key != 'name' and value < 1:
+            raise ValueError(f'config.loop.{key}: expected at least 1, found {value}')
+    return maker(config)
+
+
+def check_fit(config: config_dict.ConfigDict, data: types.Spec, env: types.Spec) -> None:
+    """Raises a ValueError where demonstrations and environment have other shapes."""
+    found, wanted = (jax.tree.map(lambda s: s.shape, spec) for spec in (data, env))
+    if found != wanted:
+        raise ValueError(
+            f'env {config.env.name!r} has {wanted}, the experience to learn from has {found}'
+        )
+
+
+def check_data(run: Run, fingerprint: str) -> None:
+    """Raises a ValueError where a run would continue with other data than it began with."""
+    if run.fingerprint != fingerprint:
+        raise ValueError(
+            f'data.path: expected the data that this run began with ({fingerprint}), '
+            f'found {run.fingerprint}'
+        )
 
 
 def _offline(config: config_dict.ConfigDict) -> Run:
@@ -126,7 +171,9 @@ def _offline(config: config_dict.ConfigDict) -> Run:
     updates_per_step = num_updates * config.loop.epochs_per_step
     agent = make_agent(config, spec, num_steps * updates_per_step, episodes)
     loop = offline.make(agent, config.loop.batch_size, config.loop.epochs_per_step)
-    return Run(loop, data, num_steps, updates_per_step, 0, len(episodes.episode_ends))
+    count, rows = len(episodes.episode_ends), len(episodes.action)
+    fingerprint = f'{count} episodes, {rows} steps, crc {zlib.crc32(episodes.action.tobytes())}'
+    return Run(loop, data, num_steps, updates_per_step, 0, spec, fingerprint)
 
 
 def _on_policy(config: config_dict.ConfigDict) -> Run:
@@ -142,7 +189,7 @@ def _on_policy(config: config_dict.ConfigDict) -> Run:
     )
     per_step = settings.num_envs * settings.rollout_length * settings.updates_per_step
     num_steps = -(-settings.num_env_steps // per_step)
-    return Run(loop, (), num_steps, settings.updates_per_step, per_step, 0)
+    return Run(loop, (), num_steps, settings.updates_per_step, per_step, env.spec, '')
 
 
 def make_policy(config: config_dict.ConfigDict, spec: types.Spec) -> Callable:
@@ -156,8 +203,14 @@ def make_policy(config: config_dict.ConfigDict, spec: types.Spec) -> Callable:
 
 def make_evaluation(config: config_dict.ConfigDict) -> Evaluation:
     """Everything that evaluation needs; no demonstrations."""
+    choose('env.name', envs.ENVS | envs.HOST_ENVS, config.env.name)
     host = config.env.name in envs.HOST_ENVS
     return _host_evaluation(config) if host else _device_evaluation(config)
+
+
+def _act_key(seed: int) -> jax.Array:
+    """Of the policy; no key that an episode's start is drawn from."""
+    return jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
 
 
 def record(path: Path, evaluation: Evaluation, train: PyTree, seed: int) -> None:
@@ -189,15 +242,15 @@ def _device_evaluation(config: config_dict.ConfigDict) -> Evaluation:
 
     def episodes(train, num_episodes, first_seed):
         keys = jax.vmap(jax.random.key)(jnp.arange(first_seed, first_seed + num_episodes))
-        return jax.device_get(run(train, keys, jax.random.key(first_seed)))
+        return jax.device_get(run(train, keys, _act_key(first_seed)))
 
     def frames(train, seed):
         keys = jax.random.key(seed)[None]
-        _, valid, states = trace(train, keys, jax.random.key(seed))
+        _, valid, states = trace(train, keys, _act_key(seed))
         states = jax.tree.map(lambda x: x[: int(valid.sum()), 0], states)
         return module.render(section(module, config.env), states, 320, 320)
 
-    return Evaluation(_template(config, env.spec), episodes, frames, policy, 20.0)
+    return Evaluation(_template(config, env.spec), episodes, frames, policy, 20.0, env.spec)
 
 
 def _host_evaluation(config: config_dict.ConfigDict) -> Evaluation:
@@ -209,8 +262,7 @@ def _host_evaluation(config: config_dict.ConfigDict) -> Evaluation:
 
     def episodes(train, num_episodes, first_seed):
         seeds = range(first_seed, first_seed + num_episodes)
-        key = jax.random.key(first_seed)
-        return evaluate.evaluate_host(env, compiled(train), key, seeds, num_steps)
+        return evaluate.evaluate_host(env, compiled(train), _act_key(first_seed), seeds, num_steps)
 
     def frames(train, seed):
         pictures = []
@@ -221,8 +273,7 @@ def _host_evaluation(config: config_dict.ConfigDict) -> Evaluation:
             return result
 
         recorder = env._replace(step=step)
-        key = jax.random.key(seed)
-        evaluate.evaluate_host(recorder, compiled(train), key, [seed], num_steps)
+        evaluate.evaluate_host(recorder, compiled(train), _act_key(seed), [seed], num_steps)
         return np.stack(pictures)
 
-    return Evaluation(_template(config, env.spec), episodes, frames, policy, 10.0)
+    return Evaluation(_template(config, env.spec), episodes, frames, policy, 10.0, env.spec)

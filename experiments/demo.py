@@ -31,6 +31,11 @@ def load_config(name: str, demos: Path):
     config = config_flags.load(METHODS[name])
     pairs = [pair.split('=', 1) for pair in FLAGS.override]
     known = config_flags.keys(config)
+    everywhere = {
+        key for path in METHODS.values() for key in config_flags.keys(config_flags.load(path))
+    }
+    if unknown := [key for key, _ in pairs if key not in everywhere]:
+        raise ValueError(f'--override: no recipe has {unknown}')
     config_flags.override(config, [(key, value) for key, value in pairs if key in known])
     if 'data' in config:
         config.data.path = str(demos)
@@ -38,6 +43,13 @@ def load_config(name: str, demos: Path):
 
 
 def main(_):
+    try:
+        demo()
+    except ValueError as error:
+        raise SystemExit(f'demo: error: {error}') from error
+
+
+def demo() -> None:
     root, seed, begin = Path(FLAGS.workdir), FLAGS.seed, time.perf_counter()
     root.mkdir(parents=True, exist_ok=True)
     demos = root / f'demos_{FLAGS.num_demos}_seed{seed}.npz'

@@ -139,7 +139,7 @@ def write(path: Path, results, demos: Path, elapsed_s: float, versions: dict) ->
     about = (
         'A 7-DoF arm must reach a goal behind a pillar without touching it. Left and right are '
         'equally good, and the demonstrations take either. '
-        f'Everything here was made in {elapsed_s:.0f} s by one command, on '
+        f'This call of the command took {elapsed_s:.0f} s, on '
         f'{versions["platform"]}, jax {versions["jax"]}.'
     )
     paths_caption = 'The end effector from above; dark red: pillar, light red: where a hand touches'

@@ -73,6 +73,10 @@ def main(_):
         trained = checkpoint.restore_train(manager, step, evaluation.template)
     except (ValueError, ImportError) as error:
         sys.exit(f'evaluate: error: {error}')
+    out = directory / 'evaluation'
+    outputs = [out / 'summary.json', *([Path(FLAGS.out)] if FLAGS.out else [])]
+    for path in outputs:
+        path.parent.mkdir(parents=True, exist_ok=True)
     episodes = evaluation.episodes(trained, FLAGS.num_episodes, first_seed)
     summary = {
         'workdir': str(directory),
@@ -82,14 +86,12 @@ def main(_):
         'metrics': summarize(episodes),
         'versions': workdir.versions(),
     }
-    out = directory / 'evaluation'
-    out.mkdir(exist_ok=True)
     write_csv(out / 'episodes.csv', first_seed, episodes)
-    for path in (out / 'summary.json', *([Path(FLAGS.out)] if FLAGS.out else [])):
+    for path in outputs:
         path.write_text(json.dumps(summary, indent=2) + '\n')
     print(f'{FLAGS.num_episodes} episodes, checkpoint {step}: mean [95% confidence interval]')
     for name in dict.fromkeys((config.eval.score, *config.eval.metrics)):
-        row = summary['metrics'][name]
+        row = build.choose('eval.metrics', summary['metrics'], name)
         print(f'  {name:16s} {row["mean"]:8.3f}  [{row["low"]:.3f}, {row["high"]:.3f}]')
     if FLAGS.video:
         build.record(out / 'video.mp4', evaluation, trained, first_seed)

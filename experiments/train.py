@@ -28,22 +28,23 @@ def train(config: config_dict.ConfigDict, directory: Path, seed: int, record: bo
     Raises:
       ValueError: a config that does not fit, or a directory made with another one.
     """
-    lock = workdir.lock(directory)
-    workdir.prepare(directory, config, seed)
-    run = build.make_run(config)
-    evaluation = build.make_evaluation(config) if config.eval.every else None
-    with (
-        stop.StopRequest() as request,
-        contextlib.closing(metrics.open_writer(directory)) as writer,
-        checkpoint.open_manager(
-            directory / 'checkpoints', config.checkpoint.keep_last, config.checkpoint.keep_best
-        ) as manager,
-    ):
+    keep = (config.checkpoint.keep_last, config.checkpoint.keep_best)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, workdir.lock(directory))
+        request = stack.enter_context(stop.StopRequest())
+        manager = stack.enter_context(checkpoint.open_manager(directory / 'checkpoints', *keep))
+        fresh = checkpoint.latest_step(manager) is None
+        workdir.prepare(directory, config, seed, fresh)
+        run = build.make_run(config)
+        evaluation = build.make_evaluation(config) if config.eval.every else None
+        if evaluation:
+            build.check_fit(config, run.spec, evaluation.spec)
+        writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
         state, finished = _loop(config, run, evaluation, manager, writer, request, seed)
-        metrics.plot(directory)
+        if writer.num_rows:
+            metrics.plot(directory)
         if finished and record and evaluation:
             build.record(directory / 'video.mp4', evaluation, state.train, config.eval.first_seed)
-    os.close(lock)
     return finished
 
 
@@ -68,10 +69,12 @@ def _loop(config, run, evaluation, manager, writer, request, seed):
                 bar.evaluation(means)
             writer.write(row, step * run.env_steps_per_step, step * per_step, step)
             bar.update(step * per_step)
-            due = last or score is not None or request.received
-            if due or step % config.checkpoint.every == 0:
-                rows = {'rows': writer.num_rows}
-                checkpoint.save(manager, step, state, meta | rows, score)
+            meta |= {'rows': writer.num_rows, 'data': run.fingerprint}
+            every = config.checkpoint.every
+            if last or score is not None or (every and step % every == 0):
+                checkpoint.save(manager, step, state, meta, score)
+    if step and checkpoint.latest_step(manager) != step:  # stopped by a signal
+        checkpoint.save(manager, step, state, meta)
     return state, step == run.num_steps
 
 
@@ -83,6 +86,7 @@ def _start(run, manager, writer, seed):
         writer.truncate(0)
         return jax.jit(run.loop.init)(key), {'step': 0, 'train_s': 0.0}
     state, meta = checkpoint.restore(manager, step, jax.eval_shape(run.loop.init, key))
+    build.check_data(run, meta['data'])
     writer.truncate(meta['rows'])
     print(f'continuing after update {step * run.updates_per_step}', file=sys.stderr)
     return state, meta

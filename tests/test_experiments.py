@@ -13,8 +13,6 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ('bc', 'diffusion', 'ppo')
@@ -149,13 +147,35 @@ def test_evaluate(finished, tmp_path):
     assert len(table) == 6 and table[1].startswith('7,')
 
 
-def test_another_config_is_refused(tmp_path):
-    config = config_flags.load(str(ROOT / 'configs/smoke/ppo.py'))
-    workdir.prepare(tmp_path, config, seed=0)
-    result = run(*train_arguments('ppo', None, tmp_path, '--config.eval.num_episodes=3'))
+def test_another_config_is_refused(finished, demos):
+    recipe, directory = finished
+    result = run(*train_arguments(recipe, demos, directory, '--config.eval.num_episodes=3'))
     assert result.returncode != 0
     assert 'eval.num_episodes: 2 -> 3' in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_a_run_that_never_began_does_not_block_its_workdir(demos, tmp_path):
+    missing = run(*train_arguments('bc', 'nowhere.npz', tmp_path))
+    assert missing.returncode != 0 and 'nowhere.npz' in missing.stderr
+    assert 'Traceback' not in missing.stderr
+    result = run(*train_arguments('bc', demos, tmp_path, '--config.eval.every=0'))
+    assert result.returncode == 0, result.stderr
+
+
+def test_other_data_at_the_same_path_is_refused(finished, demos):
+    recipe, directory = finished
+    if recipe != 'bc':
+        pytest.skip('one recipe is enough')
+    original = demos.read_bytes()
+    episodes = episodes_lib.load(demos)
+    try:
+        episodes_lib.save(demos, episodes._replace(action=-episodes.action))
+        result = run(*train_arguments(recipe, demos, directory))
+    finally:
+        demos.write_bytes(original)
+    assert result.returncode != 0 and 'Traceback' not in result.stderr
+    assert 'data.path: expected the data that this run began with' in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -163,7 +183,8 @@ def test_another_config_is_refused(tmp_path):
     [
         ('--config.agent.learning_rat=1e-3', ['agent.learning_rat:', 'agent.learning_rate']),
         ('--config.agent.num_minibatches=3', ['num_minibatches', '16', '3']),
-        ('--config.env.name=reech', ['env.name', 'reech', 'reach']),
+        ('--config.env.name=detour', ['fields', 'detour', 'pillar_radius']),
+        ('--config.normalize.obs=min_max', ['normalize.obs', 'running', 'min_max']),
     ],
 )
 def test_bad_flags_give_one_clear_line(argument, words, tmp_path):

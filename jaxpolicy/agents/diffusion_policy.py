@@ -5,7 +5,8 @@ Training (Ho et al., 2020): draw k ~ U{0..K-1} and eps ~ N(0, I), and minimise
     || target(x_0, eps, k) - f(sqrt(alpha_bar_k) x_0 + sqrt(1 - alpha_bar_k) eps, k, o) ||^2
 
 with x_0 the chunk [Tp, A] and target eps, x_0 or v. Acting runs a sampler from noise with the EMA
-weights. Known deviation from the reference code: padded steps do not count in the loss.
+weights. Known deviations from the reference code: padded steps do not count in the loss; gradients
+are clipped by their global norm; DDIM visits evenly spaced levels from K - 1 to 0.
 
 Source: Chi et al., 2023 (arXiv:2303.04137).
 """
@@ -136,4 +137,5 @@ def _validate(config: Config) -> None:
             raise ValueError(
                 f'agent.{field}: expected one of {names}, found {getattr(config, field)!r}'
             )
-    samplers.timesteps(config.num_train_steps, config.num_sample_steps)
+    if config.sampler == 'ddim':
+        samplers.timesteps(config.num_train_steps, config.num_sample_steps)

@@ -62,7 +62,16 @@ class Minibatch(NamedTuple):
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:
-    """Builds the agent; its batches are rollouts [T, N] with extras log_prob, mean and log_std."""
+    """Builds the agent; its batches are rollouts [T, N] with extras log_prob, mean and log_std.
+
+    Raises:
+      ValueError: an unknown activation; from `update`: a rollout that has no whole minibatches.
+    """
+    if config.activation not in mlp.ACTIVATIONS:
+        raise ValueError(
+            f'agent.activation: expected one of {sorted(mlp.ACTIVATIONS)}, '
+            f'found {config.activation!r}'
+        )
     action_dim = spec.action.shape[0]
     actor = heads.GaussianActor(config.hidden, action_dim, config.activation, config.init_std)
     critic = mlp.MLP(config.hidden, 1, config.activation)
@@ -110,7 +119,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
         def epoch(state, epoch_key):
             index = jax.random.permutation(epoch_key, num_steps)
-            index = index[: size * config.num_minibatches].reshape(-1, size)
+            index = index.reshape(-1, size)
             return jax.lax.scan(
                 lambda s, i: minibatch_step(s, jax.tree.map(lambda x: x[i], data)), state, index
             )

@@ -25,7 +25,6 @@ import numpy as np
 from jaxpolicy.types import HostEnv, Spec
 
 SUCCESS_COVERAGE = 0.95
-FIRST_SEED = 100_000
 WINDOW_PX = 512.0
 
 # The nine keypoints of the recorded demonstrations in the block's frame, px: the median over all

@@ -157,11 +157,6 @@ def restore_train(manager: ocp.CheckpointManager, step: int, template: PyTree) -
     return _restore_item(manager, step, 'train', template, _record(manager, step))
 
 
-def restore_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """The `meta` of a checkpoint; errors as `restore`."""
-    return _record(manager, step)['meta']
-
-
 def _score(metrics: Mapping[str, float]) -> float:
     return metrics[METRIC]
 

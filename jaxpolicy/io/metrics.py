@@ -46,7 +46,7 @@ class Writer:
           row: scalars by name, `train/loss`; anything that `float` takes.
           env_steps: environment steps so far.
           updates: calls of `agent.update` so far.
-          epoch: epochs so far.
+          epoch: calls of the loop's step so far (a step may be several passes over the data).
         """
         counters = {'epoch': int(epoch), 'env_steps': int(env_steps), 'updates': int(updates)}
         full: Row = counters | {name: float(value) for name, value in row.items()}

@@ -18,7 +18,7 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'mujoco', 'mu
 
 
 def prepare(
-    workdir: str | Path, config: config_dict.ConfigDict, seed: int, allow_resume: bool = True
+    workdir: str | Path, config: config_dict.ConfigDict, seed: int, fresh: bool = False
 ) -> None:
     """Creates the directory with its config.json, or checks that the one there is of this run.
 
@@ -26,21 +26,19 @@ def prepare(
       workdir: created if missing.
       config: JSON-like values only (numbers, strings, None, tuples, nested ConfigDicts).
       seed: of the run.
-      allow_resume: False refuses a directory that has a config.json already.
+      fresh: nothing was saved here yet, so a config.json that is there is replaced.
 
     Raises:
       ValueError: the directory belongs to a run with another config or seed (the difference is
-        listed key by key), or may not be resumed.
+        listed key by key).
     """
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / CONFIG_FILE
     mine = {'config': to_json(config), 'seed': seed}
-    if not path.exists():
+    if fresh or not path.exists():
         write_json(path, mine | {'versions': versions(), 'git': git_state()})
         return
-    if not allow_resume:
-        raise ValueError(f'{workdir} has a run already; choose another --workdir')
     theirs = _read(path)
     lines = difference(
         theirs['config'] | {'(seed)': theirs['seed']}, mine['config'] | {'(seed)': seed}
@@ -60,11 +58,6 @@ def load_config(workdir: str | Path) -> config_dict.ConfigDict:
     """
     config = config_dict.ConfigDict(_tuples(_read(Path(workdir) / CONFIG_FILE)['config']))
     return config.lock()
-
-
-def load_seed(workdir: str | Path) -> int:
-    """The seed of a run; errors as `load_config`."""
-    return _read(Path(workdir) / CONFIG_FILE)['seed']
 
 
 def lock(workdir: str | Path) -> int:

@@ -91,7 +91,6 @@ def test_initial_states_are_the_protocols():
     np.testing.assert_array_equal(pusht_gym.initial_state(100_000), expected)
     pinned = [235.0, 124.0, 335.0, 128.0, -0.9049274284249247]
     np.testing.assert_allclose(pusht_gym.initial_state(100_000), pinned, rtol=1e-9)
-    assert pusht_gym.FIRST_SEED == 100_000
 
 
 def test_reset_sets_position_then_angle(gym_pusht):

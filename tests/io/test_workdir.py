@@ -22,7 +22,6 @@ def test_config_round_trip_with_versions(tmp_path):
     loaded = workdir.load_config(tmp_path / 'a' / 'b')
     assert loaded.to_dict() == config.to_dict()
     assert isinstance(loaded.agent.hidden, tuple) and loaded.is_locked
-    assert workdir.load_seed(tmp_path / 'a' / 'b') == 4
     record = json.loads((tmp_path / 'a' / 'b' / workdir.CONFIG_FILE).read_text())
     assert {'jax', 'flax', 'optax', 'mujoco', 'python', 'platform', 'device'} <= set(
         record['versions']
@@ -42,9 +41,9 @@ def test_the_same_run_may_come_back_and_another_may_not(tmp_path):
         '  agent.hidden: [256, 256] -> [256]',
         '  agent.learning_rate: 0.0003 -> 0.001',
     ]
-    with pytest.raises(ValueError, match='has a run already'):
-        workdir.prepare(tmp_path, _config(), seed=0, allow_resume=False)
     assert (tmp_path / workdir.CONFIG_FILE).read_bytes() == before
+    workdir.prepare(tmp_path, _config(learning_rate=1e-3), seed=1, fresh=True)
+    assert workdir.load_config(tmp_path).agent.learning_rate == 1e-3
     assert [path.name for path in tmp_path.iterdir()] == [workdir.CONFIG_FILE]
 
 
