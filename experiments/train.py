@@ -33,8 +33,7 @@ def train(config: config_dict.ConfigDict, directory: Path, seed: int, record: bo
         stack.callback(os.close, workdir.lock(directory))
         request = stack.enter_context(stop.StopRequest())
         manager = stack.enter_context(checkpoint.open_manager(directory / 'checkpoints', *keep))
-        fresh = checkpoint.latest_step(manager) is None
-        workdir.prepare(directory, config, seed, fresh)
+        workdir.prepare(directory, config, seed, fresh=checkpoint.latest_step(manager) is None)
         run = build.make_run(config)
         evaluation = build.make_evaluation(config) if config.eval.every else None
         if evaluation:

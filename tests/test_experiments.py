@@ -129,7 +129,7 @@ def test_the_workdir_holds_the_run(finished):
     found = rows(directory)
     assert [row['epoch'] for row in found] == [1, 2, 3, 4]
     assert all(np.isfinite(list(row.values())).all() for row in found)
-    assert 'eval/success_max' in found[1] and 'eval/success_max' not in found[0]
+    assert 'eval/success_max' in found[3] and 'eval/success_max' not in found[0]
     assert (found[-1]['env_steps'] > 0) == (recipe == 'ppo')
 
 

@@ -24,6 +24,6 @@ def shrink(config):
     config.loop.batch_size = 32
     config.loop.num_epochs = 4
     config.eval.num_episodes = 2
-    config.eval.every = 2
+    config.eval.every = 4
     config.checkpoint.every = 1
     return config

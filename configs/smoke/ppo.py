@@ -19,6 +19,6 @@ def get_config():
     config.loop.updates_per_step = 2
     config.loop.num_env_steps = 4 * 32  # four steps
     config.eval.num_episodes = 2
-    config.eval.every = 2
+    config.eval.every = 4
     config.checkpoint.every = 1
     return config
