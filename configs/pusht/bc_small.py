@@ -5,9 +5,9 @@
 
 A residual MLP of 3 M parameters; the horizons, the data and the evaluation are the paper's.
 
-Expected (score on seeds 100000..100049, best and mean of the last 10 of 20 checkpoints): mse .77 and
-.71, mixture .89 and .83, after 7 and 11 minutes of training on two busy CPU cores (seed 0;
-docs/results.md).
+Expected (score on seeds 100000..100049, best and mean of the last 10 of 20 checkpoints):
+mse .77 and .71, mixture .89 and .83, after 7 and 11 minutes of training on two busy CPU cores
+(seed 0; docs/results.md).
 """
 
 from configs import base

@@ -67,11 +67,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     Raises:
       ValueError: an unknown activation; from `update`: a rollout that has no whole minibatches.
     """
-    if config.activation not in mlp.ACTIVATIONS:
-        raise ValueError(
-            f'agent.activation: expected one of {sorted(mlp.ACTIVATIONS)}, '
-            f'found {config.activation!r}'
-        )
+    _check_activation(config.activation)
     action_dim = spec.action.shape[0]
     actor = heads.GaussianActor(config.hidden, action_dim, config.activation, config.init_std)
     critic = mlp.MLP(config.hidden, 1, config.activation)
@@ -114,22 +110,27 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
             value(state.params['critic'], obs) for obs in (batch.obs, batch.next_obs)
         )
         data = prepare(config, batch, values, next_values)
-        num_steps = data.valid.shape[0]
-        size = minibatch_size(num_steps, config.num_minibatches)
-
-        def epoch(state, epoch_key):
-            index = jax.random.permutation(epoch_key, num_steps)
-            index = index.reshape(-1, size)
-            return jax.lax.scan(
-                lambda s, i: minibatch_step(s, jax.tree.map(lambda x: x[i], data)), state, index
-            )
-
-        state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, config.num_epochs))
+        state, metrics = optimize(config, minibatch_step, state, data, key)
         first_ratio = metrics['ratio'][0, 0]
         metrics = jax.tree.map(jnp.mean, metrics)
         return state.replace(step=state.step + 1), metrics | {'first_ratio': first_ratio}
 
     return types.Agent(init, update, act)
+
+
+def optimize(config: Config, minibatch_step, state, data: Minibatch, key: jax.Array):
+    """Epochs over the whole rollout, each in a new order; metrics [epochs, minibatches]."""
+    num_steps = data.valid.shape[0]
+    size = minibatch_size(num_steps, config.num_minibatches)
+
+    def step(state, index):
+        return minibatch_step(state, jax.tree.map(lambda x: x[index], data))
+
+    def epoch(state, epoch_key):
+        index = jax.random.permutation(epoch_key, num_steps).reshape(-1, size)
+        return jax.lax.scan(step, state, index)
+
+    return jax.lax.scan(epoch, state, jax.random.split(key, config.num_epochs))
 
 
 def prepare(
@@ -207,6 +208,13 @@ def adapt_learning_rate(config: Config, rate: jax.Array, kl: jax.Array) -> jax.A
         kl > 2.0 * config.target_kl, 1 / 1.5, jnp.where(kl < 0.5 * config.target_kl, 1.5, 1.0)
     )
     return jnp.clip(rate * factor, config.min_learning_rate, config.max_learning_rate)
+
+
+def _check_activation(name: str) -> None:
+    if name not in mlp.ACTIVATIONS:
+        raise ValueError(
+            f'agent.activation: expected one of {sorted(mlp.ACTIVATIONS)}, found {name!r}'
+        )
 
 
 def _optimizer(config: Config) -> optax.GradientTransformation:
