@@ -7,20 +7,10 @@ Expected: 99.3% success [98.6, 99.7], 0 pillar contacts of 1,024, after 13 s of 
 on two CPU cores, compilation included (seed 0; docs/results.md).
 """
 
-from configs import base
+from configs.detour import bc
 
 
 def get_config():
-    config = base.offline('bc', 'detour', 'episodes', 'data/detour.npz')
+    config = bc.get_config()
     config.agent.head = 'mixture'
-    config.agent.width = 256
-    config.agent.num_blocks = 2
-    config.agent.learning_rate = 1e-3
-    config.agent.warmup_steps = 100
-    config.normalize.action = 'min_max'
-    config.loop.num_epochs = 12
-    config.eval.num_episodes = 1024
-    config.eval.every = 2
-    config.checkpoint.every = 2
-    config.eval.metrics = ('return', 'success_max', 'contact_max', 'length')
     return config
