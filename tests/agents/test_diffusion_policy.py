@@ -141,7 +141,7 @@ def test_actions_are_clipped_samples(sampler):
         ({'target': 'score'}, r"agent.target: expected one of .*'eps'.*found 'score'"),
         ({'schedule': 'cosine'}, r"agent.schedule: .*'squared_cosine'.*found 'cosine'"),
         ({'sampler': 'euler'}, r"agent.sampler: .*'ddim'.*found 'euler'"),
-        ({'num_sample_steps': K + 1}, rf'expected 1 to {K} .*found {K + 1}'),
+        ({'sampler': 'ddim', 'num_sample_steps': K + 1}, rf'expected 1 to {K} .*found {K + 1}'),
     ],
 )
 def test_mistakes_are_named(fields, message):
