@@ -70,7 +70,11 @@ class HostEnv(NamedTuple):
 
 
 class Transition(struct.PyTreeNode):
-    """Steps of experience, [T, N, ...] from a rollout or [B, ...] from a buffer."""
+    """Steps of experience, [T, N, ...] from a rollout or [B, ...] from a buffer.
+
+    `memory` is what the policy remembered before the first of T steps, [N, ...], or () for a policy
+    that remembers nothing. It starts anew after a step that ends an episode.
+    """
 
     obs: PyTree
     action: jax.Array
@@ -79,6 +83,20 @@ class Transition(struct.PyTreeNode):
     truncation: jax.Array
     next_obs: PyTree
     extras: dict[str, jax.Array]
+    memory: PyTree = ()
+
+
+class Remembered(struct.PyTreeNode):
+    """What a recurrent agent acts on."""
+
+    obs: PyTree  # [N, ...]
+    memory: PyTree  # [N, ...]
+
+
+def no_memory(obs: PyTree) -> PyTree:
+    """The memory of an agent that decides by what it sees."""
+    del obs
+    return ()
 
 
 class Chunk(struct.PyTreeNode):
@@ -95,12 +113,17 @@ class Agent(NamedTuple):
     init(key) -> TrainState
     update(state, batch, key) -> (state, metrics)
     act(state, obs, key, deterministic=False) -> (action, extras); `obs` is batched. An agent that
-        plans chunks takes obs [B, To, ...] and returns action [B, Tp, A].
+        plans chunks takes obs [B, To, ...] and returns action [B, Tp, A]. `deterministic` may be a
+        traced bool: evaluations of both kinds are one program.
+    memory(obs) -> what a recurrent agent remembers at the start of N episodes; every leaf of it
+        leads with N. Such an agent acts on `Remembered`, and extras['memory'] is what it remembers
+        from then on. Its `update` finds the memory of a rollout's start in `Transition.memory`.
     """
 
     init: Callable[[Key], Any]
     update: Callable[[Any, Any, Key], tuple[Any, Metrics]]
-    act: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+    act: Callable[..., tuple[jax.Array, dict[str, Any]]]
+    memory: Callable[[PyTree], PyTree] = no_memory
 
 
 class Policy(NamedTuple):
@@ -120,6 +143,7 @@ class LoopState(struct.PyTreeNode):
     train: Any  # TrainState
     env: PyTree  # EnvState [N], or () for offline training
     key: Key
+    memory: PyTree = ()  # the policy's, [N, ...], or () where it remembers nothing
 
 
 class Loop(NamedTuple):

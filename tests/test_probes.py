@@ -4,15 +4,17 @@ The environments follow the idea of probe environments (A. Jones, "Debugging RL,
 agonizing pain", 2021): each isolates one thing that can be wrong.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.agents import bc, diffusion_policy, ppo
+from jaxpolicy.agents import bc, diffusion_policy, ppo, ppo_recurrent
 from jaxpolicy.data import episodes, windows
 from jaxpolicy.envs import transforms
-from jaxpolicy.loops import offline, on_policy
+from jaxpolicy.loops import evaluate, offline, on_policy, policies
 from jaxpolicy.nets import mlp
 from jaxpolicy.types import Env, EnvState, Spec
 
@@ -124,6 +126,50 @@ def test_the_policy_finds_the_best_action():
     np.testing.assert_allclose(mean, [0.5, -0.5], atol=0.07)
     assert (std < CONFIG.init_std).all()
     np.testing.assert_allclose(value([1.0, -1.0]), -(std**2), atol=0.03)
+
+
+def _recall(delay: int) -> Env:
+    """Shows a sign at first and rewards, `delay` steps later, an action of that sign.
+
+    obs [the sign at the first step, else 0; 1 when it is asked for]; metric right.
+    """
+    spec = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), SPEC.action)
+
+    def state(sign, time, right, key):
+        obs = jnp.stack([jnp.where(time == 0, sign, 0.0), (time == delay).astype(jnp.float32)])
+        over, no = time > delay, jnp.zeros((), bool)
+        return EnvState(obs, obs, right, over, no, {'right': right}, key, (sign, time))
+
+    def reset(key):
+        key, sign_key = jax.random.split(key)
+        return state(_sign(sign_key), jnp.zeros((), jnp.int32), jnp.zeros(()), key)
+
+    def step(before, action):
+        sign, time = before.sim
+        right = (time == delay) & (action[0] * sign > 0.0)
+        return state(sign, time + 1, right.astype(jnp.float32), before.key)
+
+    return transforms.vectorize(transforms.time_limit(Env(reset, step, spec), 2 * delay))
+
+
+@pytest.mark.parametrize('cell, low, high', [('', 0.4, 0.6), ('gru', 0.95, 1), ('lstm', 0.95, 1)])
+def test_what_is_out_of_sight_is_recalled_by_those_with_a_memory(cell, low, high):
+    """Five steps after it was shown; without a memory nobody does better than guessing."""
+    env, shared = _recall(delay=5), dataclasses.asdict(CONFIG)
+    agent = ppo.make(CONFIG, env.spec)
+    if cell:
+        config = ppo_recurrent.Config(cell=cell, memory_size=32, **shared)
+        agent = ppo_recurrent.make(config, env.spec)
+    loop = on_policy.make(env, agent, 64, 16, updates_per_step=25, episode_steps=6)
+    state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
+
+    @jax.jit
+    def right(train, keys, key):
+        policy = policies.of(agent, train, deterministic=True)
+        return evaluate.evaluate(env, policy, keys, key, 6)['right_final']
+
+    found = right(state.train, jax.random.split(jax.random.key(1), 512), jax.random.key(2))
+    assert low < found.mean() <= high
 
 
 MODES, TP = 0.7, 2

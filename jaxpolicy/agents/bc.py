@@ -95,7 +95,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         if isinstance(dist, jax.Array):
             chunk = dist
         else:
-            chunk = dist.mode() if deterministic else dist.sample(key)
+            chunk = jnp.where(deterministic, dist.mode(), dist.sample(key))
         return chunk.reshape(-1, config.pred_horizon, action_dim), {}
 
     return types.Agent(init, update, act)

@@ -1,5 +1,9 @@
-"""The optimiser that the imitation agents share."""
+"""The optimisers that agents share, and what belongs to them."""
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -24,3 +28,36 @@ def adamw_cosine(
         optax.clip_by_global_norm(max_grad_norm),
         optax.adamw(schedule, b1=0.95, b2=0.999, weight_decay=weight_decay),
     )
+
+
+def adam_with_rate(rate: float) -> optax.GradientTransformation:
+    """Adam whose learning rate is part of its state, for `rate` and `set_rate`."""
+
+    def build(learning_rate):
+        return optax.adam(learning_rate)
+
+    return optax.inject_hyperparams(build)(learning_rate=rate)
+
+
+def rate(opt_state: dict[str, Any]) -> jax.Array:
+    """The learning rate that all networks share."""
+    return next(iter(opt_state.values())).hyperparams['learning_rate']
+
+
+def set_rate(opt_state: dict[str, Any], rate: jax.Array) -> dict[str, Any]:
+    """The optimisers' states by network, with another learning rate in each."""
+    return {
+        name: state._replace(hyperparams={**state.hyperparams, 'learning_rate': rate})
+        for name, state in opt_state.items()
+    }
+
+
+def clip_by_global_norm(grads: Any, max_norm: float) -> tuple[Any, jax.Array]:
+    """Scales all gradients by one factor, so that their joint norm is at most `max_norm`.
+
+    Returns:
+      (gradients, the norm that they had).
+    """
+    norm = optax.tree.norm(grads)
+    scale = jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
+    return jax.tree.map(lambda g: g * scale, grads), norm

@@ -9,8 +9,10 @@ The policy is a plain Gaussian with a state-independent standard deviation; envi
 actions, so the log-probabilities are exact. The learning rate follows the KL divergence of each
 minibatch and is part of the state. Steps marked invalid (extras['valid'] = 0) count nowhere.
 
-Known deviations from the paper: no value clipping; the gradient norms of actor and critic are
-clipped one by one.
+Actor and critic are two networks; either may see only a part of a dict observation. One norm, over
+both, clips the gradient.
+
+Known deviation from the paper's implementation: no value clipping.
 
 Sources: Schulman et al., 2017 (arXiv:1707.06347); the adaptive learning rate of Rudin et al., 2022
 (arXiv:2109.11978).
@@ -22,18 +24,21 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxpolicy import train_state, types
+from jaxpolicy.agents import optimizers
 from jaxpolicy.nets import embed, heads, mlp
 from jaxpolicy.ops import distributions, losses, returns
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    actor_obs: tuple[str, ...] = ()  # keys of a dict observation that the actor sees; (): all
+    critic_obs: tuple[str, ...] = ()  # the same for the critic, which only training needs
     hidden: tuple[int, ...] = (128, 128)  # of actor and critic
     activation: str = 'elu'
     init_std: float = 0.6  # of the policy
+    reward_scale: float = 1.0  # of the rewards that the critic learns from
     gamma: float = 0.98
     lambda_: float = 0.95  # of GAE
     clip: float = 0.2
@@ -45,7 +50,10 @@ class Config:
     min_learning_rate: float = 1e-5
     max_learning_rate: float = 5e-3
     target_kl: float = 0.01  # 0: a constant learning rate
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = 1.0  # of actor and critic together
+
+
+_STEPS = 'steps of a rollout (num_envs x rollout_length)'
 
 
 class Minibatch(NamedTuple):
@@ -65,31 +73,37 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """Builds the agent; its batches are rollouts [T, N] with extras log_prob, mean and log_std.
 
     Raises:
-      ValueError: an unknown activation; from `update`: a rollout that has no whole minibatches.
+      ValueError: an unknown activation or key of an observation; from `update`: a rollout that has
+        no whole minibatches.
     """
-    _check_activation(config.activation)
+    check_activation(config.activation)
     action_dim = spec.action.shape[0]
     actor = heads.GaussianActor(config.hidden, action_dim, config.activation, config.init_std)
     critic = mlp.MLP(config.hidden, 1, config.activation)
-    txs = {'actor': _optimizer(config), 'critic': _optimizer(config)}
+    tx = optimizers.adam_with_rate(config.learning_rate)
+    txs = {'actor': tx, 'critic': tx}
+    seen = views(config, spec)
 
     def policy(params, obs):
-        output: Any = actor.apply(params, embed.flatten_obs(obs, spec.obs))
+        output: Any = actor.apply(params, embed.encode(obs, seen['actor']))
         return distributions.Gaussian(*output)
 
     def value(params, obs):
-        output: Any = critic.apply(params, embed.flatten_obs(obs, spec.obs))
+        output: Any = critic.apply(params, embed.encode(obs, seen['critic']))
         return output[..., 0]
 
     def init(key):
         actor_key, critic_key = jax.random.split(key)
-        obs = jnp.zeros((1, embed.obs_dim(spec.obs)))
-        params = {'actor': actor.init(actor_key, obs), 'critic': critic.init(critic_key, obs)}
+        x = {name: jnp.zeros((1, embed.obs_dim(part))) for name, part in seen.items()}
+        params = {
+            'actor': actor.init(actor_key, x['actor']),
+            'critic': critic.init(critic_key, x['critic']),
+        }
         return train_state.create(params, txs)
 
     def act(state, obs, key, deterministic=False):
         dist = policy(state.params['actor'], obs)
-        action = dist.mode() if deterministic else dist.sample(key)
+        action = jnp.where(deterministic, dist.mode(), dist.sample(key))
         extras = {'log_prob': dist.log_prob(action), 'mean': dist.mean, 'log_std': dist.log_std}
         return action, extras
 
@@ -98,51 +112,79 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         values = value(params['critic'], batch.obs)
         return ppo_loss(config, dist, values, batch)
 
-    def minibatch_step(state, batch):
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch)
-        state = train_state.apply_gradients(state, txs, grads)
-        rate = adapt_learning_rate(config, _learning_rate(state), metrics['kl'])
-        return _set_learning_rate(state, rate), metrics | {'learning_rate': rate}
-
     def update(state, batch, key):
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
+        batch = silence(batch)
         values, next_values = (
             value(state.params['critic'], obs) for obs in (batch.obs, batch.next_obs)
         )
         data = prepare(config, batch, values, next_values)
-        state, metrics = optimize(config, minibatch_step, state, data, key)
-        first_ratio = metrics['ratio'][0, 0]
-        metrics = jax.tree.map(jnp.mean, metrics)
-        return state.replace(step=state.step + 1), metrics | {'first_ratio': first_ratio}
+        data = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)  # [T * N, ...]
+        size = minibatch_size(len(data.valid), config.num_minibatches, _STEPS)
+
+        def minibatch_step(state, index):
+            minibatch = jax.tree.map(lambda x: x[index], data)
+            return descend(config, txs, loss_fn, state, minibatch)
+
+        return optimize(config, minibatch_step, state, len(data.valid), size, key)
 
     return types.Agent(init, update, act)
 
 
-def optimize(config: Config, minibatch_step, state, data: Minibatch, key: jax.Array):
-    """Epochs over the whole rollout, each in a new order; metrics [epochs, minibatches]."""
-    num_steps = data.valid.shape[0]
-    size = minibatch_size(num_steps, config.num_minibatches)
+def silence(batch: types.Transition) -> types.Transition:
+    """Zeros for all that invalid steps report: 0 * NaN is NaN, so a mask alone is not enough."""
+    valid = batch.extras['valid']
 
-    def step(state, index):
-        return minibatch_step(state, jax.tree.map(lambda x: x[index], data))
+    def keep(x):
+        return jnp.where(valid.reshape(valid.shape + (1,) * (x.ndim - 2)) > 0, x, 0)
+
+    kept = (batch.obs, batch.next_obs, batch.action, batch.reward, batch.extras)
+    obs, next_obs, action, reward, extras = jax.tree.map(keep, kept)
+    return batch.replace(obs=obs, next_obs=next_obs, action=action, reward=reward, extras=extras)
+
+
+def optimize(config: Config, minibatch_step, state, num_items: int, size: int, key: jax.Array):
+    """Epochs over the whole rollout, each in a new order; this is one call of `update`.
+
+    Args:
+      minibatch_step: (state, index [size] into the items) -> (state, metrics).
+      num_items: to shuffle: steps, or sequences.
+      size: items in a minibatch.
+
+    Returns:
+      (state, metrics averaged over all minibatches, with `first_ratio` of the very first).
+    """
 
     def epoch(state, epoch_key):
-        index = jax.random.permutation(epoch_key, num_steps).reshape(-1, size)
-        return jax.lax.scan(step, state, index)
+        index = jax.random.permutation(epoch_key, num_items).reshape(-1, size)
+        return jax.lax.scan(minibatch_step, state, index)
 
-    return jax.lax.scan(epoch, state, jax.random.split(key, config.num_epochs))
+    state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, config.num_epochs))
+    first_ratio = metrics['ratio'][0, 0]
+    metrics = jax.tree.map(jnp.mean, metrics)
+    return state.replace(step=state.step + 1), metrics | {'first_ratio': first_ratio}
+
+
+def descend(config: Config, txs, loss_fn, state, minibatch):
+    """One step down the gradient of `loss_fn(params, minibatch)`; adapts the learning rate."""
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, minibatch)
+    grads, norm = optimizers.clip_by_global_norm(grads, config.max_grad_norm)
+    state = train_state.apply_gradients(state, txs, grads)
+    rate = adapt_learning_rate(config, optimizers.rate(state.opt_state), metrics['kl'])
+    metrics |= {'learning_rate': rate, 'grad_norm': norm}
+    return state.replace(opt_state=optimizers.set_rate(state.opt_state, rate)), metrics
 
 
 def prepare(
     config: Config, batch: types.Transition, value: jax.Array, next_value: jax.Array
 ) -> Minibatch:
-    """Advantages and targets, once per rollout [T, N]; everything flattened to [T * N, ...].
+    """What the losses need of a rollout, with advantages and targets, once; leaves [T, N, ...].
 
     Advantages are normalised over the whole rollout, not minibatch by minibatch.
     """
     valid = batch.extras['valid']
     advantage = returns.gae(
-        batch.reward,
+        config.reward_scale * batch.reward,
         value,
         next_value,
         batch.termination.astype(jnp.float32),
@@ -151,7 +193,7 @@ def prepare(
         config.lambda_,
         valid,
     )
-    minibatch = Minibatch(
+    return Minibatch(
         obs=batch.obs,
         action=batch.action,
         log_prob=batch.extras['log_prob'],
@@ -161,21 +203,20 @@ def prepare(
         target=advantage + value,
         valid=valid,
     )
-    return jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), minibatch)
 
 
-def minibatch_size(num_steps: int, num_minibatches: int) -> int:
-    """Steps per minibatch.
+def minibatch_size(num_items: int, num_minibatches: int, items: str) -> int:
+    """Items per minibatch; `items` says what they are.
 
     Raises:
       ValueError: a rollout does not divide into the minibatches.
     """
-    if num_steps % num_minibatches:
+    if num_items % num_minibatches:
         raise ValueError(
-            f'agent.num_minibatches: expected a divisor of the {num_steps} steps of a rollout '
-            f'(num_envs x rollout_length), found {num_minibatches}'
+            f'agent.num_minibatches: expected a divisor of the {num_items} {items}, '
+            f'found {num_minibatches}'
         )
-    return num_steps // num_minibatches
+    return num_items // num_minibatches
 
 
 def ppo_loss(
@@ -210,31 +251,17 @@ def adapt_learning_rate(config: Config, rate: jax.Array, kl: jax.Array) -> jax.A
     return jnp.clip(rate * factor, config.min_learning_rate, config.max_learning_rate)
 
 
-def _check_activation(name: str) -> None:
+def check_activation(name: str) -> None:
+    """Raises a ValueError for a name that is none of `mlp.ACTIVATIONS`."""
     if name not in mlp.ACTIVATIONS:
         raise ValueError(
             f'agent.activation: expected one of {sorted(mlp.ACTIVATIONS)}, found {name!r}'
         )
 
 
-def _optimizer(config: Config) -> optax.GradientTransformation:
-    """Adam behind a global-norm clip; its learning rate is part of its state."""
-
-    def build(learning_rate):
-        return optax.chain(
-            optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate)
-        )
-
-    return optax.inject_hyperparams(build)(learning_rate=config.learning_rate)
-
-
-def _learning_rate(state: train_state.TrainState) -> jax.Array:
-    return state.opt_state['actor'].hyperparams['learning_rate']
-
-
-def _set_learning_rate(state: train_state.TrainState, rate: jax.Array) -> train_state.TrainState:
-    opt_state = {
-        name: s._replace(hyperparams={**s.hyperparams, 'learning_rate': rate})
-        for name, s in state.opt_state.items()
+def views(config: Config, spec: types.Spec) -> dict[str, types.PyTree]:
+    """The specs of what actor and critic see; raises a ValueError for unknown keys."""
+    return {
+        'actor': embed.part(spec.obs, 'actor_obs', config.actor_obs),
+        'critic': embed.part(spec.obs, 'critic_obs', config.critic_obs),
     }
-    return state.replace(opt_state=opt_state)

@@ -1,5 +1,6 @@
 """Agent -> Agent: what surrounds a learning rule. Statistics live in `state.stats`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -43,10 +44,10 @@ def normalize_obs(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
         return agent.update(state, batch.replace(obs=obs), key)
 
     def act(state, obs, key, deterministic=False):
-        obs = normalize.apply(state.stats['obs'], obs)
+        obs = _see(lambda x: normalize.apply(state.stats['obs'], x), obs)
         return agent.act(state, obs, key, deterministic)
 
-    return types.Agent(init, update, act)
+    return agent._replace(init=init, update=update, act=act)
 
 
 def normalize_action(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
@@ -64,7 +65,7 @@ def normalize_action(agent: types.Agent, affine: normalize.Affine) -> types.Agen
         action, extras = agent.act(state, obs, key, deterministic)
         return normalize.invert(state.stats['action'], action), extras
 
-    return types.Agent(init, update, act)
+    return agent._replace(init=init, update=update, act=act)
 
 
 def standardize_obs(agent: types.Agent, spec: PyTree, clip: float = 10.0) -> types.Agent:
@@ -90,6 +91,13 @@ def standardize_obs(agent: types.Agent, spec: PyTree, clip: float = 10.0) -> typ
         return new_state.replace(stats={**new_state.stats, 'obs': stats}), metrics
 
     def act(state, obs, key, deterministic=False):
-        return agent.act(state, see(state, obs), key, deterministic)
+        return agent.act(state, _see(lambda x: see(state, x), obs), key, deterministic)
 
-    return types.Agent(init, update, act)
+    return agent._replace(init=init, update=update, act=act)
+
+
+def _see(change: Callable[[PyTree], PyTree], obs: PyTree) -> PyTree:
+    """Changes an observation; what a recurrent agent remembers stays as it is."""
+    if isinstance(obs, types.Remembered):
+        return obs.replace(obs=change(obs.obs))
+    return change(obs)

@@ -74,12 +74,12 @@ def vectorize(env: Env) -> Env:
 
 
 def _broken(state: EnvState) -> jax.Array:
-    """[N] bool: which worlds hold a number that is not finite."""
+    """[N] bool: which worlds hold a number that is not finite, or beyond MuJoCo's mjMAXVAL."""
     numbers = (state.obs, state.next_obs, state.reward, state.sim)
     bad = jnp.zeros(state.reward.shape, bool)
     for leaf in jax.tree.leaves(numbers):
         if jnp.issubdtype(leaf.dtype, jnp.floating):
-            bad |= ~jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
+            bad |= ~(jnp.abs(leaf) < 1e10).all(axis=tuple(range(1, leaf.ndim)))
     return bad
 
 
@@ -99,9 +99,9 @@ def auto_reset(env: Env, pool: EnvState) -> Env:
     (so that nothing survives from the old episode), while `next_obs`, `reward`, `termination`,
     `truncation` and `metrics` still describe the step that ended. Each world keeps its own `key`.
 
-    A world with a number that is not finite in `obs`, `next_obs`, `reward` or `sim` is reset as
-    well. Its transition becomes a termination with zero reward, `next_obs` and metrics, and
-    metrics['nan_world'] is 1: a learner must leave it out. The metric is there from reset on.
+    A world with a number that is not finite, or 1e10 and more, in `obs`, `next_obs`, `reward` or
+    `sim` is reset as well. Its transition becomes a termination with zero reward, `next_obs` and
+    metrics, and metrics['nan_world'] is 1: a learner must leave it out. It is there from reset on.
 
     Args:
       env: a vectorized environment.
@@ -113,7 +113,9 @@ def auto_reset(env: Env, pool: EnvState) -> Env:
         return state.replace(metrics=state.metrics | {'nan_world': jnp.zeros_like(state.reward)})
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
-        state = env.step(state.replace(metrics=_without(state.metrics)), action)
+        no = jnp.zeros_like(state.termination)  # of an env that never sets one of them
+        known = _without(state.metrics)
+        state = env.step(state.replace(termination=no, truncation=no, metrics=known), action)
         broken = _broken(state)
         result = (state.next_obs, state.reward, state.metrics)
         zeros = jax.tree.map(jnp.zeros_like, result)

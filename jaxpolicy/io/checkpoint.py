@@ -1,10 +1,10 @@
 """Strict, atomic checkpoints of a training run, on orbax.
 
 A checkpoint has three items: `train` (the TrainState, all that evaluation needs), `loop` (the
-environment and the key) and `meta` (JSON: the caller's dict and a manifest of every leaf). Trees
-are stored as flat dicts from leaf path to array, so that the manifest and the template are compared
-leaf by leaf before anything is restored: orbax alone fills in what it finds and stays silent about
-the rest. Nothing is ever unpickled.
+environment, the key, the policy's memory) and `meta` (JSON: the caller's dict and a manifest of
+every leaf). Trees are stored as flat dicts from leaf path to array, so that the manifest and the
+template are compared leaf by leaf before anything is restored: orbax alone fills in what it finds
+and stays silent about the rest. Nothing is ever unpickled.
 """
 
 import math
@@ -30,7 +30,7 @@ _FORMAT = 1
 def open_manager(
     directory: str | Path, keep_last: int = 3, keep_best: int = 1, read_only: bool = False
 ) -> ocp.CheckpointManager:
-    """Opens a directory of checkpoints; saves are synchronous and appear by an atomic rename.
+    """Opens a directory of checkpoints; saves go on in a thread and appear by an atomic rename.
 
     What a killed process left half-written is removed before the next save, unless `read_only`
     (use that to look at the directory of a run that may still be training).
@@ -64,7 +64,7 @@ def open_manager(
         should_save_fn=(lambda step, last: False) if read_only else None,
         create=not read_only,
         cleanup_tmp_directories=not read_only,
-        enable_async_checkpointing=False,
+        enable_async_checkpointing=True,
     )
     # Handlers by item name, so that a fresh manager knows what the items of an old directory are.
     handlers = {
@@ -82,12 +82,16 @@ def save(
     meta: Mapping[str, Any],
     metric: float | None = None,
 ) -> bool:
-    """Saves a checkpoint; when it returns, the checkpoint is on disk and complete.
+    """Begins to save a checkpoint; `manager.wait_until_finished()` waits until it is on disk.
+
+    The next save waits for this one, and so does closing the manager. With several processes, all
+    of them call this with the same step and their parts of the same arrays.
 
     Args:
       manager: from `open_manager`.
       step: number that names the checkpoint (epochs, updates, whatever the caller counts).
-      state: what the loop needs to go on exactly; its leaves are arrays and typed keys only.
+      state: what the loop needs to go on exactly; its leaves are arrays and typed keys only. Do
+        not donate it to anything before the save is finished: pass a copy.
       meta: JSON-serialisable facts to get back from `restore`.
       metric: higher is better; None or a non-finite number leaves it out of the contest.
 
@@ -162,7 +166,7 @@ def _score(metrics: Mapping[str, float]) -> float:
 
 
 def _rest(state: LoopState) -> dict[str, PyTree]:
-    return {'env': state.env, 'key': state.key}
+    return {'env': state.env, 'key': state.key, 'memory': state.memory}
 
 
 def _flatten(tree: PyTree, item: str) -> dict[str, Any]:
@@ -198,6 +202,7 @@ def _raw(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    manager.wait_until_finished()
     steps = sorted(manager.all_steps())
     if step not in steps:
         raise ValueError(f'no checkpoint {step} in {manager.directory}; it has {steps}')

@@ -33,30 +33,43 @@ def make(
         pool = env.reset(jax.random.split(pool_key, num_envs))
         env_state = transforms.auto_reset(env, pool).reset(jax.random.split(reset_key, num_envs))
         env_state = transforms.random_phase(env_state, phase_key, episode_steps)
-        return types.LoopState(train=agent.init(agent_key), env=env_state, key=loop_key)
+        memory = agent.memory(env_state.obs)
+        return _strong(types.LoopState(agent.init(agent_key), env_state, loop_key, memory))
 
     def iteration(state, iteration_key):
         pool_key, rollout_key, update_key = jax.random.split(iteration_key, 3)
         pool = env.reset(jax.random.split(pool_key, num_envs))
-        env_state, _, batch, env_metrics = rollout.rollout(
+        env_state, memory, batch, env_metrics = rollout.rollout(
             transforms.auto_reset(env, pool),
-            policies.memoryless(agent, state.train),
+            policies.of(agent, state.train),
             state.env,
-            (),
+            state.memory,
             rollout_key,
             rollout_length,
         )
         train, metrics = agent.update(state.train, batch, update_key)
-        return state.replace(train=train, env=env_state), metrics | summarize(batch, env_metrics)
+        state = state.replace(train=train, env=env_state, memory=memory)
+        return state, metrics | summarize(batch, env_metrics)
 
     def step(state, data):
         del data
         key, step_key = jax.random.split(state.key)
         keys = jax.random.split(step_key, updates_per_step)
         state, metrics = jax.lax.scan(iteration, state.replace(key=key), keys)
-        return state, per_episode(jax.tree.map(jnp.mean, metrics))
+        return _strong(state), per_episode(jax.tree.map(jnp.mean, metrics))
 
     return types.Loop(init, step)
+
+
+def _strong(state: types.LoopState) -> types.LoopState:
+    """No weak types: an environment whose reward is `jnp.where(x, 1.0, 0.0)` has one, which its
+    reset may not have, and then the second call of `step` would compile it once more.
+    """
+
+    def one(x):
+        return jax.lax.convert_element_type(x, x.dtype) if x.aval.weak_type else x
+
+    return jax.tree.map(one, state)
 
 
 def summarize(batch: types.Transition, env_metrics: types.Metrics) -> types.Metrics:

@@ -6,6 +6,13 @@ import jax.numpy as jnp
 from jaxpolicy import types
 
 
+def of(agent: types.Agent, state, deterministic: bool = False) -> types.Policy:
+    """The policy of an agent that acts step by step: `recurrent` if it has a memory."""
+    if agent.memory is types.no_memory:
+        return memoryless(agent, state, deterministic)
+    return recurrent(agent, state, deterministic)
+
+
 def memoryless(agent: types.Agent, state, deterministic: bool = False) -> types.Policy:
     """One observation in, one action out."""
 
@@ -14,6 +21,18 @@ def memoryless(agent: types.Agent, state, deterministic: bool = False) -> types.
         return carry, action, extras
 
     return types.Policy(lambda obs: (), act)
+
+
+def recurrent(agent: types.Agent, state, deterministic: bool = False) -> types.Policy:
+    """Carries the agent's memory from step to step."""
+
+    def act(memory, obs, key):
+        seen = types.Remembered(obs, memory)
+        action, extras = agent.act(state, seen, key, deterministic)
+        others = {name: value for name, value in extras.items() if name != 'memory'}
+        return extras['memory'], action, others
+
+    return types.Policy(agent.memory, act)
 
 
 def receding_horizon(

@@ -26,9 +26,9 @@ def rollout(
       length: T.
 
     Returns:
-      The last env state, the last carry, transitions [T, N], and the env's metrics [T, N]. A step
-      that an auto-resetting env reports as broken (metric 'nan_world') has extras['valid'] = 0,
-      every other step has 1.
+      The last env state, the last carry, transitions [T, N] with the first carry as their memory,
+      and the env's metrics [T, N]. A step that an auto-resetting env reports as broken (metric
+      'nan_world') has extras['valid'] = 0, every other step has 1.
     """
 
     def step(loop, step_key):
@@ -55,5 +55,5 @@ def rollout(
         return (env_state, carry), (transition, env_state.metrics)
 
     keys = jax.random.split(key, length)
-    (env_state, carry), (batch, metrics) = jax.lax.scan(step, (env_state, carry), keys)
-    return env_state, carry, batch, metrics
+    (env_state, last_carry), (batch, metrics) = jax.lax.scan(step, (env_state, carry), keys)
+    return env_state, last_carry, batch.replace(memory=carry), metrics

@@ -20,6 +20,31 @@ def sinusoidal(position: jax.Array, dim: int) -> jax.Array:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
+def part(spec_obs: PyTree, field: str, names: tuple[str, ...]) -> PyTree:
+    """The specs of the named entries of a dict observation; all of the observation for ().
+
+    Raises:
+      ValueError: there are no such entries; `field` of the config asks for them.
+    """
+    if not names:
+        return spec_obs
+    if not isinstance(spec_obs, dict):
+        raise ValueError(f'agent.{field}: expected (), as observations are no dict, found {names}')
+    if unknown := [name for name in names if name not in spec_obs]:
+        raise ValueError(f'agent.{field}: expected keys of {sorted(spec_obs)}, found {unknown}')
+    return {name: spec_obs[name] for name in names}
+
+
+def encode(obs: PyTree, spec: PyTree) -> jax.Array:
+    """What a network sees: the entries of an observation that `spec` has, as one vector [..., D].
+
+    The only place that knows what observations are made of: an encoder of images belongs here.
+    """
+    if isinstance(spec, dict):
+        obs = {name: obs[name] for name in spec}
+    return flatten_obs(obs, spec)
+
+
 def flatten_obs(obs: PyTree, spec: PyTree) -> jax.Array:
     """Joins the leaves of an observation (each [..., *shape]) into one vector [..., D]."""
     leaves = [

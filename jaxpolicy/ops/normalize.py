@@ -58,56 +58,59 @@ def invert(affine: Affine, x: PyTree) -> PyTree:
 
 
 class Welford(struct.PyTreeNode):
-    """Running mean and sum of squared deviations, mergeable in batches."""
+    """Running mean and variance, mergeable in batches.
+
+    A float32 count is exact up to 2^24 and stops growing at about 2^24 batches. Nothing goes wrong
+    then, as only the ratio of the batch to the count enters: the statistics become averages over
+    that many batches. (A running sum of squares would grow on and the variance with it.)
+    """
 
     count: jax.Array  # [] float32
     mean: PyTree
-    m2: PyTree
+    variance: PyTree
 
 
 def welford(spec: PyTree) -> Welford:
     """No samples yet; acts as the identity until it has seen two."""
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), spec)
-    return Welford(count=jnp.zeros((), jnp.float32), mean=zeros, m2=jax.tree.map(jnp.copy, zeros))
+    return Welford(
+        count=jnp.zeros((), jnp.float32), mean=zeros, variance=jax.tree.map(jnp.copy, zeros)
+    )
 
 
 def update(stats: Welford, batch: PyTree, mask: jax.Array) -> Welford:
     """Merges a batch (leaves [..., *shape]) whose entries with mask [...] 0 do not count.
 
+    Entries that do not count may be anything, NaN too.
+
     Source: Chan, Golub and LeVeque, 1983, the pairwise update.
     """
     num_new = jnp.sum(mask)
     count = stats.count + num_new
+    fraction = num_new / jnp.maximum(count, 1.0)
     axes = tuple(range(mask.ndim))
 
-    def weight(x):
-        return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)).astype(jnp.float32)
+    def mean_of(x):
+        weight = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+        return jnp.sum(jnp.where(weight > 0, x, 0.0), axis=axes) / jnp.maximum(num_new, 1.0)
 
-    def new_mean(x):
-        return jnp.sum(weight(x) * x, axis=axes) / jnp.maximum(num_new, 1.0)
+    def variance(old, mean, new_mean, x):
+        new = mean_of((x - new_mean) ** 2)
+        return old + (new - old) * fraction + (new_mean - mean) ** 2 * fraction * (1.0 - fraction)
 
-    def new_m2(x, mean):
-        return jnp.sum(weight(x) * (x - mean) ** 2, axis=axes)
-
-    batch_mean = jax.tree.map(new_mean, batch)
-    batch_m2 = jax.tree.map(new_m2, batch, batch_mean)
-    fraction = num_new / jnp.maximum(count, 1.0)
-    mean = jax.tree.map(lambda a, b: a + (b - a) * fraction, stats.mean, batch_mean)
-    m2 = jax.tree.map(
-        lambda a, b, ma, mb: a + b + (mb - ma) ** 2 * stats.count * fraction,
-        stats.m2,
-        batch_m2,
-        stats.mean,
-        batch_mean,
+    means = jax.tree.map(mean_of, batch)
+    return Welford(
+        count=count,
+        mean=jax.tree.map(lambda a, b: a + (b - a) * fraction, stats.mean, means),
+        variance=jax.tree.map(variance, stats.variance, stats.mean, means, batch),
     )
-    return Welford(count=count, mean=mean, m2=m2)
 
 
 def affine(stats: Welford, epsilon: float = 1e-4) -> Affine:
     """Zero mean and unit variance under the statistics so far."""
 
-    def scale(m2):
-        std = jnp.sqrt(m2 / jnp.maximum(stats.count, 1.0))
+    def scale(variance):
+        std = jnp.sqrt(variance)
         return jnp.where(std > epsilon, std, 1.0)
 
-    return Affine(shift=stats.mean, scale=jax.tree.map(scale, stats.m2))
+    return Affine(shift=stats.mean, scale=jax.tree.map(scale, stats.variance))

@@ -13,10 +13,10 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxpolicy.agents import bc, diffusion_policy, ppo, transforms
+from jaxpolicy.agents import bc, diffusion_policy, ppo, ppo_recurrent, transforms
 from jaxpolicy.io import checkpoint
 from jaxpolicy.ops import normalize
-from jaxpolicy.types import Agent, Chunk, LoopState, Spec, Transition
+from jaxpolicy.types import Agent, Chunk, LoopState, Remembered, Spec, Transition
 
 A, TO, TP = 2, 2, 4
 SPEC = Spec(
@@ -99,9 +99,26 @@ def _imitation(module, **fields) -> Case:
     return Case(make, _chunks, 0, lambda key: _obs(key, 5, TO), (5, TP, A))
 
 
-def _make_ppo():
-    config = ppo.Config(hidden=(16,), num_epochs=2, num_minibatches=2)
-    return transforms.standardize_obs(ppo.make(config, SPEC), SPEC.obs)
+def _online(module, **fields) -> Case:
+    def make():
+        config = module.Config(hidden=(16,), num_epochs=2, num_minibatches=2, **fields)
+        return transforms.standardize_obs(module.make(config, SPEC), SPEC.obs)
+
+    def obs(key):
+        seen, memory = _obs(key, 5), _memory(make(), 5)
+        return Remembered(seen, memory) if memory else seen
+
+    def batch(key):
+        return _rollouts(key).replace(memory=_memory(make(), 16))
+
+    return Case(make, batch, 1, obs, (5, A))
+
+
+def _memory(agent, num):
+    """What an agent may remember amid an episode; () for one that does not."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: agent.memory({'arm': jnp.zeros((num, 3))}))
+    return jax.tree.map(lambda s: jnp.asarray(rng.normal(0, 0.3, s.shape), jnp.float32), shapes)
 
 
 _bc = functools.partial(_imitation, bc, width=16, num_blocks=1, num_components=3)
@@ -114,7 +131,10 @@ CASES = {
     'bc_mixture': _bc(head='mixture'),
     'diffusion_mlp': _diffusion(network='mlp', sampler='ddim', target='v'),
     'diffusion_unet': _diffusion(dims=(4, 8), kernel_size=3, num_groups=2),
-    'ppo': Case(_make_ppo, _rollouts, 1, lambda key: _obs(key, 5), (5, A)),
+    'ppo': _online(ppo),
+    'ppo_asymmetric': _online(ppo, actor_obs=('arm',)),
+    'ppo_gru': _online(ppo_recurrent, memory_size=16),
+    'ppo_lstm': _online(ppo_recurrent, memory_size=16, cell='lstm', actor_obs=('arm',)),
 }
 
 
@@ -213,12 +233,14 @@ def test_batches_shard_over_eight_devices(plain):
     devices = jax.devices()
     assert len(devices) == 8
     mesh = Mesh(np.array(devices), ('data',), axis_types=(AxisType.Auto,))
-    spec = P(*[None] * case.batch_axis, 'data')
+    spec, first = (NamedSharding(mesh, P(*[None] * i, 'data')) for i in (case.batch_axis, 0))
     state, batch = _jit(agent.init)(jax.random.key(0)), case.batch(jax.random.key(1))
     update, key = _jit(agent.update), jax.random.key(2)
     alone, metrics = update(state, batch, key)
     replicated = jax.device_put((state, key), NamedSharding(mesh, P()))
-    sharded = jax.device_put(batch, NamedSharding(mesh, spec))
+    sharded = jax.device_put(batch, spec)
+    if isinstance(batch, Transition):  # what is remembered leads with the worlds
+        sharded = sharded.replace(memory=jax.device_put(batch.memory, first))
     assert len(sharded.action.addressable_shards) == 8
     assert sharded.action.addressable_shards[0].data.size == batch.action.size // 8
     together, metrics_together = update(replicated[0], sharded, replicated[1])
@@ -263,7 +285,7 @@ def test_act(built):
         again, _ = act(state, obs, jax.random.key(2), deterministic=deterministic)
         np.testing.assert_array_equal(action, again)
     # each row is decided by itself: the first two rows alone give the same modes
-    if built.case.make is _make_ppo:  # (chunks are sampled with noise for the whole batch)
+    if len(built.case.action_shape) == 2:  # (chunks are sampled with noise for the whole batch)
         few, _ = act(
             state, jax.tree.map(lambda x: x[:2], obs), jax.random.key(2), deterministic=True
         )
@@ -284,10 +306,16 @@ def test_statistics_travel_in_the_state(built):
     shifted = jax.tree.map(lambda x: x + 1.0, leaves)
     field = 'mean' if isinstance(stats, normalize.Welford) else 'shift'
     other = state.replace(stats={**state.stats, 'obs': stats.replace(**{field: shifted})})
-    moved, _ = act(other, jax.tree.map(lambda x: x + 1.0, obs), jax.random.key(2))
+    moved, _ = act(other, _shift(obs), jax.random.key(2))
     np.testing.assert_allclose(moved, action, atol=2e-5)  # both moved: nothing changed
     moved, _ = act(other, obs, jax.random.key(2))
     assert np.abs(moved - action).max() > 1e-3
+
+
+def _shift(obs):
+    if isinstance(obs, Remembered):
+        return obs.replace(obs=_shift(obs.obs))
+    return jax.tree.map(lambda x: x + 1.0, obs)
 
 
 def test_no_key_is_used_twice(built):

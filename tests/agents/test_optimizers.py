@@ -47,3 +47,25 @@ def test_weight_decay_is_decoupled():
     _, state = tx.update(jnp.zeros(()), tx.init(params), params)
     updates, _ = tx.update(jnp.zeros(()), state, params)
     np.testing.assert_allclose(updates, -RATE * 0.5 * 2.0, rtol=1e-5)
+
+
+def test_one_norm_clips_all_networks():
+    grads = {'actor': {'w': jnp.asarray([3.0, 0.0])}, 'critic': jnp.asarray([[0.0, 4.0]])}
+    clipped, norm = optimizers.clip_by_global_norm(grads, 1.0)
+    assert norm == 5.0
+    np.testing.assert_allclose(clipped['actor']['w'], [0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(clipped['critic'], [[0.0, 0.8]], rtol=1e-6)
+    same, _ = optimizers.clip_by_global_norm(grads, 5.5)
+    jax.tree.map(np.testing.assert_array_equal, same, grads)
+    zero, norm = optimizers.clip_by_global_norm(jax.tree.map(jnp.zeros_like, grads), 1.0)
+    assert norm == 0.0 and all((leaf == 0.0).all() for leaf in jax.tree.leaves(zero))
+
+
+def test_the_rate_that_is_set_is_the_one_that_steps():
+    tx = optimizers.adam_with_rate(0.1)
+    states = {name: tx.init(jnp.zeros(())) for name in ('actor', 'critic')}
+    assert float(optimizers.rate(states)) == pytest.approx(0.1)
+    states = optimizers.set_rate(states, jnp.asarray(0.02))
+    for state in states.values():
+        updates, _ = tx.update(jnp.asarray(0.3), state)
+        np.testing.assert_allclose(updates, -0.02, rtol=1e-4)

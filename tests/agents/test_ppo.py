@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
@@ -87,7 +88,7 @@ def test_the_normaliser_takes_in_a_rollout_after_the_update():
 
 
 def test_invalid_steps_move_nothing():
-    """What a broken world reports, with zeros for its NaNs as `auto_reset` does, is irrelevant."""
+    """What a broken world reports is irrelevant, NaN too."""
     agent = transforms.standardize_obs(ppo.make(CONFIG, SPEC), SPEC.obs)
     state, update = _start(agent)
     state, _ = update(state, _rollout(agent, state, 0), jax.random.key(0))
@@ -111,8 +112,12 @@ def test_invalid_steps_move_nothing():
             obs=obs, next_obs=next_obs, action=action, reward=reward, extras=extras
         )
 
-    results = [update(state, spoiled(v), jax.random.key(2)) for v in (0.0, 1.5)]
-    _equal(*results)
+    first, *others = (
+        update(state, spoiled(v), jax.random.key(2)) for v in (0.0, 1.5, np.nan, -np.inf)
+    )
+    for other in others:
+        _equal(other, first)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(first))
     # the same spoiling of steps that do count is felt
     counted = [
         b.replace(extras={**b.extras, 'valid': jnp.ones((T, N))})
@@ -182,13 +187,13 @@ def test_advantages_are_normalised_over_the_rollout_and_targets_are_not():
     rng = np.random.default_rng(0)
     value, next_value = (jnp.asarray(x, jnp.float32) for x in rng.normal(size=(2, T, N)))
     data = ppo.prepare(CONFIG, batch, value, next_value)
-    assert data.obs.shape == (T * N, 3) and data.valid.sum() == T * N - 1
+    assert data.obs.shape == (T, N, 3) and data.valid.sum() == T * N - 1
     kept = np.asarray(data.advantage)[np.asarray(data.valid) == 1]
     np.testing.assert_allclose((kept.mean(), kept.std()), (0.0, 1.0), atol=1e-5)
     last = np.asarray(batch.reward + CONFIG.gamma * (1 - batch.termination) * next_value)[-1]
-    targets = np.asarray(data.target).reshape(T, N)
+    targets = np.asarray(data.target)
     np.testing.assert_allclose(targets[-1], last, rtol=1e-4, atol=1e-5)
-    advantage = (targets - np.asarray(value)).reshape(-1)[np.asarray(data.valid) == 1]
+    advantage = (targets - np.asarray(value))[np.asarray(data.valid) == 1]
     np.testing.assert_allclose(kept, (advantage - advantage.mean()) / advantage.std(), atol=1e-4)
 
 
@@ -219,6 +224,103 @@ def test_the_loss_is_the_sum_of_its_parts():
     np.testing.assert_allclose(metrics['value'], value[:6].mean(), rtol=1e-4)
 
 
+def test_one_norm_of_actor_and_critic_is_clipped(monkeypatch):
+    """Plain gradient descent, one minibatch: the step is rate x clipped gradient."""
+    monkeypatch.setattr(optax, 'adam', lambda rate: optax.sgd(rate))
+    moved = {}
+    for limit in (1e-3, 1e9):
+        config = dataclasses.replace(
+            CONFIG, num_epochs=1, num_minibatches=1, target_kl=0.0, max_grad_norm=limit
+        )
+        agent = ppo.make(config, SPEC)
+        state, update = _start(agent)
+        new, metrics = update(state, _rollout(agent, state, 0), jax.random.key(0))
+        step = jax.tree.map(lambda a, b: (b - a) / config.learning_rate, new.params, state.params)
+        moved[limit] = {name: float(optax.tree.norm(step[name])) for name in step}
+    actor, critic = moved[1e9]['actor'], moved[1e9]['critic']
+    norm = np.hypot(actor, critic)
+    assert min(actor, critic) > 0.1 * norm  # or the test would say little
+    np.testing.assert_allclose(metrics['grad_norm'], norm, rtol=1e-3)
+    np.testing.assert_allclose(
+        [moved[1e-3]['actor'], moved[1e-3]['critic']], [1e-3 * actor / norm, 1e-3 * critic / norm],
+        rtol=0.05,
+    )  # fmt: skip
+
+
+DICT_SPEC = SPEC._replace(
+    obs={
+        'state': jax.ShapeDtypeStruct((2,), jnp.float32),
+        'privileged_state': jax.ShapeDtypeStruct((2, 2), jnp.float32),
+    }
+)
+
+
+def test_actor_and_critic_see_what_they_are_told_to():
+    config = dataclasses.replace(
+        CONFIG, actor_obs=('state',), critic_obs=('privileged_state', 'state')
+    )
+    agent = transforms.standardize_obs(ppo.make(config, DICT_SPEC), DICT_SPEC.obs)
+    state = jax.jit(agent.init)(jax.random.key(0))
+
+    def inputs(name):
+        return min(x.shape[0] for x in jax.tree.leaves(state.params[name]) if x.ndim == 2)
+
+    assert (inputs('actor'), inputs('critic')) == (2, 6)
+    obs = {'state': jnp.ones((3, 2)), 'privileged_state': jnp.ones((3, 2, 2))}
+    other = obs | {'privileged_state': jnp.full((3, 2, 2), -2.0)}
+    _equal(*(agent.act(state, x, jax.random.key(1)) for x in (obs, other)))
+    changed = obs | {'state': jnp.full((3, 2), -2.0)}
+    modes = [agent.act(state, x, jax.random.key(1), True)[0] for x in (obs, changed)]
+    assert np.abs(modes[0] - modes[1]).max() > 1e-4
+
+
+def test_what_neither_sees_moves_nothing():
+    config = dataclasses.replace(CONFIG, actor_obs=('state',), critic_obs=('state',))
+    agent = ppo.make(config, DICT_SPEC)
+    state, update = _start(agent)
+    rng = np.random.default_rng(0)
+    obs, other_obs = (
+        {name: rng.normal(size=(T, N, *s.shape)) for name, s in DICT_SPEC.obs.items()}
+        for _ in range(2)
+    )
+    plain = ppo.make(CONFIG, SPEC)
+    batch = _rollout(plain, _start(plain)[0], 0).replace(next_obs=obs)
+
+    def run(obs):
+        return update(state, batch.replace(obs=obs), jax.random.key(0))
+
+    _equal(run(obs), run(obs | {'privileged_state': other_obs['privileged_state']}))
+    gap = jax.tree.map(lambda a, b: np.abs(a - b).max(), run(obs), run(other_obs))
+    assert max(jax.tree.leaves(gap[0].params['critic'])) > 1e-5
+
+
+@pytest.mark.parametrize(
+    'spec, fields, message',
+    [
+        (
+            DICT_SPEC,
+            {'critic_obs': ('priviliged_state',)},
+            r"critic_obs: .*\['privileged_state', 'state'\], found \['priviliged_state'\]",
+        ),
+        (SPEC, {'actor_obs': ('state',)}, r"actor_obs: .* no dict, found \('state',\)"),
+        (SPEC, {'activation': 'sine'}, "activation: .*'tanh'.* found 'sine'"),
+    ],
+)
+def test_unknown_parts_and_activations_are_named(spec, fields, message):
+    with pytest.raises(ValueError, match=message):
+        ppo.make(dataclasses.replace(CONFIG, **fields), spec)
+
+
+def test_the_critic_learns_from_scaled_rewards():
+    agent = ppo.make(CONFIG, SPEC)
+    state, _ = _start(agent)
+    batch, values = _rollout(agent, state, 0), jnp.zeros((2, T, N))
+    scaled = ppo.prepare(dataclasses.replace(CONFIG, reward_scale=10.0), batch, *values)
+    plain = ppo.prepare(CONFIG, batch, *values)
+    np.testing.assert_allclose(scaled.target, 10.0 * plain.target, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scaled.advantage, plain.advantage, atol=1e-5)
+
+
 def test_act_tells_how_likely_its_actions_were():
     agent = ppo.make(CONFIG, SPEC)
     state, _ = _start(agent)
@@ -232,7 +334,7 @@ def test_act_tells_how_likely_its_actions_were():
 
 
 def test_minibatches_must_divide_the_rollout():
-    assert ppo.minibatch_size(24, 8) == 3
+    assert ppo.minibatch_size(24, 8, 'steps') == 3
     agent = ppo.make(dataclasses.replace(CONFIG, num_minibatches=5), SPEC)
     state = jax.jit(agent.init)(jax.random.key(0))
     batch = _rollout(agent, state, 0)

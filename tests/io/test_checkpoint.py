@@ -175,6 +175,7 @@ directory, fatal_event, fatal_count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 state = LoopState(train={'x': jnp.arange(1000.0)}, env=(), key=jax.random.key(0))
 manager = checkpoint.open_manager(directory)
 checkpoint.save(manager, 1, state, {'epoch': 1})
+manager.wait_until_finished()
 count = 0
 
 def hook(event, args):
@@ -185,6 +186,7 @@ def hook(event, args):
 
 sys.addaudithook(hook)
 checkpoint.save(manager, 2, state.replace(train={'x': jnp.ones(1000)}), {'epoch': 2})
+manager.wait_until_finished()
 print('survived')
 """
 
@@ -207,5 +209,6 @@ def test_sigkill_in_the_middle_of_a_save(tmp_path, event, count):
         assert meta == {'epoch': 1}
         np.testing.assert_array_equal(restored.train['x'], np.arange(1000.0))
         assert checkpoint.save(manager, 2, restored, {'epoch': 2})
+    with checkpoint.open_manager(tmp_path) as manager:
         assert checkpoint.latest_step(manager) == 2
     assert {path.name for path in tmp_path.iterdir()} == {'1', '2'}, 'leftovers are removed'

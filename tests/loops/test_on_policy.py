@@ -1,15 +1,21 @@
 # pyright: reportAttributeAccessIssue=false
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from jaxpolicy.agents import ppo, transforms
+from jaxpolicy.agents import optimizers, ppo, ppo_recurrent, transforms
 from jaxpolicy.envs import transforms as env_transforms
 from jaxpolicy.io import checkpoint
 from jaxpolicy.loops import on_policy
 from jaxpolicy.types import Agent, Env, EnvState, Spec, Transition
 
 N, T, LIMIT = 8, 6, 4
+# LLVM's expensive passes would take most of the time of these tests.
+_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+_jit = functools.partial(jax.jit, compiler_options=_QUICK)
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
 
 
@@ -130,26 +136,126 @@ def _bits(state):
     ]
 
 
-def _ppo_loop():
-    config = ppo.Config(hidden=(8,), num_epochs=2, num_minibatches=2)
-    return _make(transforms.standardize_obs(ppo.make(config, SPEC), SPEC.obs), updates_per_step=2)
+def _ppo_loop(module=ppo, env=None):
+    config = module.Config(hidden=(8,), num_epochs=2, num_minibatches=2)
+    agent = transforms.standardize_obs(module.make(config, SPEC), SPEC.obs)
+    return on_policy.make(env or _env(), agent, N, T, updates_per_step=2, episode_steps=LIMIT)
 
 
-def test_a_restored_run_continues_bitwise(tmp_path):
-    loop = _ppo_loop()
-    init, step = jax.jit(loop.init), jax.jit(loop.step, donate_argnums=0)
+@pytest.mark.parametrize('module', [ppo, ppo_recurrent])
+def test_a_restored_run_continues_bitwise(tmp_path, module):
+    loop = _ppo_loop(module, _careless_env())
+    init, step = _jit(loop.init), _jit(loop.step, donate_argnums=0)
     whole, _ = step(init(jax.random.key(0)), ())
     start = _bits(whole)
     with checkpoint.open_manager(tmp_path) as manager:
         checkpoint.save(manager, 1, whole, {})
         template = jax.eval_shape(loop.init, jax.random.key(0))
         resumed, _ = checkpoint.restore(manager, 1, template)
+    rate = optimizers.rate(resumed.train.opt_state)
+    assert rate == optimizers.rate(whole.train.opt_state) != jnp.float32(ppo.Config().learning_rate)
+    assert len(jax.tree.leaves(resumed.memory)) == (2 if module is ppo_recurrent else 0)
     whole, metrics = step(whole, ())
     resumed, resumed_metrics = step(resumed, ())
     for a, b in zip(_bits((whole, metrics)), _bits((resumed, resumed_metrics)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(start, _bits(whole), strict=True))
     assert whole.train.step == 4 and step._cache_size() == 1
+
+
+def test_the_memory_lives_on_between_rollouts_and_ends_with_the_episode():
+    """An agent that counts the steps of its episode, whose number the environment knows."""
+
+    def update(state, batch, key):
+        return {'seen': batch.extras['counted'], 'obs': batch.obs[..., 1]}, {}
+
+    def act(state, seen, key, deterministic=False):
+        counted = seen.memory[:, 0]
+        extras = {'memory': seen.memory + 1.0, 'counted': counted}
+        return jnp.zeros((N, 1)), extras
+
+    def init(key):
+        return {'seen': jnp.zeros((T, N)), 'obs': jnp.zeros((T, N))}
+
+    agent = Agent(init, update, act, lambda obs: jnp.zeros((len(obs), 1)))
+    loop = _make(agent)
+    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
+    for _ in range(3):
+        state, _ = step(state, ())
+        np.testing.assert_array_equal(state.train['seen'], state.train['obs'])
+        np.testing.assert_array_equal(state.memory[:, 0], state.env.obs[:, 1])
+    assert state.train['obs'][0].max() > 0  # some rollouts begin amid an episode
+
+
+def _careless_env() -> Env:
+    """Its step has a weakly typed reward and metric, its reset has not."""
+    env = _env()
+
+    def step(state, action):
+        after = env.step(state, action)
+        reward = jnp.where(action[:, 0] > 0.0, 1.0, 0.0)
+        return after.replace(reward=reward, metrics={'steps': jnp.where(reward > 0, 2.0, 1.0)})
+
+    return env._replace(step=step)
+
+
+@pytest.mark.parametrize('module', [ppo, ppo_recurrent])
+def test_the_state_keeps_its_types_so_that_step_compiles_once(module):
+    loop = _ppo_loop(module, _careless_env())
+    before = jax.eval_shape(loop.init, jax.random.key(0))
+    after, _ = jax.eval_shape(loop.step, before, ())
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+        assert not a.weak_type
+
+
+def _fragile_env(junk) -> Env:
+    """Now and then something in a world becomes `junk`, each time something else."""
+    env = _env()
+
+    def step(state, action):
+        after = env.step(state, action)
+        start, count = state.obs[:, 0], after.obs[:, 1]
+        kind = jnp.where((count == 2.0) & (start < 0.4), jnp.floor(start * 10.0), -1.0)
+
+        def spoil(x, index):
+            return jnp.where((kind == index).reshape((-1,) + (1,) * (x.ndim - 1)), junk, x)
+
+        return after.replace(
+            obs=spoil(after.obs, 0),
+            next_obs=spoil(spoil(after.next_obs, 0), 1),
+            reward=spoil(after.reward, 2),
+            metrics={'steps': spoil(after.metrics['steps'], 2)},
+            sim=after.sim.replace(inner=spoil(after.sim.inner, 3)),
+        )
+
+    def reset(keys):
+        state = env.reset(keys)
+        return state.replace(sim=state.sim.replace(inner=jnp.zeros(len(keys))))
+
+    return Env(reset, step, env.spec)
+
+
+@pytest.mark.parametrize('module', [ppo, ppo_recurrent])
+def test_worlds_that_break_are_dropped_and_counted_and_move_nothing(module):
+    """How they broke makes no difference to anything: the states are equal to the bit."""
+    init = _jit(_ppo_loop(module, _fragile_env(0.0)).init)
+    step = _jit(lambda state, junk: _ppo_loop(module, _fragile_env(junk)).step(state, ()))
+    runs = []
+    for junk in (np.nan, np.inf, -np.inf):
+        state, broken = init(jax.random.key(0)), 0.0
+        for _ in range(3):
+            state, metrics = step(state, junk)
+            broken += metrics['nan_worlds']
+            assert all(np.isfinite(value) for value in metrics.values())
+        assert broken > 2
+        assert metrics['first_ratio'] == pytest.approx(1.0, abs=1e-5)
+        runs.append(_bits(state))
+    for run in runs:
+        for a, b in zip(run, runs[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert np.isfinite(a).all()
 
 
 def test_no_key_is_used_twice():

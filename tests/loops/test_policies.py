@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy.loops import policies
-from jaxpolicy.types import Agent
+from jaxpolicy.types import Agent, Remembered
 
 TO, TP, TA = 3, 8, 4
 
@@ -101,3 +101,39 @@ def test_observations_may_be_trees():
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(carry))
     _, action, _ = policy.act(carry, obs, jax.random.key(0))
     np.testing.assert_array_equal(action, [[3.0], [4.0]])
+
+
+def _counting(memory=None) -> Agent:
+    """Acts with how often it has acted, and with how much was seen."""
+
+    def act(state, seen, key, deterministic=False):
+        assert isinstance(seen, Remembered)
+        after = seen.memory + 1.0
+        extras = {'memory': after, 'log_prob': after[:, 0]}
+        return state * seen.memory + seen.obs + deterministic, extras
+
+    return Agent(lambda key: 0.0, lambda *_: _, act, lambda obs: jnp.zeros((len(obs), 1)))
+
+
+@pytest.mark.parametrize('build', [policies.of, policies.recurrent])
+def test_a_recurrent_policy_carries_the_agents_memory(build):
+    obs = jnp.asarray([[0.25], [0.5]])
+    for deterministic in (False, True):
+        policy = build(_counting(), 2.0, deterministic)
+        memory = policy.init(obs)
+        np.testing.assert_array_equal(memory, np.zeros((2, 1)))
+        for t in range(3):
+            memory, action, extras = policy.act(memory, obs, jax.random.key(0))
+            np.testing.assert_array_equal(action, 2.0 * t + obs + deterministic)
+            np.testing.assert_array_equal(memory, np.full((2, 1), t + 1.0))
+            assert set(extras) == {'log_prob'}  # the memory is carried, not recorded step by step
+
+
+def test_an_agent_without_a_memory_sees_bare_observations():
+    def act(state, obs, key, deterministic=False):
+        return state * obs, {'seen': obs}
+
+    policy = policies.of(Agent(lambda key: 0.0, lambda *_: _, act), 3.0)
+    carry, action, _ = policy.act(policy.init(jnp.ones((2, 1))), jnp.ones((2, 1)), None)
+    assert carry == ()
+    np.testing.assert_array_equal(action, 3.0)

@@ -94,6 +94,9 @@ def test_the_policys_memory_restarts_with_the_episode():
 def test_a_rollout_continues_where_the_last_one_stopped():
     first, carry, run, (middle, memory, batch, _) = _roll()
     _, _, later, _ = run(middle, memory, jax.random.key(4))
+    # what was remembered before the first step goes along with the transitions
+    jax.tree.map(np.testing.assert_array_equal, batch.memory, carry)
+    jax.tree.map(np.testing.assert_array_equal, later.memory, memory)
     np.testing.assert_array_equal(later.obs[0], middle.obs)
     np.testing.assert_array_equal(later.extras['steps'], later.obs[..., 1])
     again = run(first, carry, jax.random.key(3))[2]

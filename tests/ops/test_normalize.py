@@ -92,6 +92,43 @@ def test_welford_equals_numpy_over_masked_batches():
         np.testing.assert_allclose(fitted.scale[name], kept.std(0), rtol=1e-4)
 
 
+def test_entries_that_do_not_count_may_be_anything():
+    data, mask = _data(8, 6), jnp.asarray([1.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    clean = normalize.update(normalize.welford(SPEC), data, mask)
+    for junk in (np.nan, np.inf, 1e30):
+        dirty = jax.tree.map(lambda x: x.copy(), data)
+        for x in dirty.values():
+            x[2], x[4] = junk, -junk
+        found = normalize.update(normalize.welford(SPEC), dirty, mask)
+        jax.tree.map(np.testing.assert_array_equal, found, clean)
+
+
+def test_counts_may_outgrow_float32():
+    """2^31 samples seen, and batches of 100 whose count float32 cannot add to that any more."""
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(100, 1))
+    x = (x - x.mean()) / x.std() * np.sqrt(1.9) + 5.0  # exactly mean 5 and variance 1.9
+    batch = jnp.asarray(x, jnp.float32)
+    start = normalize.Welford(jnp.float32(2.0**31), jnp.asarray([5.0]), jnp.asarray([1.9]))
+    assert start.count + jnp.float32(100) == start.count
+
+    @jax.jit
+    def run(stats, batch):
+        def step(stats, _):
+            return normalize.update(stats, batch, jnp.ones(100)), None
+
+        return jax.lax.scan(step, stats, None, length=200_000)[0]
+
+    found = normalize.affine(run(start, batch))
+    np.testing.assert_allclose(found.shift, 5.0, rtol=1e-5)
+    np.testing.assert_allclose(found.scale, np.sqrt(1.9), rtol=1e-5)
+    # and they still follow data that changes: by (1 - 100 / 2^31)^200,000
+    moved = run(start, batch + 100.0)
+    kept = (1 - 100 / 2.0**31) ** 200_000
+    np.testing.assert_allclose(moved.mean, 105.0 - 100.0 * kept, rtol=1e-2)
+    np.testing.assert_allclose(moved.variance, 1.9 + 1e4 * kept * (1 - kept), rtol=3e-2)
+
+
 def test_batches_merge_in_any_grouping():
     data, ones = _data(5, 12), jnp.ones(12)
     whole = normalize.update(normalize.welford(SPEC), data, ones)
