@@ -16,17 +16,19 @@ from ml_collections import config_dict
 from jaxpolicy import agents, envs
 
 
-def _named(name: str, module) -> dict:
-    return {'name': name, **dataclasses.asdict(module.Config())}
+def _named(name: str, defaults) -> dict:
+    return {'name': name, **dataclasses.asdict(defaults)}
 
 
-def _shared() -> dict:
+def _shared(modes: tuple[str, ...]) -> dict:
     return {
         'eval': {
             'every': 10,  # calls of the loop's step; 0: never
             'num_episodes': 50,
             'first_seed': 100_000,  # of the episodes; training never uses it
-            'deterministic': True,  # the distribution's mode where the agent has one
+            # The mode of the policy's distribution ('deterministic') or samples of it; the first
+            # one gives the score and the video.
+            'modes': modes,
             'score': 'success_max',  # what the best checkpoint is best at
             'metrics': ('return', 'length', 'success_max'),
         },
@@ -36,11 +38,12 @@ def _shared() -> dict:
 
 def offline(agent: str, env: str, data_format: str, data_path: str) -> config_dict.ConfigDict:
     """Learning from demonstrations."""
-    module = envs.HOST_ENVS[env] if env in envs.HOST_ENVS else envs.ENVS[env]
+    host = env in envs.HOST_ENVS
+    defaults = envs.HOST_ENVS[env].Config() if host else envs.resolve(env)[1]
     return config_dict.ConfigDict(
         {
-            'agent': _named(agent, agents.AGENTS[agent]),
-            'env': _named(env, module),
+            'agent': _named(agent, agents.AGENTS[agent].Config()),
+            'env': _named(env, defaults),
             'data': {
                 'format': data_format,  # a name in jaxpolicy.data.formats.FORMATS
                 'path': data_path,
@@ -55,17 +58,21 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
                 'num_epochs': 100,
                 'epochs_per_step': 1,  # in one compiled call, one row of metrics; rounded up
             },
-            **_shared(),
+            **_shared(('deterministic',)),
         }
     )
 
 
 def on_policy(agent: str, env: str) -> config_dict.ConfigDict:
-    """Learning from the current policy's own experience."""
+    """Learning from the current policy's own experience.
+
+    Args:
+      env: a name in envs.ENVS, or 'playground/<task>' (needs the extra `playground`).
+    """
     return config_dict.ConfigDict(
         {
-            'agent': _named(agent, agents.AGENTS[agent]),
-            'env': _named(env, envs.ENVS[env]),
+            'agent': _named(agent, agents.AGENTS[agent].Config()),
+            'env': _named(env, envs.resolve(env)[1]),
             'normalize': {'obs': 'running', 'action': 'none'},  # obs: 'running' or 'none'
             'loop': {
                 'name': 'on_policy',
@@ -74,6 +81,6 @@ def on_policy(agent: str, env: str) -> config_dict.ConfigDict:
                 'num_env_steps': 2_000_000,  # rounded up to whole calls of step
                 'updates_per_step': 10,  # rollouts in one compiled call, one row of metrics
             },
-            **_shared(),
+            **_shared(('deterministic', 'stochastic')),
         }
     )

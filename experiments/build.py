@@ -1,15 +1,11 @@
 """From a config to the parts of a run, shared by all experiments."""
 
 import dataclasses
-import sys
 import zlib
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import config_dict
 
 from jaxpolicy import agents, envs, types
@@ -17,8 +13,7 @@ from jaxpolicy.agents import transforms as agent_transforms
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.data import formats, windows
 from jaxpolicy.envs import transforms as env_transforms
-from jaxpolicy.io import video
-from jaxpolicy.loops import evaluate, offline, on_policy, policies
+from jaxpolicy.loops import offline, on_policy
 from jaxpolicy.ops import normalize
 
 PyTree = Any
@@ -34,25 +29,6 @@ class Run(NamedTuple):
     env_steps_per_step: int
     spec: types.Spec  # of the experience
     fingerprint: str  # of the demonstrations; '' for online learning
-
-
-class Evaluation(NamedTuple):
-    """A trained agent in its environment.
-
-        template: what `checkpoint.restore_train` needs.
-        episodes(train, num_episodes, first_seed) -> {name: [num_episodes]}
-        frames(train, seed) -> uint8 [T, H, W, 3], one episode
-        policy(train) -> Policy
-      fps: frames per second of simulated time
-    spec: of the environment
-    """
-
-    template: PyTree
-    episodes: Callable[[PyTree, int, int], dict[str, np.ndarray]]
-    frames: Callable[[PyTree, int], np.ndarray]
-    policy: Callable[[PyTree], types.Policy]
-    fps: float
-    spec: types.Spec
 
 
 def choose(key: str, table: dict[str, Any], name: str) -> Any:
@@ -110,11 +86,22 @@ def make_agent(
     return agent
 
 
+def env_module(config: config_dict.ConfigDict) -> tuple[Any, Any]:
+    """The module of the environment, which runs on the device, and its Config."""
+    module, defaults = envs.resolve(config.env.name)
+    chosen = section(module, config.env)
+    if 'task' in config.env and config.env.task != defaults.task:
+        raise ValueError(
+            f'env.task: expected {defaults.task!r} as in env.name, found {config.env.task!r}'
+        )
+    return module, chosen
+
+
 def make_env(config: config_dict.ConfigDict) -> types.Env:
     """The environment, time-limited and vectorised."""
-    module = choose('env.name', envs.ENVS, config.env.name)
-    env = module.make(section(module, config.env))
-    return env_transforms.vectorize(env_transforms.time_limit(env, config.env.episode_steps))
+    module, chosen = env_module(config)
+    env = module.make(chosen)
+    return env_transforms.vectorize(env_transforms.time_limit(env, chosen.episode_steps))
 
 
 def load_episodes(config: config_dict.ConfigDict) -> episodes_lib.Episodes:
@@ -190,90 +177,3 @@ def _on_policy(config: config_dict.ConfigDict) -> Run:
     per_step = settings.num_envs * settings.rollout_length * settings.updates_per_step
     num_steps = -(-settings.num_env_steps // per_step)
     return Run(loop, (), num_steps, settings.updates_per_step, per_step, env.spec, '')
-
-
-def make_policy(config: config_dict.ConfigDict, spec: types.Spec) -> Callable:
-    """train state -> Policy: chunked agents act with a receding horizon."""
-    agent, deterministic = make_agent(config, spec), config.eval.deterministic
-    if 'action_horizon' in config.agent:
-        horizons = (config.agent.obs_horizon, config.agent.action_horizon)
-        return lambda train: policies.receding_horizon(agent, train, *horizons, deterministic)
-    return lambda train: policies.memoryless(agent, train, deterministic)
-
-
-def make_evaluation(config: config_dict.ConfigDict) -> Evaluation:
-    """Everything that evaluation needs; no demonstrations."""
-    choose('env.name', envs.ENVS | envs.HOST_ENVS, config.env.name)
-    host = config.env.name in envs.HOST_ENVS
-    return _host_evaluation(config) if host else _device_evaluation(config)
-
-
-def _act_key(seed: int) -> jax.Array:
-    """Of the policy; no key that an episode's start is drawn from."""
-    return jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
-
-
-def record(path: Path, evaluation: Evaluation, train: PyTree, seed: int) -> None:
-    """Writes a video of one episode; says why, where nothing can be drawn."""
-    try:
-        frames = evaluation.frames(train, seed)
-    except RuntimeError as error:
-        print(f'no video: {error}', file=sys.stderr)
-        return
-    video.write_mp4(path, frames, evaluation.fps)
-
-
-def _template(config: config_dict.ConfigDict, spec: types.Spec) -> PyTree:
-    return jax.eval_shape(make_agent(config, spec).init, jax.random.key(0))
-
-
-def _device_evaluation(config: config_dict.ConfigDict) -> Evaluation:
-    module, env = envs.ENVS[config.env.name], make_env(config)
-    policy = make_policy(config, env.spec)
-    num_steps = config.env.episode_steps
-
-    @jax.jit
-    def run(train, keys, key):
-        return evaluate.evaluate(env, policy(train), keys, key, num_steps)
-
-    @jax.jit
-    def trace(train, keys, key):
-        return evaluate.trace(env, policy(train), keys, key, num_steps)
-
-    def episodes(train, num_episodes, first_seed):
-        keys = jax.vmap(jax.random.key)(jnp.arange(first_seed, first_seed + num_episodes))
-        return jax.device_get(run(train, keys, _act_key(first_seed)))
-
-    def frames(train, seed):
-        keys = jax.random.key(seed)[None]
-        _, valid, states = trace(train, keys, _act_key(seed))
-        states = jax.tree.map(lambda x: x[: int(valid.sum()), 0], states)
-        return module.render(section(module, config.env), states, 320, 320)
-
-    return Evaluation(_template(config, env.spec), episodes, frames, policy, 20.0, env.spec)
-
-
-def _host_evaluation(config: config_dict.ConfigDict) -> Evaluation:
-    module = envs.HOST_ENVS[config.env.name]
-    env = module.make_host(section(module, config.env))
-    policy = make_policy(config, env.spec)
-    compiled = evaluate.compiled(policy)
-    num_steps = config.env.episode_steps
-
-    def episodes(train, num_episodes, first_seed):
-        seeds = range(first_seed, first_seed + num_episodes)
-        return evaluate.evaluate_host(env, compiled(train), _act_key(first_seed), seeds, num_steps)
-
-    def frames(train, seed):
-        pictures = []
-
-        def step(action):
-            result = env.step(action)
-            pictures.append(env.render(0))
-            return result
-
-        recorder = env._replace(step=step)
-        evaluate.evaluate_host(recorder, compiled(train), _act_key(seed), [seed], num_steps)
-        return np.stack(pictures)
-
-    return Evaluation(_template(config, env.spec), episodes, frames, policy, 10.0, env.spec)

@@ -64,7 +64,7 @@ def demo() -> None:
     for name in METHODS:
         config, directory = load_config(name, demos), root / Path(METHODS[name]).stem
         say(f'training {name}')
-        if not train.train(config, directory, seed, record=False):
+        if not train.train(config, directory, train.Options(seed)):
             raise SystemExit('stopped and saved; the same command continues')
         say(f'evaluating {name} over {config.eval.num_episodes} episodes')
         results.append(demo_measure.measure(name, directory, config, FIRST_SEED))

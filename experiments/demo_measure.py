@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build, evaluate
-from jaxpolicy import envs
+from experiments import evaluation as evaluation_lib
+from experiments import summary as summary_lib
 from jaxpolicy.io import checkpoint, metrics, video
 from jaxpolicy.loops import evaluate as evaluate_loop
 
@@ -20,7 +21,7 @@ class Result(NamedTuple):
     """What the report says of one method."""
 
     name: str
-    summary: dict  # evaluate.summarize of all episodes
+    summary: dict  # summary.summarize of all episodes
     paths: list[np.ndarray]  # [T, 2] m each, the end effector from above
     video: Path | None  # None where nothing can be drawn
     latency_ms: float  # per action, one robot
@@ -48,11 +49,13 @@ def latency_ms(policy, trained, spec) -> float:
 
 def measure(name: str, directory: Path, config, first_seed: int) -> Result:
     """Evaluates a trained run and records its paths and video."""
-    evaluation = build.make_evaluation(config)
+    evaluation = evaluation_lib.make(config)
     manager, step = evaluate.open_checkpoint(directory, 'latest')
     trained = checkpoint.restore_train(manager, step, evaluation.template)
-    episodes = evaluation.episodes(trained, config.eval.num_episodes, first_seed)
-    env, module = build.make_env(config), envs.ENVS[config.env.name]
+    episodes = evaluation.episodes(
+        trained, config.eval.num_episodes, first_seed, config.eval.modes[0]
+    )
+    env, (module, chosen) = build.make_env(config), build.env_module(config)
 
     @jax.jit
     def trace(trained, keys, key):
@@ -68,7 +71,7 @@ def measure(name: str, directory: Path, config, first_seed: int) -> Result:
     film = directory / 'video.mp4'
     try:
         frames = [
-            module.render(build.section(module, config.env), shown, 240, 240)
+            module.render(chosen, shown, 240, 240)
             for shown in (
                 jax.tree.map(lambda x, i=i: x[valid[:, i], i], states) for i in range(NUM_VIDEOS)
             )
@@ -81,7 +84,7 @@ def measure(name: str, directory: Path, config, first_seed: int) -> Result:
     env_steps = rows[-1]['env_steps']
     return Result(
         name=name,
-        summary=evaluate.summarize(episodes),
+        summary=summary_lib.summarize(episodes),
         paths=paths,
         video=film,
         latency_ms=latency_ms(evaluation.policy, trained, env.spec),

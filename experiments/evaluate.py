@@ -1,22 +1,21 @@
 """Evaluates a trained run: python -m experiments.evaluate --workdir=DIR --num_episodes=1000
 
 Prints mean and 95% confidence interval of each metric (Wilson's interval for zeros and ones,
-Student's t otherwise) and writes into DIR/evaluation: episodes.csv (a row per episode),
-summary.json (also to --out) and video.mp4.
+Student's t otherwise) and writes into DIR/evaluation: episodes_<mode>.csv (a row per
+episode), summary.json (also to --out) and video.mp4.
 """
 
-import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from absl import flags
 
-from experiments import build
+from experiments import build, evaluation
+from experiments import summary as summary_lib
 from jaxpolicy.io import checkpoint, workdir
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.loops import evaluate
 
 FLAGS = flags.FLAGS
 
@@ -42,59 +41,63 @@ def open_checkpoint(directory: Path, which: str):
     return manager, step
 
 
-def summarize(episodes: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Mean, bounds of its 95% confidence interval and number of episodes, by metric."""
-    summary = {}
-    for name, values in episodes.items():
-        binary = bool(np.isin(values, (0.0, 1.0)).all())
-        mean, low, high = evaluate.confidence_interval(values, 'binary' if binary else 'real')
-        summary[name] = {'mean': mean, 'low': low, 'high': high, 'n': len(values)}
-    return summary
+def show(config, mode: str, metrics: dict[str, dict[str, float]]) -> None:
+    """Prints the metrics that the config names."""
+    print(f'  {mode}:')
+    for name in dict.fromkeys((config.eval.score, *config.eval.metrics)):
+        row = build.choose('eval.metrics', metrics, name)
+        print(f'    {name:16s} {row["mean"]:8.3f}  [{row["low"]:.3f}, {row["high"]:.3f}]')
 
 
-def write_csv(path: Path, first_seed: int, episodes: dict[str, np.ndarray]) -> None:
-    """A row per episode: its seed and its metrics."""
-    with path.open('w', newline='') as file:
-        table = csv.writer(file)
-        table.writerow(['seed', *episodes])
-        for i, row in enumerate(zip(*episodes.values(), strict=True)):
-            table.writerow([first_seed + i, *(f'{float(value):.9g}' for value in row)])
+def load(directory: Path) -> tuple[Any, int]:
+    """The config of a run, with the changes that the flags ask for, and its number of seeds."""
+    config = workdir.load_config(directory)
+    pairs = [pair.split('=', 1) for pair in FLAGS.override]
+    config_flags.override(config, [(key, value) for key, value in pairs])
+    if any(key.split('.')[0] not in ('env', 'perturb', 'randomize', 'eval') for key, _ in pairs):
+        raise ValueError('--override: only env, perturb, randomize and eval may change')
+    return config, workdir.load_num_seeds(directory)
 
 
 def main(_):
     directory, first_seed = Path(FLAGS.workdir), FLAGS.first_seed
     try:
-        config = workdir.load_config(directory)
-        if FLAGS.stochastic:
-            with config.unlocked():
-                config.eval.deterministic = False
-        evaluation = build.make_evaluation(config)
+        config, num_seeds = load(directory)
+        evaluator = evaluation.make(config, num_seeds)
         manager, step = open_checkpoint(directory, FLAGS.checkpoint)
-        trained = checkpoint.restore_train(manager, step, evaluation.template)
+        trained = checkpoint.restore_train(manager, step, evaluator.template)
     except (ValueError, ImportError) as error:
         sys.exit(f'evaluate: error: {error}')
     out = directory / 'evaluation'
     outputs = [out / 'summary.json', *([Path(FLAGS.out)] if FLAGS.out else [])]
     for path in outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
-    episodes = evaluation.episodes(trained, FLAGS.num_episodes, first_seed)
+    found = {
+        mode: evaluator.episodes(trained, FLAGS.num_episodes, first_seed, mode)
+        for mode in config.eval.modes
+    }
+    first, *others = config.eval.modes
     summary = {
         'workdir': str(directory),
         'step': step,
         'first_seed': first_seed,
-        'deterministic': config.eval.deterministic,
-        'metrics': summarize(episodes),
+        'num_seeds': num_seeds,
+        'override': FLAGS.override,
+        'mode': first,
+        'metrics': summary_lib.summarize(found[first]),
+        'other_modes': {mode: summary_lib.summarize(found[mode]) for mode in others},
         'versions': workdir.versions(),
     }
-    write_csv(out / 'episodes.csv', first_seed, episodes)
+    for mode in config.eval.modes:
+        summary_lib.write_csv(out / f'episodes_{mode}.csv', first_seed, found[mode])
     for path in outputs:
         path.write_text(json.dumps(summary, indent=2) + '\n')
-    print(f'{FLAGS.num_episodes} episodes, checkpoint {step}: mean [95% confidence interval]')
-    for name in dict.fromkeys((config.eval.score, *config.eval.metrics)):
-        row = build.choose('eval.metrics', summary['metrics'], name)
-        print(f'  {name:16s} {row["mean"]:8.3f}  [{row["low"]:.3f}, {row["high"]:.3f}]')
+    over = 'episodes' if num_seeds == 1 else f'episodes, {num_seeds} seeds (the interval is theirs)'
+    print(f'{FLAGS.num_episodes} {over}, checkpoint {step}: mean [95% confidence interval]')
+    for mode in config.eval.modes:
+        show(config, mode, summary_lib.summarize(found[mode]))
     if FLAGS.video:
-        build.record(out / 'video.mp4', evaluation, trained, first_seed)
+        evaluation.record(out / 'video.mp4', evaluator, trained, first_seed)
     print(f'written: {out}')
 
 
@@ -103,7 +106,7 @@ if __name__ == '__main__':
     flags.DEFINE_integer('num_episodes', 1000, 'Episodes.', lower_bound=1)
     flags.DEFINE_integer('first_seed', 200_000, 'Seed of the first episode.')
     flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
-    flags.DEFINE_bool('stochastic', False, 'Sample actions, where the config does not.')
+    flags.DEFINE_multi_string('override', [], 'env.key=value: another environment or eval.')
     flags.DEFINE_string('out', None, 'Also write the summary to this JSON file.')
     flags.DEFINE_bool('video', True, 'Record the first episode.')
     config_flags.run_main(main)

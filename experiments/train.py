@@ -2,27 +2,39 @@
 
 The same command continues a run that was stopped, exactly. In the workdir: config.json, metrics
 (metrics.jsonl, metrics.csv, tensorboard/), checkpoints/, curves.png and, at the end, video.mp4.
+
+`--num_seeds=8` trains eight seeds in one program and reports means with 95% intervals. Environments
+are spread over all devices; with `--coordinator`, over those of several processes.
 """
 
 import contextlib
 import os
 import sys
-import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import config_dict
 
-from experiments import build
-from jaxpolicy.io import checkpoint, metrics, progress, stop, workdir
+from experiments import build, evaluation, program, training
+from jaxpolicy import sharding
+from jaxpolicy.io import checkpoint, metrics, stop, workdir
 from jaxpolicy.io import flags as config_flags
 
 FLAGS = flags.FLAGS
 
 
-def train(config: config_dict.ConfigDict, directory: Path, seed: int, record: bool) -> bool:
+class Options(NamedTuple):
+    """What a run is besides its config."""
+
+    seed: int = 0
+    num_seeds: int = 1
+    num_devices: int = 0  # 0: all that there are
+    record: bool = False  # a video at the end
+
+
+def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> bool:
     """Trains, or continues, the run in `directory`; False if a signal ended it early.
 
     Raises:
@@ -30,81 +42,53 @@ def train(config: config_dict.ConfigDict, directory: Path, seed: int, record: bo
     """
     keep = (config.checkpoint.keep_last, config.checkpoint.keep_best)
     with contextlib.ExitStack() as stack:
-        stack.callback(os.close, workdir.lock(directory))
+        if sharding.is_main():
+            stack.callback(os.close, workdir.lock(directory))
         request = stack.enter_context(stop.StopRequest())
         manager = stack.enter_context(checkpoint.open_manager(directory / 'checkpoints', *keep))
-        workdir.prepare(directory, config, seed, fresh=checkpoint.latest_step(manager) is None)
-        run = build.make_run(config)
-        evaluation = build.make_evaluation(config) if config.eval.every else None
-        if evaluation:
-            build.check_fit(config, run.spec, evaluation.spec)
-        writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
-        state, finished = _loop(config, run, evaluation, manager, writer, request, seed)
+        fresh = checkpoint.latest_step(manager) is None
+        if sharding.is_main():
+            workdir.prepare(directory, config, options.seed, options.num_seeds, fresh=fresh)
+        run, evaluator, compiled = _make(config, options)
+        writer = metrics.NullWriter()
+        if sharding.is_main():
+            writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
+        trainer = training.Trainer(config, run, evaluator, compiled, manager, writer)
+        state, finished = trainer.run(request)
         if writer.num_rows:
             metrics.plot(directory)
-        if finished and record and evaluation:
-            build.record(directory / 'video.mp4', evaluation, state.train, config.eval.first_seed)
+        if finished and options.record and evaluator and jax.process_count() == 1:
+            evaluation.record(
+                directory / 'video.mp4', evaluator, state.train, config.eval.first_seed
+            )
     return finished
 
 
-def _loop(config, run, evaluation, manager, writer, request, seed):
-    """Steps until the end or a signal; returns the last state and whether it is the end."""
-    state, meta = _start(run, manager, writer, seed)
-    step_fn = jax.jit(run.loop.step, donate_argnums=0)
-    per_step, step = run.updates_per_step, meta['step']
-    bar = progress.Progress(run.num_steps * per_step, step * per_step, 'update')
-    with bar:
-        while step < run.num_steps and not request.received:
-            begin = time.perf_counter()
-            state, train_metrics = step_fn(state, run.data)
-            row = {f'train/{name}': float(v) for name, v in jax.device_get(train_metrics).items()}
-            step += 1
-            meta = {'step': step, 'train_s': meta['train_s'] + time.perf_counter() - begin}
-            row['time/train_s'], score, last = meta['train_s'], None, step == run.num_steps
-            if evaluation and (last or step % config.eval.every == 0):
-                means = evaluate(config, evaluation, state.train)
-                score = means[f'eval/{config.eval.score}']
-                row |= means
-                bar.evaluation(means)
-            writer.write(row, step * run.env_steps_per_step, step * per_step, step)
-            bar.update(step * per_step)
-            meta |= {'rows': writer.num_rows, 'data': run.fingerprint}
-            every = config.checkpoint.every
-            if last or score is not None or (every and step % every == 0):
-                checkpoint.save(manager, step, state, meta, score)
-    if step and checkpoint.latest_step(manager) != step:  # stopped by a signal
-        checkpoint.save(manager, step, state, meta)
-    return state, step == run.num_steps
-
-
-def _start(run, manager, writer, seed):
-    """A new state, or the last one that was saved; metrics written after it are dropped."""
-    step = checkpoint.latest_step(manager)
-    key = jax.random.key(seed)
-    if step is None:
-        writer.truncate(0)
-        return jax.jit(run.loop.init)(key), {'step': 0, 'train_s': 0.0}
-    state, meta = checkpoint.restore(manager, step, jax.eval_shape(run.loop.init, key))
-    build.check_data(run, meta['data'])
-    writer.truncate(meta['rows'])
-    print(f'continuing after update {step * run.updates_per_step}', file=sys.stderr)
-    return state, meta
-
-
-def evaluate(config, evaluation, trained) -> dict[str, float]:
-    """Means over episodes of the metrics that the config names, and the seconds it took."""
-    begin = time.perf_counter()
-    episodes = evaluation.episodes(trained, config.eval.num_episodes, config.eval.first_seed)
-    names = dict.fromkeys((config.eval.score, *config.eval.metrics))
-    found = {name: build.choose('eval.metrics', episodes, name) for name in names}
-    means = {f'eval/{name}': float(np.mean(values)) for name, values in found.items()}
-    return means | {'time/eval_s': time.perf_counter() - begin}
+def _make(config, options: Options):
+    """The run, its evaluation (or None) and its compiled programs, on one device or on several."""
+    run, mesh = build.make_run(config), None
+    if run.env_steps_per_step:  # imitation learns on one device
+        mesh = sharding.make_mesh(options.num_devices)
+        mesh = mesh if mesh.size > 1 else None
+    elif options.num_devices > 1 or jax.process_count() > 1:
+        raise ValueError(
+            f'--num_devices: expected 1 for the loop {config.loop.name!r}, found '
+            f'{options.num_devices} and {jax.process_count()} processes'
+        )
+    evaluator = None
+    if config.eval.every:
+        evaluator = evaluation.make(config, options.num_seeds, mesh)
+        build.check_fit(config, run.spec, evaluator.spec)
+    return run, evaluator, program.make(run.loop, options.seed, options.num_seeds, mesh)
 
 
 def main(_):
     directory = Path(FLAGS.workdir)
     try:
-        finished = train(FLAGS.config, directory, FLAGS.seed, FLAGS.video)
+        if FLAGS.coordinator:
+            sharding.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+        options = Options(FLAGS.seed, FLAGS.num_seeds, FLAGS.num_devices, FLAGS.video)
+        finished = train(FLAGS.config, directory, options)
     except (ValueError, ImportError) as error:
         sys.exit(f'train: error: {error}')
     if not finished:
@@ -115,6 +99,11 @@ def main(_):
 if __name__ == '__main__':
     config_flags.define_config(required=True)
     flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
-    flags.DEFINE_integer('seed', 0, 'Seed of everything that is random in training.')
+    flags.DEFINE_integer('seed', 0, 'Seed of everything that is random in training.', lower_bound=0)
+    flags.DEFINE_integer('num_seeds', 1, 'Seeds trained together, from --seed on.', lower_bound=1)
+    flags.DEFINE_integer('num_devices', 0, 'Devices to use; 0: all.', lower_bound=0)
+    flags.DEFINE_string('coordinator', None, "'host:port' of process 0, for several processes.")
+    flags.DEFINE_integer('num_processes', 1, 'Processes, with --coordinator.', lower_bound=1)
+    flags.DEFINE_integer('process_id', 0, 'Which process this is.', lower_bound=0)
     flags.DEFINE_bool('video', True, 'Record an episode at the end.')
     config_flags.run_main(main)

@@ -143,8 +143,32 @@ def test_evaluate(finished, tmp_path):
     assert summary['metrics']['length']['mean'] == 3.0 and summary['first_seed'] == 7
     low, high = (summary['metrics']['success_max'][name] for name in ('low', 'high'))
     assert 0.0 <= low <= high <= 1.0
-    table = (directory / 'evaluation' / 'episodes.csv').read_text().splitlines()
+    table = (directory / 'evaluation' / 'episodes_deterministic.csv').read_text().splitlines()
     assert len(table) == 6 and table[1].startswith('7,')
+    assert summary['mode'] == 'deterministic' and not summary['other_modes']
+
+
+def test_seeds_train_together_and_are_reported_with_intervals(tmp_path):
+    directory = tmp_path / 'run'
+    more = ('--num_seeds=2', '--seed=3', '--config.eval.modes=deterministic,stochastic')
+    result = run(*train_arguments('ppo', None, directory, *more))
+    assert result.returncode == 0, result.stderr
+    last = rows(directory)[-1]
+    each = [last[f'seed{i}/eval/return'] for i in range(2)]
+    assert each[0] != each[1] and np.isclose(last['eval/return'], np.mean(each))
+    assert last['eval/return_low'] < last['eval/return'] < last['eval/return_high']
+    assert last['eval/stochastic_return'] != last['eval/return']
+    arguments = [f'--workdir={directory}', '--num_episodes=3', '--novideo']
+    result = run('evaluate', *arguments, '--override=eval.modes=stochastic')
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((directory / 'evaluation' / 'summary.json').read_text())
+    assert summary['num_seeds'] == summary['metrics']['return']['n'] == 2
+    table = (directory / 'evaluation' / 'episodes_stochastic.csv').read_text().splitlines()
+    assert table[0].startswith('agent,seed,') and len(table) == 1 + 2 * 3
+    result = run('evaluate', *arguments, '--override=agent.gamma=1.0')
+    assert result.returncode != 0 and '--override: only env' in result.stderr
+    alone = run(*train_arguments('ppo', None, directory, '--seed=3'))
+    assert alone.returncode != 0 and '(num_seeds): 2 -> 1' in alone.stderr
 
 
 def test_another_config_is_refused(finished, demos):

@@ -119,6 +119,18 @@ class Writer:
         self._events.flush()
 
 
+class NullWriter:
+    """Writes nothing: what processes other than the first one have."""
+
+    num_rows = 0
+
+    def write(self, row: Mapping[str, Any], env_steps: int, updates: int, epoch: int) -> None:
+        """Does nothing."""
+
+    def truncate(self, num_rows: int) -> None:
+        """Does nothing."""
+
+
 def open_writer(workdir: str | Path, tensorboard: bool = True) -> Writer:
     """Opens the metrics of a run for appending; what is there stays, less a half-written row."""
     return Writer(workdir, tensorboard)
@@ -149,6 +161,8 @@ def read(workdir: str | Path) -> list[Row]:
 def plot(workdir: str | Path, prefixes: tuple[str, ...] = ('eval/', 'train/')) -> Path:
     """Draws every train/ and eval/ metric against env steps (updates, where there are none).
 
+    The band around a metric that has them lies between '<name>_low' and '<name>_high'.
+
     Returns:
       the path of curves.png.
 
@@ -156,10 +170,13 @@ def plot(workdir: str | Path, prefixes: tuple[str, ...] = ('eval/', 'train/')) -
       ValueError: there is nothing to draw.
     """
     rows = read(workdir)
+    found = sorted({name for row in rows for name in row})
+    bounds = {f'{name}{end}' for name in found for end in ('_low', '_high')}
     names = [
         name
         for prefix in prefixes
-        for name in sorted({name for row in rows for name in row if name.startswith(prefix)})
+        for name in found
+        if name.startswith(prefix) and name not in bounds
     ]
     if not names:
         raise ValueError(f'{Path(workdir) / JSONL}: nothing to draw under {prefixes}')
@@ -175,6 +192,11 @@ def plot(workdir: str | Path, prefixes: tuple[str, ...] = ('eval/', 'train/')) -
         panel = figure.add_subplot(num_rows, num_columns, index + 1)
         points = [(row[axis], row[name]) for row in rows if name in row]
         panel.plot(*zip(*points, strict=True), marker='.' if len(points) < 50 else '')
+        ends = (f'{name}_low', f'{name}_high')
+        band = [(row[axis], row[ends[0]], row[ends[1]]) for row in rows if ends[0] in row]
+        if band:
+            x, low, high = zip(*band, strict=True)
+            panel.fill_between(x, low, high, alpha=0.25)
         panel.set(title=name, xlabel=axis.replace('_', ' '))
         panel.grid(alpha=0.3)
     path = Path(workdir) / CURVES

@@ -18,14 +18,19 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'mujoco', 'mu
 
 
 def prepare(
-    workdir: str | Path, config: config_dict.ConfigDict, seed: int, fresh: bool = False
+    workdir: str | Path,
+    config: config_dict.ConfigDict,
+    seed: int,
+    num_seeds: int = 1,
+    fresh: bool = False,
 ) -> None:
     """Creates the directory with its config.json, or checks that the one there is of this run.
 
     Args:
       workdir: created if missing.
       config: JSON-like values only (numbers, strings, None, tuples, nested ConfigDicts).
-      seed: of the run.
+      seed: of the run; the first one, if several are trained together.
+      num_seeds: how many are.
       fresh: nothing was saved here yet, so a config.json that is there is replaced.
 
     Raises:
@@ -35,14 +40,11 @@ def prepare(
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / CONFIG_FILE
-    mine = {'config': to_json(config), 'seed': seed}
+    mine = {'config': to_json(config), 'seed': seed, 'num_seeds': num_seeds}
     if fresh or not path.exists():
         write_json(path, mine | {'versions': versions(), 'git': git_state()})
         return
-    theirs = _read(path)
-    lines = difference(
-        theirs['config'] | {'(seed)': theirs['seed']}, mine['config'] | {'(seed)': seed}
-    )
+    lines = difference(_flat(_read(path)), _flat(mine))
     if lines:
         raise ValueError(
             f'{workdir} was made with another config; choose another --workdir or remove it. '
@@ -58,6 +60,15 @@ def load_config(workdir: str | Path) -> config_dict.ConfigDict:
     """
     config = config_dict.ConfigDict(_tuples(_read(Path(workdir) / CONFIG_FILE)['config']))
     return config.lock()
+
+
+def load_num_seeds(workdir: str | Path) -> int:
+    """How many seeds a run trains together.
+
+    Raises:
+      ValueError: there is no readable config.json.
+    """
+    return _num_seeds(_read(Path(workdir) / CONFIG_FILE))
 
 
 def lock(workdir: str | Path) -> int:
@@ -130,6 +141,15 @@ def git_state() -> dict[str, Any] | None:
 
 
 _ABSENT = object()
+
+
+def _num_seeds(record: dict[str, Any]) -> int:
+    return record.get('num_seeds', 1)  # runs of older versions had one
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """What makes a run that run."""
+    return record['config'] | {'(seed)': record['seed'], '(num_seeds)': _num_seeds(record)}
 
 
 def _show(value: Any) -> str:

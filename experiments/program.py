@@ -1,0 +1,78 @@
+"""A loop as compiled programs: seeds by `vmap`, devices by shardings at the jit boundary."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxpolicy import sharding, types
+
+PyTree = Any
+
+
+class Program(NamedTuple):
+    """What `experiments.train` runs.
+
+        init() -> LoopState
+        step(LoopState, data) -> (LoopState, metrics); the state is donated
+    template: a LoopState of ShapeDtypeStructs, with shardings where there are several devices.
+
+    With several seeds every leaf of the state and every metric has a leading axis [S].
+    """
+
+    init: Callable[[], types.LoopState]
+    step: Callable[[types.LoopState, PyTree], tuple[types.LoopState, types.Metrics]]
+    template: types.LoopState
+
+
+def seeds(seed: int, num_seeds: int) -> np.ndarray:
+    """The seeds of a run: a number for one seed, [S] for several."""
+    found = np.arange(seed, seed + num_seeds, dtype=np.uint32)
+    return found if num_seeds > 1 else found.reshape(())
+
+
+def make(
+    loop: types.Loop, seed: int, num_seeds: int, mesh: jax.sharding.Mesh | None = None
+) -> Program:
+    """Compiles lazily.
+
+    Args:
+      seed: seed i of several is the run that `seed + i` alone would be.
+      num_seeds: how many runs are trained side by side in one program.
+      mesh: of several devices, or None for one.
+
+    Raises:
+      ValueError: the environments do not divide over the devices.
+    """
+
+    def init_one(seed):
+        return loop.init(jax.random.key(seed))
+
+    first = seeds(seed, num_seeds)
+    several = num_seeds > 1
+    init = jax.vmap(init_one) if several else init_one
+    step = jax.vmap(loop.step, in_axes=(0, None)) if several else loop.step
+    shapes = jax.eval_shape(init, first)
+    if mesh is None:
+        init_fn, step_fn = jax.jit(init), jax.jit(step, donate_argnums=0)
+        return Program(lambda: init_fn(first), step_fn, shapes)
+    where = shardings(mesh, shapes, several)
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    init_fn = jax.jit(init, out_shardings=where)
+    step_fn = jax.jit(step, donate_argnums=0, out_shardings=(where, everywhere))
+    template = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where
+    )
+    return Program(lambda: init_fn(first), step_fn, template)
+
+
+def shardings(mesh: jax.sharding.Mesh, state: types.LoopState, several_seeds: bool) -> PyTree:
+    """Environments and the policy's memories are cut along [N], all else is everywhere."""
+    cut = sharding.shard_leading(mesh, (state.env, state.memory), axis=int(several_seeds))
+    return types.LoopState(
+        train=sharding.replicate(mesh, state.train),
+        env=cut[0],
+        key=sharding.replicate(mesh, state.key),
+        memory=cut[1],
+    )

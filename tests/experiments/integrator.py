@@ -1,0 +1,37 @@
+"""A task so small that whole programs compile in a second: bring a random point to 0."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import types
+from jaxpolicy.agents import ppo
+from jaxpolicy.agents import transforms as agent_transforms
+from jaxpolicy.envs import transforms
+from jaxpolicy.loops import on_policy
+
+NUM_ENVS = 8
+SPEC = types.Spec(*(jax.ShapeDtypeStruct((2,), jnp.float32),) * 2)
+
+
+def env() -> types.Env:
+    """obs [2], moved by the action; the reward is minus the squared distance."""
+
+    def reset(key):
+        key, start_key = jax.random.split(key)
+        obs = jax.random.normal(start_key, (2,))
+        zero, no = jnp.zeros(()), jnp.zeros((), bool)
+        return types.EnvState(obs, obs, zero, no, no, {'x': zero}, key, ())
+
+    def step(state, action):
+        obs = state.obs + 0.1 * jnp.clip(action, -1.0, 1.0)
+        reward = -jnp.sum(obs**2)
+        return state.replace(obs=obs, next_obs=obs, reward=reward, metrics={'x': obs[0]})
+
+    return transforms.vectorize(transforms.time_limit(types.Env(reset, step, SPEC), 5))
+
+
+def loop() -> types.Loop:
+    """PPO with 8 environments, an update a step."""
+    config = ppo.Config(hidden=(8,), num_epochs=2, num_minibatches=4)
+    agent = agent_transforms.standardize_obs(ppo.make(config, SPEC), SPEC.obs)
+    return on_policy.make(env(), agent, NUM_ENVS, 4, 1, 5)
