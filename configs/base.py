@@ -2,6 +2,8 @@
 
 agent      name, and the fields of that agent's Config
 env        name, and the fields of that environment's Config
+randomize  what the environment draws anew for every episode
+perturb    delays, noise and pushes
 data       where demonstrations come from (offline only)
 normalize  what the agent sees through a normaliser
 loop       how experience and updates alternate
@@ -14,6 +16,7 @@ import dataclasses
 from ml_collections import config_dict
 
 from jaxpolicy import agents, envs
+from jaxpolicy.envs import perturb
 
 
 def _named(name: str, defaults) -> dict:
@@ -22,6 +25,8 @@ def _named(name: str, defaults) -> dict:
 
 def _shared(modes: tuple[str, ...]) -> dict:
     return {
+        'randomize': {},  # name: (fields, operation, distribution, a, b), see envs.randomize
+        'perturb': dataclasses.asdict(perturb.Config()),
         'eval': {
             'every': 10,  # calls of the loop's step; 0: never
             'num_episodes': 50,

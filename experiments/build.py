@@ -12,6 +12,7 @@ from jaxpolicy import agents, envs, types
 from jaxpolicy.agents import transforms as agent_transforms
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.data import formats, windows
+from jaxpolicy.envs import perturb, randomize
 from jaxpolicy.envs import transforms as env_transforms
 from jaxpolicy.loops import offline, on_policy
 from jaxpolicy.ops import normalize
@@ -98,9 +99,15 @@ def env_module(config: config_dict.ConfigDict) -> tuple[Any, Any]:
 
 
 def make_env(config: config_dict.ConfigDict) -> types.Env:
-    """The environment, time-limited and vectorised."""
+    """The environment: randomised, disturbed, time-limited and vectorised."""
     module, chosen = env_module(config)
-    env = module.make(chosen)
+    entries = randomize.parse(config.randomize)
+    draw = randomize.drawer(entries) if entries else None
+    if draw and module not in envs.RANDOMIZABLE:
+        known = sorted(m.__name__.split('.')[-1] for m in envs.RANDOMIZABLE)
+        raise ValueError(f'config.randomize: expected an env of {known}, found {config.env.name!r}')
+    env = module.make(chosen, draw) if draw else module.make(chosen)
+    env = perturb.apply(env, perturb.Config(**config.perturb))
     return env_transforms.vectorize(env_transforms.time_limit(env, chosen.episode_steps))
 
 

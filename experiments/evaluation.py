@@ -11,6 +11,7 @@ from ml_collections import config_dict
 
 from experiments import build
 from jaxpolicy import envs, sharding, types
+from jaxpolicy.envs import perturb
 from jaxpolicy.io import video
 from jaxpolicy.loops import evaluate, policies
 
@@ -156,6 +157,8 @@ def _device_evaluation(config, num_seeds, mesh) -> Evaluation:
 
 def _host_evaluation(config, num_seeds) -> Evaluation:
     module = envs.HOST_ENVS[config.env.name]
+    if config.randomize or perturb.Config(**config.perturb) != perturb.Config():
+        raise ValueError(f'config.randomize, config.perturb: {config.env.name!r} knows neither')
     env = module.make_host(build.section(module, config.env))
     compiled = {m: evaluate.compiled(make_policy(config, env.spec, MODES[m])) for m in MODES}
     num_steps = config.env.episode_steps

@@ -1,17 +1,36 @@
 """The environments by name; each module has `Config`, `make` (or `make_host`) and `render`.
 
-`ENVS` run on the device; `HOST_ENVS` are simulators outside JAX, for evaluation; `EXPERTS` are
-scripted demonstrators of an env, `make(config of the env) -> Policy`.
+`ENVS` run on the device, and so does any task of MuJoCo Playground, as 'playground/<task>';
+`resolve` knows both. `HOST_ENVS` are simulators outside JAX, for evaluation; `EXPERTS` are scripted
+demonstrators of an env, `make(config of the env) -> Policy`.
 """
 
 import os
 import sys
+from typing import Any
 
 if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
     os.environ.setdefault('MUJOCO_GL', 'egl')  # mujoco reads it once, when it is first imported
 
-from jaxpolicy.envs import detour, expert, pusht_gym, reach
+from jaxpolicy.envs import detour, expert, pick, pick_expert, playground, pusht_gym, reach
 
-ENVS = {'detour': detour, 'reach': reach}
+ENVS = {'detour': detour, 'pick': pick, 'reach': reach}
 HOST_ENVS = {'pusht_gym': pusht_gym}
-EXPERTS = {'detour': expert}
+RANDOMIZABLE = (detour, reach)  # whose `make` takes a draw of envs.randomize
+EXPERTS = {'detour': expert, 'pick': pick_expert}
+
+
+def resolve(name: str) -> tuple[Any, Any]:
+    """The module and the default config of an environment that runs on the device.
+
+    Raises:
+      ValueError: there is none of that name.
+      ImportError: a task of Playground, which is not installed.
+    """
+    prefix, _, task = name.partition('/')
+    if prefix == 'playground' and task:
+        return playground, playground.defaults(task)
+    if name not in ENVS:
+        known = [*sorted(ENVS), 'playground/<task>']
+        raise ValueError(f'config.env.name: expected one of {known}, found {name!r}')
+    return ENVS[name], ENVS[name].Config()

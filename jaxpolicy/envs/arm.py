@@ -23,7 +23,7 @@ import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
 
-from jaxpolicy.envs import physics
+from jaxpolicy.envs import physics, randomize
 from jaxpolicy.types import Key, Spec
 
 PyTree = Any
@@ -100,6 +100,7 @@ class Body(struct.PyTreeNode):
     qvel: jax.Array  # [D] rad/s
     target: jax.Array  # [D] rad, of the position controllers
     trail: jax.Array  # [4, 3] m, the end effector now and at the last three actions
+    overrides: dict[str, jax.Array] = struct.field(default_factory=dict)  # what this episode drew
 
 
 class Pose(NamedTuple):
@@ -120,9 +121,10 @@ class Arm(NamedTuple):
     home: np.ndarray  # [D] rad
     low: np.ndarray  # [D] rad, of the targets
     high: np.ndarray  # [D] rad
-    start: Callable[[jax.Array], Body]  # qpos [D] -> at rest there
+    draw: Callable[[Any, Key], dict[str, jax.Array]]  # (the task's Config, key) -> overrides
+    start: Callable[..., Body]  # (qpos [D], overrides={}) -> at rest there
     move: Callable[[Body, jax.Array], tuple[Body, Pose]]  # (body, change of targets [D] rad)
-    pose: Callable[[jax.Array], Pose]  # qpos [D] -> Pose
+    pose: Callable[..., Pose]  # (qpos [D], overrides={}) -> Pose
 
 
 def joints(num_dof: int) -> tuple[Joint, ...]:
@@ -156,12 +158,13 @@ def mjcf(num_dof: int) -> str:
     return _MJCF.format(timestep=TIMESTEP, bodies=bodies, actuators=actuators)
 
 
-def make(num_dof: int, home: tuple[float, float, float]) -> Arm:
+def make(num_dof: int, home: tuple[float, float, float], draw: randomize.Draw | None = None) -> Arm:
     """Builds an arm.
 
     Args:
       num_dof: 7 or 6.
       home: pitch of the shoulder, the elbow and the wrist in rad; all other joints rest at 0.
+      draw: what varies from episode to episode; None: nothing.
 
     Raises:
       ValueError: there is no such arm.
@@ -176,8 +179,13 @@ def make(num_dof: int, home: tuple[float, float, float]) -> Arm:
     kinematics = physics.make_kinematics(model)
     low, high = rest - limit, rest + limit
 
-    def pose(qpos: jax.Array) -> Pose:
-        data = kinematics(qpos)
+    device_model = physics.put(model)[0] if draw else None
+
+    def draw_one(config: Any, key: Key) -> dict[str, jax.Array]:
+        return draw(device_model, config, key) if draw else {}
+
+    def pose(qpos: jax.Array, overrides: randomize.Overrides | None = None) -> Pose:
+        data = kinematics(qpos, randomize.physical(overrides or {}))
         ee = data.site_xpos[0]
         elbow = data.xanchor[names.index('elbow_pitch')]
         wrist = data.xanchor[names.index('wrist_pitch')]
@@ -185,18 +193,19 @@ def make(num_dof: int, home: tuple[float, float, float]) -> Arm:
         jacobian = jnp.cross(data.xaxis, ee - data.xanchor).T
         return Pose(elbow, wrist, ee, reach, jacobian, data.xaxis.T)
 
-    def start(qpos: jax.Array) -> Body:
-        trail = jnp.tile(pose(qpos).ee, (4, 1))
-        return Body(qpos, jnp.zeros_like(qpos), qpos, trail)
+    def start(qpos: jax.Array, overrides: randomize.Overrides | None = None) -> Body:
+        trail = jnp.tile(pose(qpos, overrides).ee, (4, 1))
+        return Body(qpos, jnp.zeros_like(qpos), qpos, trail, dict(overrides or {}))
 
     def move(body: Body, change: jax.Array) -> tuple[Body, Pose]:
         target = jnp.clip(body.target + change, low, high)
-        qpos, qvel = advance(body.qpos, body.qvel, target)
-        now = pose(qpos)
+        physical = randomize.physical(body.overrides)
+        qpos, qvel = advance(body.qpos, body.qvel, target, physical)
+        now = pose(qpos, physical)
         trail = jnp.concatenate([now.ee[None], body.trail[:-1]])
-        return Body(qpos, qvel, target, trail), now
+        return Body(qpos, qvel, target, trail, body.overrides), now
 
-    return Arm(model, rest, low, high, start, move, pose)
+    return Arm(model, rest, low, high, draw_one, start, move, pose)
 
 
 def proprioception(body: Body) -> jax.Array:

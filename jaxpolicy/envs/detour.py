@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxpolicy.envs import arm, pictures
+from jaxpolicy.envs import arm, pictures, randomize
 from jaxpolicy.types import Env, EnvState, Key
 
 HOME = (0.225, 2.362, 0.555)  # rad: shoulder, elbow and wrist pitch; hand straight down
@@ -123,13 +123,16 @@ def touches(config: Config, pose: arm.Pose, pillar: jax.Array) -> jax.Array:
     return jnp.minimum(hand, forearm) < config.pillar_radius
 
 
-def make(config: Config) -> Env:
+def make(config: Config, draw: randomize.Draw | None = None) -> Env:
     """Builds the task, unbatched; `metrics` has success and contact (0 or 1) and the path's.
+
+    Args:
+      draw: domain randomisation, anew at each reset.
 
     Raises:
       ValueError: there is no arm with that number of joints.
     """
-    robot = arm.make(config.num_dof, HOME)
+    nominal, robot = config, arm.make(config.num_dof, HOME, draw)
 
     def observe(sim: Sim) -> jax.Array:
         ee = sim.body.trail[0]
@@ -137,11 +140,13 @@ def make(config: Config) -> Env:
         return jnp.concatenate([arm.proprioception(sim.body), *parts])
 
     def reset(key: Key) -> EnvState:
-        key, key_pose, key_pillar, key_goal = jax.random.split(key, 4)
+        key, key_pose, key_pillar, key_goal, key_draw = jax.random.split(key, 5)
+        overrides = robot.draw(nominal, key_draw)
+        config = randomize.configured(nominal, overrides)
         pillar = arm.around(key_pillar, np.array(config.pillar), np.array(config.pillar_noise))
         goal = arm.around(key_goal, np.array(config.goal), np.array(config.goal_noise))
         noise = jnp.full((config.num_dof,), config.joint_noise)
-        body = robot.start(arm.around(key_pose, robot.home, noise))
+        body = robot.start(arm.around(key_pose, robot.home, noise), overrides)
         sim = Sim(body, goal, pillar, potential(config, body.trail[0], goal, pillar))
         obs, zero, no = observe(sim), jnp.zeros((), jnp.float32), jnp.zeros((), bool)
         metrics = {'success': zero, 'contact': zero} | arm.path_metrics(body)
@@ -149,6 +154,7 @@ def make(config: Config) -> Env:
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
         sim: Sim = state.sim
+        config = randomize.configured(nominal, sim.body.overrides)
         body, pose = robot.move(sim.body, config.action_scale * jnp.clip(action, -1.0, 1.0))
         ee = body.trail[0]
         contact = touches(config, pose, sim.pillar)
@@ -168,7 +174,7 @@ def make(config: Config) -> Env:
             sim=sim,
         )
 
-    return Env(reset, step, arm.spec(3 * config.num_dof + 13, config.num_dof))
+    return Env(reset, step, arm.spec(3 * nominal.num_dof + 13, nominal.num_dof))
 
 
 def render(config: Config, states: EnvState, height: int, width: int) -> np.ndarray:

@@ -6,7 +6,8 @@ import contextlib
 import inspect
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,9 @@ try:
 except ImportError:  # a newer MJX may move its private modules; see `chain_barrier`
     scan = None
 
-Step = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+PyTree = Any
+Overrides = Mapping[str, jax.Array]  # fields of the model that differ from world to world
+Step = Callable[..., tuple[jax.Array, jax.Array]]
 
 # The parameters of `scan.body_tree` that the barrier below was written and measured for.
 _BODY_TREE = ['m', 'f', 'in_types', 'out_types', 'args', 'reverse']
@@ -91,17 +94,26 @@ def put(model: mujoco.MjModel) -> tuple[mjx.Model, mjx.Data]:
     MJX commits them to one, and committed constants cannot meet data that is sharded over several.
     """
 
-    def release(leaf):
+    device = jax.local_devices()[0]  # MJX's default may be another process's
+    return release((mjx.put_model(model, device=device), mjx.make_data(model, device=device)))
+
+
+def release(tree: PyTree) -> PyTree:
+    """The same arrays, committed to no device."""
+
+    def one(leaf):
         return jnp.asarray(np.asarray(leaf)) if isinstance(leaf, jax.Array) else leaf
 
-    return jax.tree.map(release, (mjx.put_model(model), mjx.make_data(model)))
+    return jax.tree.map(one, tree)
 
 
 def make_step(model: mujoco.MjModel, num_substeps: int) -> Step:
-    """Builds step(qpos [nq], qvel [nv], ctrl [nu]) -> (qpos, qvel), `num_substeps` timesteps later.
+    """Builds step(qpos [nq], qvel [nv], ctrl [nu], overrides={}) -> (qpos, qvel).
 
+    They are the state `num_substeps` timesteps later.
     Only positions and velocities go from one timestep to the next, so that XLA drops whatever else
     MJX computes. They are the full state of a model without activations and warm starts.
+    `overrides` are fields of the model by name, whole.
 
     Raises:
       ValueError: the model has activations or constraints, whose state would be lost.
@@ -114,24 +126,27 @@ def make_step(model: mujoco.MjModel, num_substeps: int) -> Step:
         )
     device_model, template = put(model)
 
-    def substep(state: tuple[jax.Array, jax.Array], ctrl: jax.Array):
-        data = template.replace(qpos=state[0], qvel=state[1], ctrl=ctrl)
-        data = mjx.step(device_model, data)
-        return data.qpos, data.qvel
+    def step(qpos, qvel, ctrl, overrides: Overrides | None = None):
+        world = device_model.tree_replace(dict(overrides or {}))
 
-    def step(qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array):
+        def substep(_, state: tuple[jax.Array, jax.Array]):
+            data = template.replace(qpos=state[0], qvel=state[1], ctrl=ctrl)
+            data = mjx.step(world, data)
+            return data.qpos, data.qvel
+
         with tracing():
-            return jax.lax.fori_loop(0, num_substeps, lambda _, s: substep(s, ctrl), (qpos, qvel))
+            return jax.lax.fori_loop(0, num_substeps, substep, (qpos, qvel))
 
     return step
 
 
-def make_kinematics(model: mujoco.MjModel) -> Callable[[jax.Array], mjx.Data]:
-    """Builds kinematics(qpos [nq]) -> Data whose body, joint and site poses belong to `qpos`."""
+def make_kinematics(model: mujoco.MjModel) -> Callable[..., mjx.Data]:
+    """Builds kinematics(qpos [nq], overrides={}) -> Data with the poses that belong to `qpos`."""
     device_model, template = put(model)
 
-    def kinematics(qpos: jax.Array) -> mjx.Data:
+    def kinematics(qpos: jax.Array, overrides: Overrides | None = None) -> mjx.Data:
         with tracing():
-            return mjx.kinematics(device_model, template.replace(qpos=qpos))
+            world: Any = device_model.tree_replace(dict(overrides or {}))
+            return mjx.kinematics(world, template.replace(qpos=qpos))
 
     return kinematics

@@ -28,15 +28,19 @@ def render(
     pillar: np.ndarray | None,
     pillar_size: tuple[float, float],
     shape: tuple[int, int],
+    goal_radius: float = 0.05,
+    distance: float = 1.5,
 ) -> np.ndarray:
     """Pictures of the arm with its goal and, where there is one, a pillar.
 
     Args:
-      qpos: [T, D] rad.
-      goal: [T, 3] m, drawn as a sphere of 5 cm.
+      qpos: [T, nq], the model's.
+      goal: [T, 3] m, drawn as a sphere.
       pillar: [T, 2] m, its axis on the floor, or None.
       pillar_size: radius and height in m; the top is rounded.
       shape: height and width in pixels, at most 960 x 1280.
+      goal_radius: m.
+      distance: m, of the camera.
 
     Returns:
       uint8 [T, H, W, 3].
@@ -47,7 +51,7 @@ def render(
     data = mujoco.MjData(model)
     camera = mujoco.MjvCamera()
     camera.lookat[:] = (0.33, 0.0, 0.32)
-    camera.distance, camera.azimuth, camera.elevation = 1.5, 145.0, -28.0
+    camera.distance, camera.azimuth, camera.elevation = distance, 145.0, -28.0
     radius, height = pillar_size
     frames = []
     try:
@@ -65,7 +69,7 @@ def render(
             mujoco.mj_camlight(model, data)
             renderer.update_scene(data, camera)
             scene, kind = renderer.scene, mujoco.mjtGeom
-            _draw(scene, kind.mjGEOM_SPHERE, (0.05, 0, 0), goal[t], (0.1, 0.75, 0.3, 0.5))
+            _draw(scene, kind.mjGEOM_SPHERE, (goal_radius, 0, 0), goal[t], (0.1, 0.75, 0.3, 0.5))
             if pillar is not None:
                 half = (height - radius) / 2
                 centre = (*pillar[t], half)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxpolicy.envs import arm, pictures
+from jaxpolicy.envs import arm, pictures, randomize
 from jaxpolicy.types import Env, EnvState, Key
 
 HOME = (0.2, 1.8, 1.1)  # rad: shoulder, elbow and wrist pitch
@@ -57,22 +57,27 @@ class Sim(struct.PyTreeNode):
     held: jax.Array  # [] int32, steps within the tolerance without a break
 
 
-def make(config: Config) -> Env:
+def make(config: Config, draw: randomize.Draw | None = None) -> Env:
     """Builds the task, unbatched; `metrics` has success (0 or 1) and the path's.
+
+    Args:
+      draw: domain randomisation, anew at each reset.
 
     Raises:
       ValueError: there is no arm with that number of joints.
     """
-    robot = arm.make(config.num_dof, HOME)
+    nominal, robot = config, arm.make(config.num_dof, HOME, draw)
 
     def observe(sim: Sim) -> jax.Array:
         gap = sim.goal - sim.body.trail[0]
         return jnp.concatenate([arm.proprioception(sim.body), sim.goal, gap])
 
     def reset(key: Key) -> EnvState:
-        key, key_pose, key_goal = jax.random.split(key, 3)
+        key, key_pose, key_goal, key_draw = jax.random.split(key, 4)
+        overrides = robot.draw(nominal, key_draw)
+        config = randomize.configured(nominal, overrides)
         noise = jnp.full((config.num_dof,), config.joint_noise)
-        body = robot.start(arm.around(key_pose, robot.home, noise))
+        body = robot.start(arm.around(key_pose, robot.home, noise), overrides)
         sim = Sim(body, _goal(config, key_goal), jnp.zeros((), jnp.int32))
         obs, zero, no = observe(sim), jnp.zeros((), jnp.float32), jnp.zeros((), bool)
         metrics = {'success': zero} | arm.path_metrics(body)
@@ -80,6 +85,7 @@ def make(config: Config) -> Env:
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
         sim: Sim = state.sim
+        config = randomize.configured(nominal, sim.body.overrides)
         action = jnp.clip(action, -1.0, 1.0)
         body, pose = robot.move(sim.body, config.action_scale * action)
         distance = jnp.linalg.norm(pose.ee - sim.goal)
@@ -98,7 +104,7 @@ def make(config: Config) -> Env:
             sim=sim,
         )
 
-    return Env(reset, step, arm.spec(3 * config.num_dof + 9, config.num_dof))
+    return Env(reset, step, arm.spec(3 * nominal.num_dof + 9, nominal.num_dof))
 
 
 def _goal(config: Config, key: Key) -> jax.Array:

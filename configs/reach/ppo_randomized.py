@@ -1,0 +1,24 @@
+"""PPO on reach with robots that differ and are disturbed, for two CPU cores.
+
+  python -m experiments.train --config=configs/reach/ppo_randomized.py --workdir=runs/reach_random
+
+Every episode draws masses, controller gains and damping anew; actions arrive up to two steps late,
+observations are noisy, and every joint is pushed once a second. Expected: see docs/results.md.
+"""
+
+from configs.reach import ppo
+
+
+def get_config():
+    config = ppo.get_config()
+    with config.unlocked():
+        config.randomize = {
+            'mass': ('body_mass+body_inertia', 'scale', 'log_uniform', 0.5, 2.0),
+            'gain': ('actuator_gainprm[0]+actuator_biasprm[1]', 'scale', 'log_uniform', 0.5, 2.0),
+            'damping': ('dof_damping', 'scale', 'log_uniform', 0.5, 2.0),
+        }
+    config.perturb.action_delay = (0, 2)
+    config.perturb.obs_noise = 0.01
+    config.perturb.push_interval = 20
+    config.perturb.push_speed = 1.0
+    return config

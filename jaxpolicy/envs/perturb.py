@@ -1,0 +1,183 @@
+"""Disturbances as Env -> Env: pushes, action delay, observation delay, observation noise.
+
+They wrap an unbatched environment, before `transforms.time_limit`. What they remember starts anew
+with every episode; delays are drawn once per episode. `apply` puts them in this order, from the
+inside: pushes act on the robot, actions arrive late, observations arrive late and then noisy.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxpolicy.types import Env, EnvState, Key
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How the environment is disturbed; zeros are off."""
+
+    action_delay: tuple[int, int] = (0, 0)  # steps, fewest and most of an episode
+    obs_delay: tuple[int, int] = (0, 0)  # steps, fewest and most of an episode
+    obs_noise: float = 0.0  # standard deviation, in the observation's own units
+    push_interval: int = 0  # steps from push to push, at a random phase
+    push_speed: float = 0.0  # change of each joint's velocity at most, rad/s or m/s
+
+
+class Delayed(struct.PyTreeNode):
+    """The `sim` of an environment with late actions or observations."""
+
+    queue: PyTree  # leaves [most + 1, ...], newest first
+    delay: jax.Array  # [] int32, steps
+    inner: PyTree
+
+
+class Pushed(struct.PyTreeNode):
+    """The `sim` of an environment that is pushed."""
+
+    count: jax.Array  # [] int32, steps until the next push
+    inner: PyTree
+
+
+def apply(env: Env, config: Config) -> Env:
+    """All disturbances that are not zero.
+
+    Raises:
+      ValueError: a number is out of range, or pushes where there is no velocity to change.
+    """
+    if config.push_interval or config.push_speed:
+        env = push(env, config.push_interval, config.push_speed)
+    if any(config.action_delay):
+        env = delay_action(env, *config.action_delay)
+    if any(config.obs_delay):
+        env = delay_obs(env, *config.obs_delay)
+    if config.obs_noise:
+        env = noise_obs(env, config.obs_noise)
+    return env
+
+
+def delay_action(env: Env, fewest: int, most: int) -> Env:
+    """Each action is executed `delay` steps late; until the first one arrives, zeros are.
+
+    The delay of an episode is uniform in fewest..most.
+    """
+    _check_delay('action_delay', fewest, most)
+
+    def reset(key: Key) -> EnvState:
+        inner_key, delay_key = jax.random.split(key)
+        state = env.reset(inner_key)
+        queue = jnp.zeros((most + 1, *env.spec.action.shape), env.spec.action.dtype)
+        delay = jax.random.randint(delay_key, (), fewest, most + 1)
+        return state.replace(sim=Delayed(queue, delay, state.sim))
+
+    def step(state: EnvState, action: jax.Array) -> EnvState:
+        sim: Delayed = state.sim
+        queue = _pushed_back(sim.queue, action)
+        state = env.step(state.replace(sim=sim.inner), queue[sim.delay])
+        return state.replace(sim=Delayed(queue, sim.delay, state.sim))
+
+    return Env(reset, step, env.spec)
+
+
+def delay_obs(env: Env, fewest: int, most: int) -> Env:
+    """The policy sees what was true `delay` steps ago, at first the episode's first observation.
+
+    `next_obs` is what it would see next. The delay of an episode is uniform in fewest..most.
+    """
+    _check_delay('obs_delay', fewest, most)
+
+    def reset(key: Key) -> EnvState:
+        inner_key, delay_key = jax.random.split(key)
+        state = env.reset(inner_key)
+        queue = jax.tree.map(lambda x: jnp.stack([x] * (most + 1)), state.obs)
+        delay = jax.random.randint(delay_key, (), fewest, most + 1)
+        return state.replace(sim=Delayed(queue, delay, state.sim))
+
+    def step(state: EnvState, action: jax.Array) -> EnvState:
+        sim: Delayed = state.sim
+        state = env.step(state.replace(sim=sim.inner), action)
+        queue = jax.tree.map(_pushed_back, sim.queue, state.next_obs)
+        seen = jax.tree.map(lambda x: x[sim.delay], queue)
+        return state.replace(obs=seen, next_obs=seen, sim=Delayed(queue, sim.delay, state.sim))
+
+    return Env(reset, step, env.spec)
+
+
+def noise_obs(env: Env, std: float) -> Env:
+    """Gaussian noise on what the policy sees, and nowhere else; `next_obs` has the same noise.
+
+    Args:
+      std: standard deviation, in the units of the observation, the same for all its numbers.
+    """
+    if std < 0:
+        raise ValueError(f'perturb.obs_noise: expected 0 or more, found {std}')
+
+    def noisy(obs: PyTree, key: Key) -> PyTree:
+        leaves, tree = jax.tree.flatten(obs)
+        keys = jax.random.split(key, len(leaves))
+        pairs = zip(leaves, keys, strict=True)
+        return jax.tree.unflatten(tree, [x + std * jax.random.normal(k, x.shape) for x, k in pairs])
+
+    def see(state: EnvState) -> EnvState:
+        key, noise_key = jax.random.split(state.key)
+        obs = noisy(state.next_obs, noise_key)
+        return state.replace(obs=obs, next_obs=obs, key=key)
+
+    return Env(lambda key: see(env.reset(key)), lambda s, a: see(env.step(s, a)), env.spec)
+
+
+def push(env: Env, interval: int, speed: float) -> Env:
+    """Every `interval` steps all velocities change, each by a uniform draw within `speed`.
+
+    The first push of an episode comes after a random number of steps.
+
+    Raises:
+      ValueError: numbers that are not positive; from `step`: the environment's `sim` does not hold
+        exactly one array called 'qvel'.
+    """
+    if interval < 1 or speed <= 0:
+        raise ValueError(
+            f'perturb: expected push_interval >= 1 and push_speed > 0, found {interval} and {speed}'
+        )
+
+    def reset(key: Key) -> EnvState:
+        inner_key, count_key = jax.random.split(key)
+        state = env.reset(inner_key)
+        count = jax.random.randint(count_key, (), 0, interval)
+        return state.replace(sim=Pushed(count, state.sim))
+
+    def step(state: EnvState, action: jax.Array) -> EnvState:
+        sim: Pushed = state.sim
+        key, push_key = jax.random.split(state.key)
+        inner = _kicked(sim.inner, push_key, jnp.where(sim.count == 0, speed, 0.0))
+        state = env.step(state.replace(sim=inner, key=key), action)
+        count = jnp.where(sim.count == 0, interval - 1, sim.count - 1)
+        return state.replace(sim=Pushed(count, state.sim))
+
+    return Env(reset, step, env.spec)
+
+
+def _kicked(sim: PyTree, key: Key, speed: jax.Array) -> PyTree:
+    """The state with its one array 'qvel' changed by up to `speed`."""
+    leaves, tree = jax.tree_util.tree_flatten_with_path(sim)
+    paths = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
+    found = [i for i, path in enumerate(paths) if path.split('/')[-1] == 'qvel']
+    if len(found) != 1:
+        raise ValueError(f"push: expected one array 'qvel' in the state, found {len(found)}")
+    values = [leaf for _, leaf in leaves]
+    old = values[found[0]]
+    values[found[0]] = old + speed * jax.random.uniform(key, old.shape, old.dtype, -1.0, 1.0)
+    return jax.tree.unflatten(tree, values)
+
+
+def _pushed_back(queue: jax.Array, new: jax.Array) -> jax.Array:
+    return jnp.concatenate([new[None].astype(queue.dtype), queue[:-1]])
+
+
+def _check_delay(name: str, fewest: int, most: int) -> None:
+    if not 0 <= fewest <= most:
+        raise ValueError(f'perturb.{name}: expected 0 <= fewest <= most, found {(fewest, most)}')

@@ -1,0 +1,217 @@
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo is a compiled module without type stubs.)
+"""Domain randomisation: physics and task parameters that every episode draws anew.
+
+An entry says what varies and how:
+
+  ('body_mass+body_inertia', 'scale', 'uniform', 0.8, 1.2)
+  ('actuator_gainprm[0]+actuator_biasprm[1]', 'scale', 'log_uniform', 0.7, 1.4)   the gain kp
+  ('dof_damping', 'scale', 'uniform', 0.5, 2.0, 'elbow_pitch', 'wrist_pitch')
+  ('env.action_scale', 'add', 'normal', 0.0, 0.005)
+
+First the fields of `mjx.Model`, or 'env.' and a number of the task's Config. There is one draw for
+each row of a field (each body, joint, geom, actuator; those named at the end, or all), and fields
+joined by '+' share it, so that what belongs together stays consistent; '[i]' takes one column.
+Then 'scale', 'add' or 'set'; then 'uniform' (low, high), 'log_uniform' (low, high) or 'normal'
+(mean, standard deviation).
+
+What was drawn rides in the environment's state: only the leaves that vary, so that each of
+thousands of robots is another one, and another one again after its next reset.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco import mjx
+
+from jaxpolicy.types import Key
+
+PyTree = Any
+Overrides = Mapping[str, jax.Array]  # fields of mjx.Model and 'env.<name>', as an episode has them
+# (mjx.Model, the task's Config, key) -> what varies
+Draw = Callable[[Any, Any, Key], dict[str, jax.Array]]
+C = TypeVar('C')
+
+OPERATIONS = ('scale', 'add', 'set')
+DISTRIBUTIONS = ('uniform', 'log_uniform', 'normal')
+ENV = 'env.'
+# Which objects the rows of a field are, by the start of its name.
+_OBJECTS = {'body': 'BODY', 'jnt': 'JOINT', 'dof': 'JOINT', 'geom': 'GEOM', 'actuator': 'ACTUATOR'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One thing that varies."""
+
+    fields: tuple[tuple[str, int | None], ...]  # (field, column or None for all) with one draw
+    operation: str
+    distribution: str
+    low: float  # or the mean
+    high: float  # or the standard deviation
+    names: tuple[str, ...] = ()  # of bodies, joints...; (): all
+
+
+def parse(group: Mapping[str, Sequence[Any]]) -> tuple[Entry, ...]:
+    """Entries from a config's group: name -> (fields, operation, distribution, a, b, *names).
+
+    Raises:
+      ValueError: an entry is not of that form.
+    """
+    entries = []
+    for key, value in group.items():
+        if len(value) < 5 or not all(isinstance(x, int | float) for x in value[3:5]):
+            raise ValueError(
+                f'randomize.{key}: expected (fields, operation, distribution, number, number, '
+                f'names...), found {tuple(value)}'
+            )
+        text, operation, distribution, low, high, *names = value
+        for what, allowed, found in (
+            ('an operation', OPERATIONS, operation),
+            ('a distribution', DISTRIBUTIONS, distribution),
+        ):
+            if found not in allowed:
+                raise ValueError(f'randomize.{key}: expected {what} of {allowed}, found {found!r}')
+        if distribution == 'log_uniform' and not 0 < low <= high:
+            raise ValueError(f'randomize.{key}: expected 0 < low <= high, found {low} and {high}')
+        if distribution == 'normal' and high < 0:
+            raise ValueError(f'randomize.{key}: expected a deviation of 0 or more, found {high}')
+        fields = tuple(_field(key, part) for part in text.split('+'))
+        entries.append(Entry(fields, operation, distribution, low, high, tuple(names)))
+    return tuple(entries)
+
+
+def drawer(entries: Sequence[Entry]) -> Draw:
+    """What a task's `make` takes.
+
+    Raises (when a task calls it):
+      ValueError: no such field, column, name or parameter of the task.
+    """
+
+    def draw(model: Any, config: Any, key: Key) -> dict[str, jax.Array]:
+        found: dict[str, jax.Array] = {}
+        for entry, entry_key in zip(entries, jax.random.split(key, len(entries)), strict=True):
+            rows = None
+            for name, column in entry.fields:
+                old = found[name] if name in found else _nominal(model, config, name)
+                shape = old.shape[:1]
+                if rows is not None and rows.shape != shape:
+                    raise ValueError(
+                        f'{name}: expected {rows.shape} rows as the field before, found {shape}'
+                    )
+                rows = _sample(entry, entry_key, shape)
+                found[name] = _apply(entry, name, column, old, rows, model)
+        return found
+
+    return draw
+
+
+def from_playground(randomization_fn: Callable) -> Draw:
+    """A Playground-style (model, raw keys [B, 2]) -> (model, in_axes), called for one world."""
+
+    def draw(model: Any, config: Any, key: Key) -> dict[str, jax.Array]:
+        del config
+        batch, in_axes = randomization_fn(model, jax.random.key_data(key)[None])
+        leaves, axes = (
+            jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)[0]
+            for tree in (batch, in_axes)
+        )
+        return {
+            jax.tree_util.keystr(path, simple=True, separator='.'): leaf[0]
+            for (path, leaf), (_, axis) in zip(leaves, axes, strict=True)
+            if axis is not None
+        }
+
+    return draw
+
+
+def to_playground(draw: Draw) -> Callable:
+    """The same draws for Playground's environments, which take a `randomization_fn`."""
+
+    def randomization_fn(model: Any, rng: jax.Array):
+        keys = jax.random.wrap_key_data(rng)
+        drawn = jax.vmap(lambda key: draw(model, None, key))(keys)
+        in_axes = jax.tree.map(lambda _: None, model).tree_replace(dict.fromkeys(drawn, 0))
+        return model.tree_replace(drawn), in_axes
+
+    return randomization_fn
+
+
+def physical(overrides: Overrides) -> dict[str, jax.Array]:
+    """Those that are fields of the model."""
+    return {name: value for name, value in overrides.items() if not name.startswith(ENV)}
+
+
+def configured(config: C, overrides: Overrides) -> C:
+    """The task's Config with the numbers of this episode; traced, so for arithmetic only."""
+    drawn = {n.removeprefix(ENV): x for n, x in overrides.items() if n.startswith(ENV)}
+    return dataclasses.replace(config, **drawn) if drawn else config  # pyright: ignore
+
+
+def _field(key: str, text: str) -> tuple[str, int | None]:
+    match = re.fullmatch(r'([\w.]+?)(?:\[(\d+)\])?', text.strip())
+    if match is None:
+        raise ValueError(f"randomize.{key}: expected 'field' or 'field[column]', found {text!r}")
+    name, column = match.groups()
+    return name, None if column is None else int(column)
+
+
+def _nominal(model: Any, config: Any, name: str) -> jax.Array:
+    """The value without randomisation, float32."""
+    if name.startswith(ENV):
+        fields = {} if config is None else dataclasses.asdict(config)
+        known = {f'{ENV}{n}': x for n, x in fields.items() if isinstance(x, float)}
+    else:
+        known = {f.name: getattr(model, f.name) for f in dataclasses.fields(model)}
+        known |= {
+            f'opt.{f.name}': getattr(model.opt, f.name) for f in dataclasses.fields(model.opt)
+        }
+    if name not in known:
+        close = difflib.get_close_matches(name, known) or [n for n in known if ENV in n]
+        raise ValueError(f'randomize: nothing is called {name!r}; did you mean one of {close}?')
+    return jnp.asarray(known[name], jnp.float32)
+
+
+def _sample(entry: Entry, key: Key, shape: tuple[int, ...]) -> jax.Array:
+    if entry.distribution == 'normal':
+        return entry.low + entry.high * jax.random.normal(key, shape)
+    if entry.distribution == 'log_uniform':
+        low, high = jnp.log(entry.low), jnp.log(entry.high)
+        return jnp.exp(jax.random.uniform(key, shape, minval=low, maxval=high))
+    return jax.random.uniform(key, shape, minval=entry.low, maxval=entry.high)
+
+
+def _apply(entry: Entry, name: str, column: int | None, old, rows, model) -> jax.Array:
+    """The field with the draws [rows] in the chosen rows and column."""
+    if column is not None and (old.ndim != 2 or column >= old.shape[1]):
+        raise ValueError(f'randomize: {name}[{column}] does not exist; its shape is {old.shape}')
+    spread = rows.reshape(rows.shape + (1,) * (old.ndim - rows.ndim))
+    new = {'scale': old * spread, 'add': old + spread, 'set': jnp.broadcast_to(spread, old.shape)}
+    chosen = jnp.ones(old.shape, bool)
+    if column is not None:
+        chosen &= jnp.arange(old.shape[1]) == column
+    if entry.names:
+        index = jnp.array([_row(name, n, model) for n in entry.names])
+        named = jnp.zeros(rows.shape, bool).at[index].set(True)
+        chosen &= named.reshape(spread.shape)
+    return jnp.where(chosen, new[entry.operation], old)
+
+
+def _row(field: str, name: str, model: mjx.Model) -> int:
+    """The row of a field that belongs to a body, joint, geom or actuator."""
+    kind = _OBJECTS.get(field.split('_')[0])
+    if kind is None:
+        raise ValueError(f'randomize: the rows of {field} have no names, found {name!r}')
+    try:
+        index = mjx.name2id(model, getattr(mujoco.mjtObj, f'mjOBJ_{kind}'), name)
+    except KeyError:
+        index = -1
+    if index < 0:
+        raise ValueError(f'randomize: {field} has no {kind.lower()} called {name!r}')
+    return int(np.asarray(model.jnt_dofadr)[index]) if field.startswith('dof') else index
