@@ -84,6 +84,7 @@ def on_policy(agent: str, env: str) -> config_dict.ConfigDict:
                 'num_envs': 512,
                 'rollout_length': 16,
                 'num_env_steps': 2_000_000,  # rounded up to whole calls of step
+                'pool_size': 0,  # fresh starts for each rollout; 0: chosen by loops.on_policy
                 'updates_per_step': 10,  # rollouts in one compiled call, one row of metrics
             },
             **_shared(('deterministic', 'stochastic')),

@@ -101,14 +101,22 @@ def env_module(config: config_dict.ConfigDict) -> tuple[Any, Any]:
 def make_env(config: config_dict.ConfigDict) -> types.Env:
     """The environment: randomised, disturbed, time-limited and vectorised."""
     module, chosen = env_module(config)
-    entries = randomize.parse(config.randomize)
-    draw = randomize.drawer(entries) if entries else None
-    if draw and module not in envs.RANDOMIZABLE:
-        known = sorted(m.__name__.split('.')[-1] for m in envs.RANDOMIZABLE)
-        raise ValueError(f'config.randomize: expected an env of {known}, found {config.env.name!r}')
-    env = module.make(chosen, draw) if draw else module.make(chosen)
+    env = module.make(chosen, *_randomization(config, module))
     env = perturb.apply(env, perturb.Config(**config.perturb))
     return env_transforms.vectorize(env_transforms.time_limit(env, chosen.episode_steps))
+
+
+def _randomization(config: config_dict.ConfigDict, module: Any) -> tuple:
+    """() or what the module's `make` takes as its domain randomisation."""
+    entries = randomize.parse(config.randomize)
+    if not entries:
+        return ()
+    if module is envs.playground:
+        return (randomize.to_playground(randomize.drawer(entries)),)
+    if module not in envs.RANDOMIZABLE:
+        known = sorted(m.__name__.split('.')[-1] for m in envs.RANDOMIZABLE)
+        raise ValueError(f'config.randomize: expected an env of {known}, found {config.env.name!r}')
+    return (randomize.drawer(entries),)
 
 
 def load_episodes(config: config_dict.ConfigDict) -> episodes_lib.Episodes:
@@ -129,7 +137,7 @@ def make_run(config: config_dict.ConfigDict) -> Run:
     name, maker = makers['data' if 'data' in config else 'env']
     choose('loop.name', {name: maker}, config.loop.name)
     for key, value in config.loop.items():
-        if key != 'name' and value < 1:
+        if key not in ('name', 'pool_size') and value < 1:
             raise ValueError(f'config.loop.{key}: expected at least 1, found {value}')
     return maker(config)
 
@@ -180,6 +188,7 @@ def _on_policy(config: config_dict.ConfigDict) -> Run:
         rollout_length=settings.rollout_length,
         updates_per_step=settings.updates_per_step,
         episode_steps=config.env.episode_steps,
+        pool_size=settings.pool_size,
     )
     per_step = settings.num_envs * settings.rollout_length * settings.updates_per_step
     num_steps = -(-settings.num_env_steps // per_step)

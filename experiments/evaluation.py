@@ -152,7 +152,8 @@ def _device_evaluation(config, num_seeds, mesh) -> Evaluation:
 
     policy_of = make_policy(config, env.spec, MODES[config.eval.modes[0]])
     template = _template(config, env.spec, num_seeds)
-    return Evaluation(template, episodes, frames, policy_of, 20.0, env.spec)
+    fps = module.control_hz(chosen)
+    return Evaluation(template, episodes, frames, policy_of, fps, env.spec)
 
 
 def _host_evaluation(config, num_seeds) -> Evaluation:

@@ -1,4 +1,5 @@
-"""The environments by name; each module has `Config`, `make` (or `make_host`) and `render`.
+"""The environments by name; each module has `Config`, `make` (or `make_host`), `render`
+and `control_hz`.
 
 `ENVS` run on the device, and so does any task of MuJoCo Playground, as 'playground/<task>';
 `resolve` knows both. `HOST_ENVS` are simulators outside JAX, for evaluation; `EXPERTS` are scripted
@@ -12,11 +13,11 @@ from typing import Any
 if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
     os.environ.setdefault('MUJOCO_GL', 'egl')  # mujoco reads it once, when it is first imported
 
-from jaxpolicy.envs import detour, expert, pick, pick_expert, playground, pusht_gym, reach
+from jaxpolicy.envs import detour, expert, pick, pick_expert, playground, pusht, pusht_gym, reach
 
-ENVS = {'detour': detour, 'pick': pick, 'reach': reach}
+ENVS = {'detour': detour, 'pick': pick, 'pusht': pusht, 'reach': reach}
 HOST_ENVS = {'pusht_gym': pusht_gym}
-RANDOMIZABLE = (detour, reach)  # whose `make` takes a draw of envs.randomize
+RANDOMIZABLE = (detour, pick, reach)  # `make` takes a draw of envs.randomize
 EXPERTS = {'detour': expert, 'pick': pick_expert}
 
 

@@ -183,3 +183,9 @@ def render(config: Config, states: EnvState, height: int, width: int) -> np.ndar
     sim = jax.device_get(arm.find(states.sim, Sim))
     size = (config.pillar_radius, config.pillar_height)
     return pictures.render(robot.model, sim.body.qpos, sim.goal, sim.pillar, size, (height, width))
+
+
+def control_hz(config: Config) -> float:
+    """Actions in a second."""
+    del config
+    return 1.0 / arm.CONTROL_DT

@@ -111,16 +111,20 @@ def noise_obs(env: Env, std: float) -> Env:
     """Gaussian noise on what the policy sees, and nowhere else; `next_obs` has the same noise.
 
     Args:
-      std: standard deviation, in the units of the observation, the same for all its numbers.
+      std: standard deviation, in the units of the observation, the same for all its numbers that
+        are not integers (pictures stay as they are).
     """
     if std < 0:
         raise ValueError(f'perturb.obs_noise: expected 0 or more, found {std}')
 
+    def noisy_leaf(x: jax.Array, key: Key) -> jax.Array:
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return x
+        return x + std * jax.random.normal(key, x.shape, x.dtype)
+
     def noisy(obs: PyTree, key: Key) -> PyTree:
         leaves, tree = jax.tree.flatten(obs)
-        keys = jax.random.split(key, len(leaves))
-        pairs = zip(leaves, keys, strict=True)
-        return jax.tree.unflatten(tree, [x + std * jax.random.normal(k, x.shape) for x, k in pairs])
+        return jax.tree.unflatten(tree, map(noisy_leaf, leaves, jax.random.split(key, len(leaves))))
 
     def see(state: EnvState) -> EnvState:
         key, noise_key = jax.random.split(state.key)
@@ -164,8 +168,8 @@ def push(env: Env, interval: int, speed: float) -> Env:
 def _kicked(sim: PyTree, key: Key, speed: jax.Array) -> PyTree:
     """The state with its one array 'qvel' changed by up to `speed`."""
     leaves, tree = jax.tree_util.tree_flatten_with_path(sim)
-    paths = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
-    found = [i for i, path in enumerate(paths) if path.split('/')[-1] == 'qvel']
+    names = [jax.tree_util.keystr(path[-1:], simple=True) for path, _ in leaves]
+    found = [i for i, name in enumerate(names) if name == 'qvel']
     if len(found) != 1:
         raise ValueError(f"push: expected one array 'qvel' in the state, found {len(found)}")
     values = [leaf for _, leaf in leaves]

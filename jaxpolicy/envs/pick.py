@@ -247,3 +247,9 @@ def render(config: Config, states: EnvState, height: int, width: int) -> np.ndar
     sim = jax.device_get(arm.find(states.sim, Sim))
     qpos, shape = sim.physics.qpos, (height, width)
     return pictures.render(model, qpos, sim.goal, None, (0.0, 0.0), shape, 0.025, 1.1)
+
+
+def control_hz(config: Config) -> float:
+    """Actions in a second."""
+    del config
+    return 1.0 / arm.CONTROL_DT

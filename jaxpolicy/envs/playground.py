@@ -266,3 +266,8 @@ def render(config: Config, states: EnvState, height: int, width: int) -> np.ndar
             renderer.update_scene(one, camera=0 if model.ncam else -1)
             frames.append(renderer.render())
     return np.stack(frames)
+
+
+def control_hz(config: Config) -> float:
+    """Actions in a second."""
+    return 1.0 / (_load(config).dt * config.action_repeat)

@@ -10,10 +10,10 @@ An entry says what varies and how:
   ('env.action_scale', 'add', 'normal', 0.0, 0.005)
 
 First the fields of `mjx.Model`, or 'env.' and a number of the task's Config. There is one draw for
-each row of a field (each body, joint, geom, actuator; those named at the end, or all), and fields
-joined by '+' share it, so that what belongs together stays consistent; '[i]' takes one column.
-Then 'scale', 'add' or 'set'; then 'uniform' (low, high), 'log_uniform' (low, high) or 'normal'
-(mean, standard deviation).
+each row of a field (each body, joint, geom, actuator; those named or numbered at the end, or all),
+and fields joined by '+' share it, so that what belongs together stays consistent; '[i]' takes one
+column. Then 'scale', 'add' or 'set'; then 'uniform' (low, high), 'log_uniform' (low, high) or
+'normal' (mean, standard deviation). Later entries change what earlier ones have drawn.
 
 What was drawn rides in the environment's state: only the leaves that vary, so that each of
 thousands of robots is another one, and another one again after its next reset.
@@ -43,35 +43,49 @@ OPERATIONS = ('scale', 'add', 'set')
 DISTRIBUTIONS = ('uniform', 'log_uniform', 'normal')
 ENV = 'env.'
 # Which objects the rows of a field are, by the start of its name.
-_OBJECTS = {'body': 'BODY', 'jnt': 'JOINT', 'dof': 'JOINT', 'geom': 'GEOM', 'actuator': 'ACTUATOR'}
+_OBJECTS = {
+    'body': 'BODY',
+    'jnt': 'JOINT',
+    'dof': 'JOINT',
+    'geom': 'GEOM',
+    'site': 'SITE',
+    'actuator': 'ACTUATOR',
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One thing that varies."""
 
+    key: str  # its name in the config, for messages
     fields: tuple[tuple[str, int | None], ...]  # (field, column or None for all) with one draw
     operation: str
     distribution: str
     low: float  # or the mean
     high: float  # or the standard deviation
-    names: tuple[str, ...] = ()  # of bodies, joints...; (): all
+    rows: tuple[str | int, ...] = ()  # names of bodies, joints..., or numbers of rows; (): all
 
 
 def parse(group: Mapping[str, Sequence[Any]]) -> tuple[Entry, ...]:
-    """Entries from a config's group: name -> (fields, operation, distribution, a, b, *names).
+    """Entries from a config's group: name -> (fields, operation, distribution, a, b, *rows).
 
     Raises:
       ValueError: an entry is not of that form.
     """
     entries = []
     for key, value in group.items():
-        if len(value) < 5 or not all(isinstance(x, int | float) for x in value[3:5]):
+        kinds = (str, str, str, int | float, int | float)
+        if (
+            not isinstance(value, tuple | list)
+            or len(value) < len(kinds)
+            or not all(map(isinstance, value, kinds))
+            or not all(isinstance(row, str | int) for row in value[5:])
+        ):
             raise ValueError(
                 f'randomize.{key}: expected (fields, operation, distribution, number, number, '
-                f'names...), found {tuple(value)}'
+                f'rows...), found {value!r}'
             )
-        text, operation, distribution, low, high, *names = value
+        text, operation, distribution, low, high, *rows = value
         for what, allowed, found in (
             ('an operation', OPERATIONS, operation),
             ('a distribution', DISTRIBUTIONS, distribution),
@@ -80,10 +94,12 @@ def parse(group: Mapping[str, Sequence[Any]]) -> tuple[Entry, ...]:
                 raise ValueError(f'randomize.{key}: expected {what} of {allowed}, found {found!r}')
         if distribution == 'log_uniform' and not 0 < low <= high:
             raise ValueError(f'randomize.{key}: expected 0 < low <= high, found {low} and {high}')
+        if distribution == 'uniform' and not low <= high:
+            raise ValueError(f'randomize.{key}: expected low <= high, found {low} and {high}')
         if distribution == 'normal' and high < 0:
             raise ValueError(f'randomize.{key}: expected a deviation of 0 or more, found {high}')
         fields = tuple(_field(key, part) for part in text.split('+'))
-        entries.append(Entry(fields, operation, distribution, low, high, tuple(names)))
+        entries.append(Entry(key, fields, operation, distribution, low, high, tuple(rows)))
     return tuple(entries)
 
 
@@ -97,16 +113,17 @@ def drawer(entries: Sequence[Entry]) -> Draw:
     def draw(model: Any, config: Any, key: Key) -> dict[str, jax.Array]:
         found: dict[str, jax.Array] = {}
         for entry, entry_key in zip(entries, jax.random.split(key, len(entries)), strict=True):
-            rows = None
+            sample = None
             for name, column in entry.fields:
-                old = found[name] if name in found else _nominal(model, config, name)
+                old = found[name] if name in found else _nominal(entry, model, config, name)
                 shape = old.shape[:1]
-                if rows is not None and rows.shape != shape:
+                if sample is not None and sample.shape != shape:
                     raise ValueError(
-                        f'{name}: expected {rows.shape} rows as the field before, found {shape}'
+                        f'randomize.{entry.key}: expected {sample.shape} rows in {name} as in the '
+                        f'field before, found {shape}'
                     )
-                rows = _sample(entry, entry_key, shape)
-                found[name] = _apply(entry, name, column, old, rows, model)
+                sample = _sample(entry, entry_key, shape)
+                found[name] = _apply(entry, name, column, old, sample, model)
         return found
 
     return draw
@@ -162,7 +179,7 @@ def _field(key: str, text: str) -> tuple[str, int | None]:
     return name, None if column is None else int(column)
 
 
-def _nominal(model: Any, config: Any, name: str) -> jax.Array:
+def _nominal(entry: Entry, model: Any, config: Any, name: str) -> jax.Array:
     """The value without randomisation, float32."""
     if name.startswith(ENV):
         fields = {} if config is None else dataclasses.asdict(config)
@@ -172,9 +189,13 @@ def _nominal(model: Any, config: Any, name: str) -> jax.Array:
         known |= {
             f'opt.{f.name}': getattr(model.opt, f.name) for f in dataclasses.fields(model.opt)
         }
+        arrays = (jax.Array, np.ndarray)  # not sizes, and not what indexes them
+        known = {n: x for n, x in known.items() if isinstance(x, arrays) and x.dtype.kind == 'f'}
     if name not in known:
         close = difflib.get_close_matches(name, known) or [n for n in known if ENV in n]
-        raise ValueError(f'randomize: nothing is called {name!r}; did you mean one of {close}?')
+        raise ValueError(
+            f'randomize.{entry.key}: no number is called {name!r}; did you mean one of {close}?'
+        )
     return jnp.asarray(known[name], jnp.float32)
 
 
@@ -187,31 +208,42 @@ def _sample(entry: Entry, key: Key, shape: tuple[int, ...]) -> jax.Array:
     return jax.random.uniform(key, shape, minval=entry.low, maxval=entry.high)
 
 
-def _apply(entry: Entry, name: str, column: int | None, old, rows, model) -> jax.Array:
-    """The field with the draws [rows] in the chosen rows and column."""
+def _apply(entry: Entry, name: str, column: int | None, old, sample, model) -> jax.Array:
+    """The field with the sample [rows] in the chosen rows and column."""
     if column is not None and (old.ndim != 2 or column >= old.shape[1]):
-        raise ValueError(f'randomize: {name}[{column}] does not exist; its shape is {old.shape}')
-    spread = rows.reshape(rows.shape + (1,) * (old.ndim - rows.ndim))
+        raise ValueError(
+            f'randomize.{entry.key}: {name}[{column}] does not exist; its shape is {old.shape}'
+        )
+    spread = sample.reshape(sample.shape + (1,) * (old.ndim - sample.ndim))
     new = {'scale': old * spread, 'add': old + spread, 'set': jnp.broadcast_to(spread, old.shape)}
-    chosen = jnp.ones(old.shape, bool)
+    chosen = np.ones(old.shape, bool)
     if column is not None:
-        chosen &= jnp.arange(old.shape[1]) == column
-    if entry.names:
-        index = jnp.array([_row(name, n, model) for n in entry.names])
-        named = jnp.zeros(rows.shape, bool).at[index].set(True)
-        chosen &= named.reshape(spread.shape)
+        chosen &= np.arange(old.shape[1]) == column
+    if entry.rows:
+        chosen &= _chosen_rows(entry, name, old, model).reshape(spread.shape)
     return jnp.where(chosen, new[entry.operation], old)
 
 
-def _row(field: str, name: str, model: mjx.Model) -> int:
-    """The row of a field that belongs to a body, joint, geom or actuator."""
+def _chosen_rows(entry: Entry, name: str, old: jax.Array, model: mjx.Model) -> np.ndarray:
+    """[rows] bool: which rows of a field the entry's names and numbers mean."""
+    count = old.shape[0] if old.ndim else 0
+    chosen = np.zeros(count, bool)
+    for row in entry.rows:
+        if isinstance(row, int) and not 0 <= row < count:
+            raise ValueError(f'randomize.{entry.key}: {name} has {count} rows, found {row}')
+        chosen[row if isinstance(row, int) else _named_rows(entry, name, row, model)] = True
+    return chosen
+
+
+def _named_rows(entry: Entry, field: str, name: str, model: mjx.Model) -> np.ndarray:
+    """The rows of a field that belong to a body, joint, geom, site or actuator."""
     kind = _OBJECTS.get(field.split('_')[0])
     if kind is None:
-        raise ValueError(f'randomize: the rows of {field} have no names, found {name!r}')
-    try:
-        index = mjx.name2id(model, getattr(mujoco.mjtObj, f'mjOBJ_{kind}'), name)
-    except KeyError:
-        index = -1
+        raise ValueError(
+            f'randomize.{entry.key}: the rows of {field} have no names, found {name!r}'
+        )
+    index = mjx.name2id(model, getattr(mujoco.mjtObj, f'mjOBJ_{kind}'), name)
     if index < 0:
-        raise ValueError(f'randomize: {field} has no {kind.lower()} called {name!r}')
-    return int(np.asarray(model.jnt_dofadr)[index]) if field.startswith('dof') else index
+        raise ValueError(f'randomize.{entry.key}: {field} has no {kind.lower()} called {name!r}')
+    owners = np.asarray(model.dof_jntid) if field.startswith('dof_') else None
+    return np.array([index]) if owners is None else np.flatnonzero(owners == index)

@@ -120,3 +120,9 @@ def render(config: Config, states: EnvState, height: int, width: int) -> np.ndar
     robot = arm.make(config.num_dof, HOME)
     sim = jax.device_get(arm.find(states.sim, Sim))
     return pictures.render(robot.model, sim.body.qpos, sim.goal, None, (0.0, 0.0), (height, width))
+
+
+def control_hz(config: Config) -> float:
+    """Actions in a second."""
+    del config
+    return 1.0 / arm.CONTROL_DT

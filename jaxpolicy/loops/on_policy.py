@@ -15,6 +15,7 @@ def make(
     rollout_length: int,
     updates_per_step: int,
     episode_steps: int,
+    pool_size: int = 0,
 ) -> types.Loop:
     """A loop of rollout, update, rollout, update...
 
@@ -26,11 +27,15 @@ def make(
       rollout_length: T.
       updates_per_step: rollouts (each with one `agent.update`) in one call of `step`.
       episode_steps: the time limit; first episodes start at a random phase of it.
+      pool_size: fresh starts drawn for each rollout; 0: twice as many as episodes that time ends in
+        one, but at least 64 and at most N. Some tasks take hundreds of physics steps to reset.
     """
+    ended = -(-2 * num_envs * rollout_length // episode_steps)
+    pool_size = pool_size or min(num_envs, max(64, ended))
 
     def init(key):
         agent_key, pool_key, reset_key, phase_key, loop_key = jax.random.split(key, 5)
-        pool = env.reset(jax.random.split(pool_key, num_envs))
+        pool = env.reset(jax.random.split(pool_key, pool_size))
         env_state = transforms.auto_reset(env, pool).reset(jax.random.split(reset_key, num_envs))
         env_state = transforms.random_phase(env_state, phase_key, episode_steps)
         memory = agent.memory(env_state.obs)
@@ -38,7 +43,7 @@ def make(
 
     def iteration(state, iteration_key):
         pool_key, rollout_key, update_key = jax.random.split(iteration_key, 3)
-        pool = env.reset(jax.random.split(pool_key, num_envs))
+        pool = env.reset(jax.random.split(pool_key, pool_size))
         env_state, memory, batch, env_metrics = rollout.rollout(
             transforms.auto_reset(env, pool),
             policies.of(agent, state.train),

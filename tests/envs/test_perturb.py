@@ -96,6 +96,16 @@ def test_noise_is_seen_and_changes_nothing():
     assert (np.asarray(first.obs) != 0).all()
 
 
+def test_noise_is_drawn_for_each_leaf_and_pictures_have_none():
+    def reset(key):
+        obs = {'a': jnp.zeros(3), 'b': jnp.zeros(3), 'picture': jnp.zeros((4, 4, 3), jnp.uint8)}
+        return _env().reset(key).replace(obs=obs, next_obs=obs)
+
+    state = perturb.noise_obs(Env(reset, _env().step, SPEC), 0.1).reset(jax.random.key(0))
+    assert (state.obs['a'] != state.obs['b']).all() and state.obs['a'].dtype == jnp.float32
+    assert state.obs['picture'].dtype == jnp.uint8 and not state.obs['picture'].any()
+
+
 def test_pushes_change_velocities_only_and_come_at_their_interval():
     first, states = _run(perturb.push(_env(), 4, 0.5), 12, num_envs=64)
     qvel = np.concatenate([np.zeros((1, 64, 2)), states.sim.inner.qvel])
@@ -117,6 +127,15 @@ def test_everything_at_once_on_a_robot():
         state = step(state, jnp.ones((3, 7)))
         assert jax.tree.map(jnp.shape, state) == shapes
     assert np.isfinite(state.obs).all() and step._cache_size() == 1
+
+
+def test_a_push_needs_exactly_one_velocity():
+    def reset(key):
+        return _env().reset(key).replace(sim=(Sim(jnp.zeros(()), jnp.zeros(2)),) * 2)
+
+    env = perturb.push(Env(reset, _env().step, SPEC), 1, 1.0)
+    with pytest.raises(ValueError, match="expected one array 'qvel' in the state, found 2"):
+        env.step(env.reset(jax.random.key(0)), jnp.zeros(1))
 
 
 def test_zeros_are_off():

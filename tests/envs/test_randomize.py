@@ -51,25 +51,29 @@ def test_draws_are_what_the_entries_say(robot):
 def test_what_was_drawn_acts_as_in_a_model_edited_by_hand(robot):
     drawn = robot.draw(reach.Config(), jax.random.key(3))
     edited = mujoco.MjModel.from_xml_string(arm.mjcf(7))
-    for name, value in randomize.physical(drawn).items():
-        getattr(edited, name)[:] = value
-    data = mujoco.MjData(edited)
-    data.qpos[:], data.qvel[:] = robot.home, 0.3
-    data.ctrl[:] = robot.home + 0.1
-    mujoco.mj_step(edited, data, arm.NUM_SUBSTEPS)
-    body = robot.start(jnp.asarray(robot.home), drawn).replace(qvel=jnp.full((7,), 0.3))
-    moved, _ = jax.jit(robot.move)(body, jnp.full((7,), 0.1))
-    np.testing.assert_allclose(moved.qpos, data.qpos, atol=2e-5)
-    plain, _ = jax.jit(robot.move)(body.replace(overrides={}), jnp.full((7,), 0.1))
-    assert np.abs(plain.qpos - moved.qpos).max() > 1e-3
+    ends = []
+    for values in ({}, randomize.physical(drawn)):
+        for name, value in values.items():
+            getattr(edited, name)[:] = value
+        data = mujoco.MjData(edited)
+        data.qpos[:], data.qvel[:] = robot.home, 0.3
+        data.ctrl[:] = robot.home + 0.1
+        mujoco.mj_step(edited, data, arm.NUM_SUBSTEPS)
+        ends.append(data.qpos)
+    body = jax.jit(robot.start)(jnp.asarray(robot.home), drawn)
+    moved, _ = jax.jit(robot.move)(body.replace(qvel=jnp.full((7,), 0.3)), jnp.full((7,), 0.1))
+    np.testing.assert_allclose(moved.qpos, ends[1], atol=2e-5)
+    assert np.abs(ends[0] - moved.qpos).max() > 1e-3
 
 
 def test_every_episode_of_every_world_is_drawn_anew():
     draw = randomize.drawer(randomize.parse({'speed': ENTRIES['speed']}))
     env = transforms.vectorize(transforms.time_limit(reach.make(reach.Config(), draw), 2))
-    pool = env.reset(jax.random.split(jax.random.key(1), 16))
+    reset = jax.jit(env.reset)
+    pool = reset(jax.random.split(jax.random.key(1), 16))
+    state = reset(jax.random.split(jax.random.key(0), 16))
     env = transforms.auto_reset(env, pool)
-    state = env.reset(jax.random.split(jax.random.key(0), 16))
+    state = state.replace(metrics=state.metrics | {'nan_world': jnp.zeros(16)})
     step = jax.jit(env.step)
     seen = []
     for _ in range(4):
@@ -83,15 +87,40 @@ def test_every_episode_of_every_world_is_drawn_anew():
     assert len(np.unique(seen[0])) == 16
     np.testing.assert_array_equal(seen[0], seen[1])  # the same all through the episode
     assert (seen[1] != seen[2]).all() and step._cache_size() == 1
+    fresh = np.asarray(arm.find(pool.sim, arm.Body).overrides['env.action_scale'])
+    assert np.isin(seen[2], fresh).all()  # each start of the pool brings its own draw
 
 
 def test_no_entries_change_nothing():
-    plain, empty = reach.make(reach.Config()), reach.make(reach.Config(), randomize.drawer(()))
-    states = [env.reset(jax.random.key(2)) for env in (plain, empty)]
-    for env, state in zip((plain, empty), states, strict=True):
-        after = jax.eval_shape(env.step, state, jnp.ones(7))
-        assert arm.find(after.sim, arm.Body).overrides == {}
-    jax.tree.map(np.testing.assert_array_equal, states[0].obs, states[1].obs)
+    programs = []
+    for draw in (None, randomize.drawer(())):
+        env = reach.make(reach.Config(), draw)
+        state = jax.eval_shape(env.reset, jax.random.key(2))
+        assert arm.find(state.sim, arm.Body).overrides == {}
+        programs.append(jax.jit(env.step).lower(state, jnp.ones(7)).as_text())
+    assert programs[0] == programs[1]
+
+
+def test_rows_by_name_and_number_and_all_degrees_of_freedom_of_a_joint():
+    joint = '<joint name="{0}" type="{1}"/><geom name="{0}" size="0.1"/>'
+    bodies = ''.join(
+        f'<body name="{name}">{joint.format(name, kind)}</body>'
+        for name, kind in (('a', 'hinge'), ('b', 'free'), ('c', 'hinge'))
+    )
+    model = mujoco.MjModel.from_xml_string(f'<mujoco><worldbody>{bodies}</worldbody></mujoco>')
+    entries = randomize.parse(
+        {
+            'damping': ('dof_damping', 'set', 'uniform', 1.0, 1.0, 'b'),
+            'friction': ('geom_friction[0]', 'set', 'uniform', 0.5, 0.5, 'a', 2),
+            'gravity': ('opt.gravity', 'add', 'uniform', 1.0, 1.0, 2),
+            'more': ('dof_damping', 'add', 'uniform', 2.0, 2.0, 0, 'b'),
+        }
+    )
+    drawn = randomize.drawer(entries)(physics.put(model)[0], None, jax.random.key(0))
+    np.testing.assert_array_equal(drawn['dof_damping'], [2, 3, 3, 3, 3, 3, 3, 0])
+    np.testing.assert_allclose(drawn['geom_friction'][:, 0], [0.5, 1.0, 0.5])
+    np.testing.assert_allclose(drawn['geom_friction'][:, 1:], model.geom_friction[:, 1:])
+    np.testing.assert_allclose(drawn['opt.gravity'], [0.0, 0.0, -8.81], rtol=1e-6)
 
 
 def _friction(model: mjx.Model, rng: jax.Array):
@@ -134,6 +163,10 @@ def test_entries_become_a_playground_style_function():
     ('entry', 'message'),
     [
         (('body_mass', 'scale', 'uniform', 0.5), r'randomize.x: expected \(fields'),
+        (('body_mass', 'scale', 'uniform', '0.5', 1.0), r"randomize.x: .*found .*'0.5'"),
+        ((3, 'scale', 'uniform', 0.5, 1.0), r'randomize.x: .*found \(3'),
+        (0.5, 'randomize.x: .*found 0.5'),
+        (('body_mass', 'scale', 'uniform', 1.0, 0.5), 'low <= high, found 1.0 and 0.5'),
         (('body_mass', 'times', 'uniform', 0.5, 1.0), "an operation of .*found 'times'"),
         (('body_mass', 'scale', 'gauss', 0.5, 1.0), "a distribution of .*found 'gauss'"),
         (('body_mass', 'scale', 'log_uniform', 0.0, 1.0), '0 < low <= high, found 0.0'),
@@ -148,11 +181,19 @@ def test_bad_entries_are_refused(entry, message):
 @pytest.mark.parametrize(
     ('entry', 'message'),
     [
-        (('body_mas', 'scale', 'uniform', 0.5, 1.0), "'body_mas'; did you mean .*'body_mass'"),
+        (('body_mas', 'scale', 'uniform', 0.5, 1.0), "x: .*'body_mas'; .*mean .*'body_mass'"),
+        (('nbody', 'scale', 'uniform', 0.5, 1.0), "no number is called 'nbody'"),
+        (('env.num_dof', 'scale', 'uniform', 0.5, 1.0), "no number is called 'env.num_dof'"),
+        (('dof_damping', 'scale', 'uniform', 0.5, 1.0, 7), 'dof_damping has 7 rows, found 7'),
+        (('dof_damping', 'scale', 'uniform', 0.5, 1.0, -1), 'has 7 rows, found -1'),
+        (('opt.gravity', 'add', 'uniform', 0.5, 1.0, 'z'), 'rows of opt.gravity have no names'),
         (('env.action_scal', 'scale', 'uniform', 0.5, 1.0), 'env.action_scale'),
         (('body_mass[1]', 'scale', 'uniform', 0.5, 1.0), r'body_mass\[1\] does not exist'),
         (('dof_damping', 'scale', 'uniform', 0.5, 1.0, 'knee'), "no joint called 'knee'"),
-        (('body_mass+dof_damping', 'scale', 'uniform', 0.5, 1.0), 'rows as the field before'),
+        (
+            ('body_mass+dof_damping', 'scale', 'uniform', 0.5, 1.0),
+            'x: expected .* rows in dof_damping as',
+        ),
     ],
 )
 def test_entries_that_do_not_fit_the_model_are_refused(robot, entry, message):

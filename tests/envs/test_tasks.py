@@ -12,12 +12,14 @@ import pytest
 from jaxpolicy import envs
 from jaxpolicy.envs import arm, detour, expert, reach, transforms
 
+ARMS = sorted(set(envs.ENVS) - {'pusht'})  # pusht has its own file
+
 
 def _types(tree):
     return jax.tree.map(lambda x: (x.shape, str(x.dtype), x.weak_type), tree)
 
 
-@pytest.mark.parametrize(('name', 'num_dof'), list(itertools.product(envs.ENVS, [7, 6])))
+@pytest.mark.parametrize(('name', 'num_dof'), list(itertools.product(ARMS, [7, 6])))
 def test_a_step_keeps_every_type(name, num_dof):
     env = envs.ENVS[name].make(envs.ENVS[name].Config(num_dof=num_dof))
     action = jnp.zeros(env.spec.action.shape)
