@@ -117,16 +117,24 @@ def test_pushes_change_velocities_only_and_come_at_their_interval():
     np.testing.assert_array_equal(states.obs[:, 0, 0], np.arange(1, 13))
 
 
-def test_everything_at_once_on_a_robot():
-    config = perturb.Config((0, 1), (0, 2), 0.01, 5, 0.3)
-    env = transforms.vectorize(perturb.apply(reach.make(reach.Config()), config))
-    keys = jax.random.split(jax.random.key(1), 3)
-    state, step = jax.jit(env.reset)(keys), jax.jit(env.step)
-    for _ in range(6):
-        shapes = jax.tree.map(jnp.shape, state)
-        state = step(state, jnp.ones((3, 7)))
-        assert jax.tree.map(jnp.shape, state) == shapes
-    assert np.isfinite(state.obs).all() and step._cache_size() == 1
+ALL = perturb.Config((0, 1), (0, 2), 0.01, 5, 0.3)
+
+
+def test_everything_at_once():
+    env = transforms.vectorize(perturb.apply(_env(), ALL))
+    state, step = env.reset(jax.random.split(jax.random.key(1), 3)), jax.jit(env.step)
+    for t in range(1, 12):
+        state = step(state, jnp.full((3, 1), t, jnp.float32))
+    late = 11 - np.asarray(state.metrics['action'])
+    assert step._cache_size() == 1 and np.isin(late, [0, 1]).all()
+    assert (np.abs(np.asarray(state.obs[:, 0]) - 10) < 1.1).all()
+    assert (np.asarray(state.metrics['qvel']) > 0).all()
+
+
+def test_a_step_of_a_disturbed_robot_keeps_all_shapes_and_types():
+    env = perturb.apply(reach.make(reach.Config()), ALL)
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    assert jax.eval_shape(env.step, state, jnp.ones(7)) == state
 
 
 def test_a_push_needs_exactly_one_velocity():
