@@ -115,8 +115,10 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     def update(state, batch, key):
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
         batch = silence(batch)
-        values, next_values = (
-            value(state.params['critic'], obs) for obs in (batch.obs, batch.next_obs)
+        # Time step by time step: all at once is slower on a CPU, as it leaves the cache.
+        values, next_values = jax.lax.map(
+            lambda both: tuple(value(state.params['critic'], obs) for obs in both),
+            (batch.obs, batch.next_obs),
         )
         data = prepare(config, batch, values, next_values)
         data = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)  # [T * N, ...]

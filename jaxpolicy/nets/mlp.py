@@ -8,8 +8,25 @@ import jax.numpy as jnp
 
 from jaxpolicy.nets import embed
 
+
+@jax.custom_jvp
+def elu(x: jax.Array) -> jax.Array:
+    """x above 0, exp(x) - 1 below (Clevert et al., 2016, arXiv:1511.07289).
+
+    The derivative comes from the output, which the next layer keeps anyway. `jax.nn.elu` keeps its
+    input as well and computes expm1 with more care: a PPO update takes a tenth longer on a CPU.
+    """
+    return jnp.where(x > 0, x, jnp.exp(jnp.minimum(x, 0.0)) - 1.0)
+
+
+@elu.defjvp
+def _elu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]):
+    y = elu(*primals)
+    return y, tangents[0] * (jnp.minimum(y, 0.0) + 1.0)
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    'elu': nn.elu,
+    'elu': elu,
     'gelu': nn.gelu,
     'mish': jax.nn.mish,
     'relu': nn.relu,

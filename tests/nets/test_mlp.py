@@ -82,3 +82,10 @@ def test_denoiser_starts_at_zero_and_uses_every_input():
     assert y.shape == x.shape
     for other in ((x + 1.0, k, condition), (x, k + 9, condition), (x, k, condition + 1.0)):
         assert np.abs(run(params, *other) - y).max() > 1e-3
+
+
+def test_elu_is_jaxs_with_its_gradient():
+    x = jnp.linspace(-6.0, 3.0, 91)
+    np.testing.assert_allclose(mlp.elu(x), jax.nn.elu(x), atol=2e-7)
+    found, wanted = (jax.vmap(jax.grad(f))(x) for f in (mlp.elu, jax.nn.elu))
+    np.testing.assert_allclose(found, wanted, atol=2e-7)
