@@ -44,7 +44,9 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
     with contextlib.ExitStack() as stack:
         if sharding.is_main():
             stack.callback(os.close, workdir.lock(directory))
-        request = stack.enter_context(stop.StopRequest())
+        request = stop.StopRequest()
+        if jax.process_count() == 1:  # with more, JAX takes SIGTERM; see sharding.stop_agreed
+            stack.enter_context(request)
         manager = stack.enter_context(checkpoint.open_manager(directory / 'checkpoints', *keep))
         fresh = checkpoint.latest_step(manager) is None
         if sharding.is_main():
