@@ -77,11 +77,10 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         no whole minibatches.
     """
     check_activation(config.activation)
-    action_dim = spec.action.shape[0]
-    actor = heads.GaussianActor(config.hidden, action_dim, config.activation, config.init_std)
-    critic = mlp.MLP(config.hidden, 1, config.activation)
-    tx = optimizers.adam_with_rate(config.learning_rate)
-    txs = {'actor': tx, 'critic': tx}
+    sizes, shape = config.hidden, spec.action.shape
+    actor = heads.GaussianActor(sizes, shape[0], config.activation, config.init_std)
+    critic = mlp.MLP(sizes, 1, config.activation)
+    txs = dict.fromkeys(('actor', 'critic'), optimizers.adam_with_rate(config.learning_rate))
     seen = views(config, spec)
 
     def policy(params, obs):
@@ -95,11 +94,9 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     def init(key):
         actor_key, critic_key = jax.random.split(key)
         x = {name: jnp.zeros((1, embed.obs_dim(part))) for name, part in seen.items()}
-        params = {
-            'actor': actor.init(actor_key, x['actor']),
-            'critic': critic.init(critic_key, x['critic']),
-        }
-        return train_state.create(params, txs)
+        actor_params = actor.init(actor_key, x['actor'])
+        critic_params = critic.init(critic_key, x['critic'])
+        return train_state.create({'actor': actor_params, 'critic': critic_params}, txs)
 
     def act(state, obs, key, deterministic=False):
         dist = policy(state.params['actor'], obs)
