@@ -80,7 +80,8 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     sizes, shape = config.hidden, spec.action.shape
     actor = heads.GaussianActor(sizes, shape[0], config.activation, config.init_std)
     critic = mlp.MLP(sizes, 1, config.activation)
-    txs = dict.fromkeys(('actor', 'critic'), optimizers.adam_with_rate(config.learning_rate))
+    tx = optimizers.adam_with_rate(config.learning_rate)
+    txs = {'actor': tx, 'critic': tx}
     seen = views(config, spec)
 
     def policy(params, obs):
