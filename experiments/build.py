@@ -111,8 +111,6 @@ def _randomization(config: config_dict.ConfigDict, module: Any) -> tuple:
     entries = randomize.parse(config.randomize)
     if not entries:
         return ()
-    if module is envs.playground:
-        return (randomize.to_playground(randomize.drawer(entries)),)
     if module not in envs.RANDOMIZABLE:
         known = sorted(m.__name__.split('.')[-1] for m in envs.RANDOMIZABLE)
         raise ValueError(f'config.randomize: expected an env of {known}, found {config.env.name!r}')
@@ -137,8 +135,9 @@ def make_run(config: config_dict.ConfigDict) -> Run:
     name, maker = makers['data' if 'data' in config else 'env']
     choose('loop.name', {name: maker}, config.loop.name)
     for key, value in config.loop.items():
-        if key not in ('name', 'pool_size') and value < 1:
-            raise ValueError(f'config.loop.{key}: expected at least 1, found {value}')
+        least = 0 if key == 'pool_size' else 1
+        if key != 'name' and value < least:
+            raise ValueError(f'config.loop.{key}: expected at least {least}, found {value}')
     return maker(config)
 
 

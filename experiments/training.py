@@ -32,7 +32,8 @@ class Trainer:
         """Steps until the end or a signal; returns the last state and whether it is the end."""
         run, config = self._run, self._config
         state, step = self._start()
-        bar = progress.Progress(run.num_steps * run.updates_per_step, step * run.updates_per_step)
+        per_step = run.updates_per_step
+        bar = progress.Progress(run.num_steps * per_step, step * per_step, 'update')
         self._since = time.perf_counter()
         with bar:
             while step < run.num_steps:
@@ -46,7 +47,7 @@ class Trainer:
                     self._save(state, step, evaluate, bar)
                 else:
                     self._write(keep=1)  # the device is busy with the one that is kept
-                bar.update(step * run.updates_per_step)
+                bar.update(step * per_step)
                 if stopped:
                     break
         self._manager.wait_until_finished()

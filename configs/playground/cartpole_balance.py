@@ -11,8 +11,8 @@ discount of .995 values then stay near 20, and the critic's share of the common 
 from configs import base
 
 
-def get_config():
-    config = base.on_policy('ppo', 'playground/CartpoleBalance')
+def get_config(task: str = 'CartpoleBalance'):
+    config = base.on_policy('ppo', f'playground/{task}')
     config.agent.gamma = 0.995
     config.agent.reward_scale = 0.1
     config.agent.entropy_cost = 1e-2

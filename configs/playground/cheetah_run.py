@@ -5,25 +5,18 @@
 Expected: it still learns at the end (a return of about 450 after 1.2 million steps, seed 0).
 Playground's own recipe takes 60 million. For the numbers see cartpole_balance.py.
 
-A start takes 200 physics steps, in which the robot comes to rest; a rollout draws 64 of them.
+A start takes 200 physics steps, in which the robot comes to rest; a rollout draws 16 of them.
 """
 
-from configs import base
+from configs.playground import cartpole_balance
 
 
 def get_config():
-    config = base.on_policy('ppo', 'playground/CheetahRun')
-    config.agent.gamma = 0.995
-    config.agent.reward_scale = 0.1
-    config.agent.entropy_cost = 1e-2
-    config.loop.num_envs = 256
-    config.loop.rollout_length = 30
+    config = cartpole_balance.get_config('CheetahRun')
     config.loop.pool_size = 16
     config.loop.num_env_steps = 3_000_000
     config.loop.updates_per_step = 5
     config.eval.every = 8
     config.eval.num_episodes = 32
-    config.eval.score = 'return'
-    config.eval.metrics = ('return', 'length')
     config.checkpoint.every = 8
     return config

@@ -17,7 +17,7 @@ from jaxpolicy.envs import detour, expert, pick, pick_expert, playground, pusht,
 
 ENVS = {'detour': detour, 'pick': pick, 'pusht': pusht, 'reach': reach}
 HOST_ENVS = {'pusht_gym': pusht_gym}
-RANDOMIZABLE = (detour, pick, reach)  # `make` takes a draw of envs.randomize
+RANDOMIZABLE = (detour, pick, playground, reach)  # `make` takes a draw of envs.randomize
 EXPERTS = {'detour': expert, 'pick': pick_expert}
 
 

@@ -19,7 +19,7 @@ import copy
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -36,8 +36,6 @@ from jaxpolicy.envs import physics
 BACKENDS = ('auto', 'mjx', 'native', 'warp')
 
 _FIELDS = {'qpos': 'qpos', 'qvel': 'qvel', 'act': 'act', 'warmstart': 'qacc_warmstart'}  # MuJoCo's
-
-Overrides = Mapping[str, jax.Array]
 
 
 class PhysicsState(struct.PyTreeNode):
@@ -139,7 +137,7 @@ def _make_warp(model: mujoco.MjModel, num_substeps: int, max_worlds: int):
 def _step_by_mjx(device_model: mjx.Model, template: mjx.Data, num_substeps: int):
     """The step of MJX in either implementation."""
 
-    def step(state: PhysicsState, ctrl: jax.Array, overrides: Overrides | None = None):
+    def step(state: PhysicsState, ctrl: jax.Array, overrides: physics.Overrides | None = None):
         world = device_model.tree_replace(dict(overrides or {}))
 
         def substep(_, state: PhysicsState) -> PhysicsState:
@@ -183,7 +181,7 @@ def _make_native(model: mujoco.MjModel, num_substeps: int, max_worlds: int):
             if num_worlds:
                 _run_batch(batches[key], num_substeps, worlds, out, state, ctrl, overrides)
 
-    def step(state: PhysicsState, ctrl: jax.Array, overrides: Overrides | None = None):
+    def step(state: PhysicsState, ctrl: jax.Array, overrides: physics.Overrides | None = None):
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
         # Arguments that a vmap does not map arrive with an axis of length 1 in its place.
         call = buffer_callback.buffer_callback(run, shapes, vmap_method='expand_dims')

@@ -141,14 +141,15 @@ class SingleEnv(gymnasium.Env):
     Args:
       env: unbatched and time-limited.
       render: draws states.
+      control_hz: steps in a second.
     """
 
-    def __init__(self, env: Env, render: Render | None = None) -> None:
+    def __init__(self, env: Env, render: Render | None = None, control_hz: float = 20.0) -> None:
         self.observation_space, self.action_space = (
             space(env.spec.obs),
             action_space(env.spec.action),
         )
-        self.metadata = {'render_modes': ['rgb_array'], 'render_fps': 20}
+        self.metadata = {'render_modes': ['rgb_array'], 'render_fps': round(control_hz)}
         self.render_mode = 'rgb_array' if render else None
         self._render = render
         self._draw = jax.jit(lambda seed: env.reset(jax.random.key(seed)))
@@ -181,14 +182,14 @@ def make_vec(
     name: str, num_envs: int = 1, render_mode: str | None = None, **fields: Any
 ) -> VectorEnv:
     """N environments by their name in the registry, with `fields` of its config changed."""
-    env, render = _make(name, fields)
+    env, render, _ = _make(name, fields)
     return VectorEnv(env, num_envs, render if render_mode else None)
 
 
 def make(name: str, render_mode: str | None = None, **fields: Any) -> SingleEnv:
     """A single environment by its name in the registry, with `fields` of its config changed."""
-    env, render = _make(name, fields)
-    return SingleEnv(env, render if render_mode else None)
+    env, render, control_hz = _make(name, fields)
+    return SingleEnv(env, render if render_mode else None, control_hz)
 
 
 def register(*names: str) -> list[str]:
@@ -228,11 +229,15 @@ def action_space(spec: jax.ShapeDtypeStruct) -> spaces.Box:
     return spaces.Box(-1.0, 1.0, spec.shape, np.dtype(spec.dtype).type)
 
 
-def _make(name: str, fields: dict[str, Any]) -> tuple[Env, Render]:
+def _make(name: str, fields: dict[str, Any]) -> tuple[Env, Render, float]:
     module, config = envs.resolve(name)
     config = dataclasses.replace(config, **fields)
     env = transforms.time_limit(module.make(config), config.episode_steps)
-    return env, lambda states: module.render(config, states, _HEIGHT, _WIDTH)
+
+    def render(states: EnvState) -> np.ndarray:
+        return module.render(config, states, _HEIGHT, _WIDTH)
+
+    return env, render, module.control_hz(config)
 
 
 def _numpy(tree: PyTree) -> PyTree:

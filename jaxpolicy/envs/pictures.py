@@ -21,6 +21,22 @@ def _draw(scene: mujoco.MjvScene, shape: Any, size: Sequence[float], pos: Any, r
     scene.ngeom += 1
 
 
+def open_renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:
+    """MuJoCo's renderer, as a context.
+
+    Raises:
+      RuntimeError: there is no OpenGL here.
+    """
+    try:
+        return mujoco.Renderer(model, height, width)
+    except Exception as error:  # MuJoCo's own, GLFW's or EGL's, whichever fails first
+        found = os.environ.get('MUJOCO_GL', 'not set')
+        raise RuntimeError(
+            f'no OpenGL to draw with: MUJOCO_GL is {found} ({error}); see BUILD.md, "Rendering '
+            'without a display"'
+        ) from error
+
+
 def render(
     model: mujoco.MjModel,
     qpos: np.ndarray,
@@ -54,15 +70,7 @@ def render(
     camera.distance, camera.azimuth, camera.elevation = distance, 145.0, -28.0
     radius, height = pillar_size
     frames = []
-    try:
-        renderer = mujoco.Renderer(model, *shape)
-    except Exception as error:  # MuJoCo's own, GLFW's or EGL's, whichever fails first
-        found = os.environ.get('MUJOCO_GL', 'not set')
-        raise RuntimeError(
-            f'no OpenGL to draw with: MUJOCO_GL is {found} ({error}); see BUILD.md, "Rendering '
-            'without a display"'
-        ) from error
-    with renderer:
+    with open_renderer(model, *shape) as renderer:
         for t in range(len(qpos)):
             data.qpos[:] = qpos[t]
             mujoco.mj_kinematics(model, data)

@@ -18,8 +18,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -29,12 +28,10 @@ import numpy as np
 from flax import struct
 from mujoco import mjx
 
-from jaxpolicy.envs import arm, physics
+from jaxpolicy.envs import arm, physics, pictures, randomize
 from jaxpolicy.types import Env, EnvState, Key, Spec
 
 PyTree = Any
-# (model, raw keys [B, 2]) -> (model whose varying leaves lead with [B], in_axes: 0 at those leaves)
-Randomizer = Callable[[mjx.Model, jax.Array], tuple[mjx.Model, PyTree]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Sim(struct.PyTreeNode):
     """The task's state."""
 
     state: PyTree  # Playground's; its `data` is a dict of MJX's public arrays
-    model: dict[str, jax.Array]  # what this episode drew, by the number of the model's leaf
+    overrides: dict[str, jax.Array]  # what this episode drew, fields of the model
 
 
 def defaults(task: str) -> Config:
@@ -69,22 +66,23 @@ def defaults(task: str) -> Config:
     return Config(task, -(-theirs.episode_length // repeat), repeat)
 
 
-def make(config: Config, randomization_fn: Randomizer | None = None) -> Env:
+def make(config: Config, draw: randomize.Draw | None = None) -> Env:
     """Builds the environment, unbatched and without a time limit.
 
     Args:
-      randomization_fn: Playground's domain randomisation, (model, keys [B, 2]) -> (model, in_axes).
-        Here each reset draws one model with it, which holds until the next.
+      draw: domain randomisation, anew at each reset; `randomize.from_playground` makes one of a
+        Playground-style function.
 
     Raises:
       ValueError: an unknown task, override or impl, or `randomize` for a task that has none.
       ImportError: Playground (or Warp for impl 'warp') is not installed.
     """
     inner = _load(config)
-    if config.randomize and randomization_fn is None:
+    if config.randomize and draw is None:
         randomization_fn = _registered(config.task).get_domain_randomizer(config.task)
         if randomization_fn is None:
             raise ValueError(f'env.randomize: {config.task} has no domain randomisation')
+        draw = randomize.from_playground(randomization_fn)
     with physics.tracing():
         shapes = jax.eval_shape(inner.reset, jax.random.key_data(jax.random.key(0)))
     # A step recomputes the private arrays, so that blank ones do.
@@ -97,9 +95,7 @@ def make(config: Config, randomization_fn: Randomizer | None = None) -> Env:
 
     def reset(key: Key) -> EnvState:
         key, reset_key, model_key = jax.random.split(key, 3)
-        drawn = {}
-        if randomization_fn is not None:
-            drawn = _draw(randomization_fn, inner.mjx_model, model_key)
+        drawn = draw(inner.mjx_model, config, model_key) if draw else {}
         with physics.tracing(), _model(inner, drawn):
             state = inner.reset(jax.random.key_data(reset_key))
         obs, sim = pack(state, drawn)
@@ -109,9 +105,9 @@ def make(config: Config, randomization_fn: Randomizer | None = None) -> Env:
     def step(state: EnvState, action: jax.Array) -> EnvState:
         sim = _copied(state.sim)
         theirs = sim.state.replace(data=blank.replace(**sim.state.data))
-        with physics.tracing(), _model(inner, sim.model):
+        with physics.tracing(), _model(inner, sim.overrides):
             theirs, reward = _repeat(inner, theirs, jnp.clip(action, -1, 1), config.action_repeat)
-        obs, sim = pack(theirs, sim.model)
+        obs, sim = pack(theirs, sim.overrides)
         return state.replace(
             obs=obs,
             next_obs=obs,
@@ -213,25 +209,11 @@ def _like(shapes: PyTree, state: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(cast, shapes, state)
 
 
-def _leaves(tree: PyTree) -> tuple[list[Any], Any]:
-    """The leaves of a model or of its in_axes, where None counts as one, and the structure."""
-    return jax.tree.flatten(tree, is_leaf=lambda x: x is None)
-
-
-def _draw(randomizer: Randomizer, model: mjx.Model, key: Key) -> dict[str, jax.Array]:
-    """The leaves of one model that differ from episode to episode, by their number."""
-    batch, in_axes = randomizer(model, jax.random.key_data(key)[None])
-    pairs = zip(_leaves(batch)[0], _leaves(in_axes)[0], strict=True)
-    return {str(i): leaf[0] for i, (leaf, axis) in enumerate(pairs) if axis is not None}
-
-
 @contextlib.contextmanager
 def _model(env: Any, drawn: dict[str, jax.Array]) -> Iterator[None]:
     """Traces Playground's environment with another model; its code reads `env.mjx_model`."""
     original = env.mjx_model
-    leaves, structure = _leaves(original)
-    changed = [drawn.get(str(i), leaf) for i, leaf in enumerate(leaves)]
-    env._mjx_model = jax.tree.unflatten(structure, changed)
+    env._mjx_model = original.tree_replace(drawn)
     try:
         yield
     finally:
@@ -249,16 +231,8 @@ def render(config: Config, states: EnvState, height: int, width: int) -> np.ndar
     model, one = env.mj_model, mujoco.MjData(env.mj_model)
     screen = model.vis.global_
     screen.offwidth, screen.offheight = max(screen.offwidth, width), max(screen.offheight, height)
-    try:
-        renderer = mujoco.Renderer(model, height, width)
-    except Exception as error:  # MuJoCo's own, GLFW's or EGL's, whichever fails first
-        found = os.environ.get('MUJOCO_GL', 'not set')
-        raise RuntimeError(
-            f'no OpenGL to draw with: MUJOCO_GL is {found} ({error}); see BUILD.md, "Rendering '
-            'without a display"'
-        ) from error
     frames = []
-    with renderer:
+    with pictures.open_renderer(model, height, width) as renderer:
         for t in range(len(data['qpos'])):
             for name in {'qpos', 'qvel', 'mocap_pos', 'mocap_quat'} & data.keys():
                 getattr(one, name)[:] = data[name][t]

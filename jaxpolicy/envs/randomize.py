@@ -33,7 +33,6 @@ from mujoco import mjx
 
 from jaxpolicy.types import Key
 
-PyTree = Any
 Overrides = Mapping[str, jax.Array]  # fields of mjx.Model and 'env.<name>', as an episode has them
 # (mjx.Model, the task's Config, key) -> what varies
 Draw = Callable[[Any, Any, Key], dict[str, jax.Array]]
@@ -146,18 +145,6 @@ def from_playground(randomization_fn: Callable) -> Draw:
         }
 
     return draw
-
-
-def to_playground(draw: Draw) -> Callable:
-    """The same draws for Playground's environments, which take a `randomization_fn`."""
-
-    def randomization_fn(model: Any, rng: jax.Array):
-        keys = jax.random.wrap_key_data(rng)
-        drawn = jax.vmap(lambda key: draw(model, None, key))(keys)
-        in_axes = jax.tree.map(lambda _: None, model).tree_replace(dict.fromkeys(drawn, 0))
-        return model.tree_replace(drawn), in_axes
-
-    return randomization_fn
 
 
 def physical(overrides: Overrides) -> dict[str, jax.Array]:

@@ -11,7 +11,7 @@ import pytest
 from flax import struct
 
 from jaxpolicy import envs, sharding, types
-from jaxpolicy.envs import arm, physics, playground, transforms
+from jaxpolicy.envs import arm, physics, playground, randomize, transforms
 
 pytest.importorskip('mujoco_playground')
 
@@ -110,9 +110,13 @@ def _heavier(model, rng):
     return model.tree_replace({'body_mass': model.body_mass * scale[:, None]}), in_axes
 
 
+def _randomized() -> types.Env:
+    return playground.make(playground.Config(), randomize.from_playground(_heavier))
+
+
 @pytest.fixture(scope='module')
 def batch() -> Compiled:
-    limited = transforms.time_limit(playground.make(playground.Config(), _heavier), LIMIT)
+    limited = transforms.time_limit(_randomized(), LIMIT)
     env = transforms.vectorize(limited)
     return Compiled(env, jax.jit(env.reset), jax.jit(env.step))
 
@@ -221,7 +225,7 @@ def test_an_action_is_repeated_until_the_task_ends():
 
 def test_the_model_is_drawn_anew_at_every_reset_and_holds_until_the_next(batch, auto):
     def masses(state):
-        (mass,) = arm.find(state.sim, playground.Sim).model.values()
+        (mass,) = arm.find(state.sim, playground.Sim).overrides.values()
         return np.asarray(mass)[:, 2]
 
     pool = batch.reset(jax.random.split(jax.random.key(1), NUM_ENVS))
@@ -237,9 +241,9 @@ def test_the_model_is_drawn_anew_at_every_reset_and_holds_until_the_next(batch, 
 
 
 def test_steps_are_those_of_the_model_that_was_drawn(cartpole):
-    env = playground.make(playground.Config(), _heavier)
+    env = _randomized()
     one = jax.jit(env.reset)(jax.random.key(5))
-    (mass,) = one.sim.model.values()
+    (mass,) = one.sim.overrides.values()
     theirs = registry.load('CartpoleBalance', config_overrides={'impl': 'jax'})
     theirs._mjx_model = theirs.mjx_model.replace(body_mass=mass)
     with physics.tracing():
@@ -247,7 +251,7 @@ def test_steps_are_those_of_the_model_that_was_drawn(cartpole):
         wanted = jax.jit(theirs.step)(jax.jit(theirs.reset)(key), jnp.ones(1))
     found = jax.jit(env.step)(one, jnp.ones(1))
     np.testing.assert_allclose(found.obs, wanted.obs, atol=1e-6)
-    plain = cartpole.step(one.replace(sim=one.sim.replace(model={})), jnp.ones(1))
+    plain = cartpole.step(one.replace(sim=one.sim.replace(overrides={})), jnp.ones(1))
     assert np.abs(plain.obs - found.obs).max() > 1e-4, 'the mass matters'
 
 

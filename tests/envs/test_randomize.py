@@ -155,15 +155,6 @@ def test_a_playground_style_function_is_accepted():
     assert after == jax.eval_shape(lambda x: x, state)
 
 
-def test_entries_become_a_playground_style_function():
-    model = physics.put(mujoco.MjModel.from_xml_string(arm.mjcf(7)))[0]
-    entries = randomize.parse({'mass': ENTRIES['mass']})
-    function = randomize.to_playground(randomize.drawer(entries))
-    batch, in_axes = function(model, jax.random.key_data(jax.random.split(jax.random.key(0), 3)))
-    assert batch.body_mass.shape == (3, 8) and in_axes.body_mass == 0
-    assert in_axes.dof_damping is None and batch.dof_damping is model.dof_damping
-
-
 @pytest.mark.parametrize(
     ('entry', 'message'),
     [
