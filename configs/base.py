@@ -6,6 +6,8 @@ randomize  what the environment draws anew for every episode
 perturb    delays, noise and pushes
 data       where demonstrations come from (offline only)
 normalize  what the agent sees through a normaliser
+augment    noise on what is learnt from (offline only)
+execute    how chunks of actions are executed (offline only)
 loop       how experience and updates alternate
 eval       when and how the policy is evaluated while training
 checkpoint when the run is saved
@@ -57,6 +59,11 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
             },
             'normalize': {'obs': 'min_max', 'action': 'none'},  # 'min_max' or 'none'
             'augment': {'obs_noise': 0.0},  # standard deviation, in normalised units
+            'execute': {
+                'name': 'receding_horizon',  # or 'temporal_ensemble': plan at every step, average
+                'delay': 0,  # steps that a plan takes, in which the last chunk goes on
+                'ensemble_decay': 0.01,  # weight exp(-decay i) of a step's i-th prediction
+            },
             'loop': {
                 'name': 'offline',
                 'batch_size': 256,

@@ -2,7 +2,8 @@
 
 Prints mean and 95% confidence interval of each metric (Wilson's interval for zeros and ones,
 Student's t otherwise) and writes into DIR/evaluation: episodes_<mode>.csv (a row per
-episode), summary.json (also to --out) and video.mp4.
+episode), summary.json (also to --out) and video.mp4. `--override=agent.sampler=heun` and the like
+try another sampler or environment with the same weights.
 """
 
 import json
@@ -14,10 +15,12 @@ from absl import flags
 
 from experiments import build, evaluation
 from experiments import summary as summary_lib
+from jaxpolicy import agents
 from jaxpolicy.io import checkpoint, workdir
 from jaxpolicy.io import flags as config_flags
 
 FLAGS = flags.FLAGS
+GROUPS = ('env', 'perturb', 'randomize', 'eval', 'execute')  # may differ from training
 
 
 def open_checkpoint(directory: Path, which: str):
@@ -56,8 +59,10 @@ def load(directory: Path) -> tuple[Any, int]:
         raise ValueError(f'--override: expected key=value, found {wrong}')
     pairs = [pair.split('=', 1) for pair in FLAGS.override]
     config_flags.override(config, [(key, value) for key, value in pairs])
-    if any(key.split('.')[0] not in ('env', 'perturb', 'randomize', 'eval') for key, _ in pairs):
-        raise ValueError('--override: only env, perturb, randomize and eval may change')
+    acting = [f'agent.{name}' for name in agents.AGENTS[config.agent.name].ACTING]
+    for key, _ in pairs:
+        if key.split('.')[0] not in GROUPS and key not in acting:
+            raise ValueError(f'--override: expected a key of {GROUPS} or {acting}, found {key!r}')
     return config, workdir.load_num_seeds(directory)
 
 
@@ -108,7 +113,7 @@ if __name__ == '__main__':
     flags.DEFINE_integer('num_episodes', 1000, 'Episodes.', lower_bound=1)
     flags.DEFINE_integer('first_seed', 200_000, 'Seed of the first episode.')
     flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
-    flags.DEFINE_multi_string('override', [], 'env.key=value: another environment or eval.')
+    flags.DEFINE_multi_string('override', [], 'group.key=value: another environment, sampler, ...')
     flags.DEFINE_string('out', None, 'Also write the summary to this JSON file.')
     flags.DEFINE_bool('video', True, 'Record the first episode.')
     config_flags.run_main(main)

@@ -88,12 +88,25 @@ def record(path: Path, evaluation: Evaluation, train: PyTree, seed: int) -> None
 
 
 def make_policy(config: config_dict.ConfigDict, spec: types.Spec, deterministic) -> Callable:
-    """train state -> Policy: chunked agents act with a receding horizon."""
+    """train state -> Policy: agents that plan chunks act as config.execute says.
+
+    Raises:
+      ValueError: an unknown way of executing chunks.
+    """
     agent = build.make_agent(config, spec)
-    if 'action_horizon' in config.agent:
-        horizons = (config.agent.obs_horizon, config.agent.action_horizon)
-        return lambda train: policies.receding_horizon(agent, train, *horizons, deterministic)
-    return lambda train: policies.of(agent, train, deterministic)
+    if 'action_horizon' not in config.agent:
+        return lambda train: policies.of(agent, train, deterministic)
+    To, Ta = config.agent.obs_horizon, config.agent.action_horizon
+    how = config.execute
+    ways = {
+        'receding_horizon': lambda train: policies.receding_horizon(
+            agent, train, To, Ta, deterministic, how.delay
+        ),
+        'temporal_ensemble': lambda train: policies.temporal_ensemble(
+            agent, train, To, how.ensemble_decay, deterministic
+        ),
+    }
+    return build.choose('execute.name', ways, how.name)
 
 
 def _act_key(seed) -> jax.Array:

@@ -166,7 +166,7 @@ def test_seeds_train_together_and_are_reported_with_intervals(tmp_path):
     table = (directory / 'evaluation' / 'episodes_stochastic.csv').read_text().splitlines()
     assert table[0].startswith('agent,seed,') and len(table) == 1 + 2 * 3
     result = run('evaluate', *arguments, '--override=agent.gamma=1.0')
-    assert result.returncode != 0 and '--override: only env' in result.stderr
+    assert result.returncode != 0 and '--override: expected a key of' in result.stderr
     alone = run(*train_arguments('ppo', None, directory, '--seed=3'))
     assert alone.returncode != 0 and '(num_seeds): 2 -> 1' in alone.stderr
 

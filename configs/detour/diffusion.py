@@ -15,10 +15,11 @@ def get_config():
     config.agent.network = 'mlp'
     config.agent.width = 256
     config.agent.num_blocks = 3
-    config.agent.target = 'x0'
+    config.agent.objective = 'x0'
     config.agent.learning_rate = 1e-3
     config.agent.warmup_steps = 100
     config.agent.sampler = 'ddim'
+    config.agent.num_sample_steps = 10
     config.normalize.action = 'min_max'
     config.loop.num_epochs = 40
     config.eval.num_episodes = 1024

@@ -17,7 +17,7 @@ from configs import base
 def get_config():
     config = base.offline('diffusion', 'pusht_gym', 'pusht_zarr', 'data/pusht_cchi_v7_replay.zarr')
     config.agent.dims = (64, 128, 256)
-    config.agent.target = 'x0'
+    config.agent.objective = 'x0'
     config.agent.learning_rate = 3e-4
     config.agent.sampler = 'ddim'
     config.agent.num_sample_steps = 16

@@ -1,4 +1,8 @@
-"""The agents by name; each module has `Config` and `make(config, spec) -> Agent`."""
+"""The agents by name.
+
+Each module has `Config`, `make(config, spec) -> Agent` and `ACTING`, the fields of its Config that
+change how a trained agent acts and nothing else.
+"""
 
 from jaxpolicy.agents import bc, diffusion_policy, ppo, ppo_recurrent
 

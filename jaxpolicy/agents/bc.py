@@ -27,6 +27,7 @@ from jaxpolicy.nets import embed, mlp
 from jaxpolicy.ops import distributions, losses
 
 HEADS = ('mse', 'gaussian', 'mixture')
+ACTING = ('action_horizon',)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,88 +1,90 @@
 """Diffusion Policy: denoise a chunk of actions, given the last observations.
 
-Training (Ho et al., 2020): draw k ~ U{0..K-1} and eps ~ N(0, I), and minimise
+Training: draw a noise level and eps ~ N(0, I), and minimise
 
-    || target(x_0, eps, k) - f(sqrt(alpha_bar_k) x_0 + sqrt(1 - alpha_bar_k) eps, k, o) ||^2
+    || target(x_0, eps) - f(x, k, o) ||^2,    x = signal x_0 + noise eps,
 
-with x_0 the chunk [Tp, A] and target eps, x_0 or v. Acting runs a sampler from noise with the EMA
-weights. Known deviations from the reference code: padded steps do not count in the loss; gradients
-are clipped by their global norm; DDIM visits evenly spaced levels from K - 1 to 0.
+with x_0 the chunk [Tp, A]. The objective says which levels and which target: DDPM's eps, x_0 or v,
+EDM, or a flow's velocity (`diffusion.objectives`). Acting runs any sampler from noise with the EMA
+weights (`diffusion.samplers`).
 
-Source: Chi et al., 2023 (arXiv:2303.04137).
+Between two plans of an episode an agent may remember its last chunk (`Agent.memory`): to start from
+it instead of from noise, or to keep the actions that are executed while it plans.
+
+Known deviations from the reference code: padded steps do not count in the loss; gradients are
+clipped by their global norm; DDIM visits evenly spaced levels from K - 1 to 0.
+
+Sources: Chi et al., 2023 (arXiv:2303.04137); warm start: Hoeg et al., 2024 (arXiv:2406.04806)
+use noisy chunks for it, here the last chunk is noised again; Black et al., 2025 (arXiv:2506.07339).
 """
 
 import dataclasses
-from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import optimizers
-from jaxpolicy.diffusion import process, samplers, schedules
-from jaxpolicy.nets import embed, mlp, unet1d
+from jaxpolicy.agents import chunks
+from jaxpolicy.diffusion import objectives, process, samplers
+from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses
 
-NETWORKS = ('unet1d', 'mlp')
-SAMPLERS = ('ddpm', 'ddim')
+ACTING = (
+    'sampler',
+    'num_sample_steps',
+    'eta',
+    'clip',
+    'guidance',
+    'warm_steps',
+    'inpaint_steps',
+    'action_horizon',
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    network: str = 'unet1d'  # 'unet1d' or 'mlp'
-    dims: tuple[int, ...] = (256, 512, 1024)  # of the U-Net's levels
-    kernel_size: int = 5  # of the U-Net
-    num_groups: int = 8  # of the U-Net's GroupNorms
-    width: int = 512  # of the MLP
-    num_blocks: int = 3  # of the MLP
-    target: str = 'eps'  # what the network predicts: 'eps', 'x0' or 'v'
-    schedule: str = 'squared_cosine'  # or 'linear'
-    num_train_steps: int = 100  # K
-    sampler: str = 'ddpm'  # 'ddpm' visits all K levels, 'ddim' num_sample_steps of them
-    num_sample_steps: int = 10  # of DDIM
+class Config(chunks.Config):
+    objective: str = 'eps'  # 'eps', 'x0', 'v', 'edm' or 'flow'
+    schedule: str = 'squared_cosine'  # or 'linear'; of eps, x0 and v
+    num_train_steps: int = 100  # K, of eps, x0 and v
+    sampler: str = 'ddpm'  # 'ddpm', 'ddim', 'dpmpp_2m', 'heun', 'euler' or 'midpoint'
+    num_sample_steps: int = 100  # intervals of the sampler's grid; at most K
+    eta: float = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM
     clip: float = 1.0  # of x_0 while sampling, in normalised actions
-    obs_horizon: int = 2  # To
-    pred_horizon: int = 16  # Tp
-    action_horizon: int = 8  # Ta, executed before the next plan
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-6
-    warmup_steps: int = 500
-    total_steps: int = 0  # of the cosine decay; the launcher fills it in
-    max_grad_norm: float = 1.0
-    ema_power: float = 0.75
+    condition_dropout: float = 0.0  # share of samples that train without observations
+    guidance: float = 1.0  # classifier-free, 1: none; other values need condition_dropout
+    warm_steps: int = 0  # last steps to run from the last chunk; 0: all of them, from noise
+    inpaint_steps: int = 0  # actions from now on that the last chunk has fixed
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:
-    """Builds the agent.
+    """Builds the agent; its batches are `Chunk`s.
 
     Raises:
-      ValueError: an unknown network, target, schedule or sampler, or too many sampling steps.
+      ValueError: an unknown network, objective, schedule or sampler, or numbers that do not fit.
     """
+    objective = objectives.make(config.objective, config.schedule, config.num_train_steps)
+    grid = objective.grid(config.num_sample_steps)
     _validate(config)
     action_dim = spec.action.shape[0]
-    alpha_bar = schedules.SCHEDULES[config.schedule](config.num_train_steps)
-    net = _network(config)
-    txs = {'denoiser': _optimizer(config)}
+    net = chunks.network(config)
+    txs = {'denoiser': chunks.optimizer(config)}
 
     def init(key):
-        chunk = jnp.zeros((1, config.pred_horizon, action_dim))
-        condition = jnp.zeros((1, config.obs_horizon * embed.obs_dim(spec.obs)))
-        params = {'denoiser': net.init(key, chunk, jnp.zeros((1,), jnp.int32), condition)}
+        params = {'denoiser': chunks.init_params(config, spec, key)}
         return train_state.create(params, txs, target_params=params)
 
-    def denoise(params, x_k, k, condition) -> Any:
-        return net.apply(params, x_k, k, condition)
-
     def loss_fn(params, batch, key):
-        k_key, eps_key = jax.random.split(key)
-        k = jax.random.randint(k_key, batch.action.shape[:1], 0, config.num_train_steps)
+        level_key, eps_key, drop_key = jax.random.split(key, 3)
+        level = process.each(objective.draw(level_key, len(batch.action)), batch.action)
         eps = jax.random.normal(eps_key, batch.action.shape)
-        level = jnp.asarray(alpha_bar)[k][:, None, None]  # [B, 1, 1]
-        x_k = process.add_noise(batch.action, eps, level)
-        output = denoise(params, x_k, k, embed.flatten_history(batch.obs, spec.obs))
-        target = process.make_target(config.target, batch.action, eps, level)
-        return losses.chunk_mse(output, target, batch.mask)
+        condition = embed.history(batch.obs, spec.obs)
+        if config.condition_dropout:
+            kept = jax.random.bernoulli(drop_key, 1.0 - config.condition_dropout, (len(eps), 1, 1))
+            condition = condition * kept
+        x = process.add_noise(batch.action, eps, level)
+        output = net.apply(params, x * objective.scale(level), level.k.reshape(-1), condition)
+        return losses.chunk_mse(output, objective.target(batch.action, eps, level), batch.mask)
 
     def update(state, batch, key):
         chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
@@ -90,52 +92,109 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         state = train_state.apply_gradients_ema(state, txs, {'denoiser': grads}, config.ema_power)
         return state, metrics
 
+    def denoiser(params, condition) -> samplers.Predict:
+        def predict(x, level):
+            k = jnp.broadcast_to(level.k, x.shape[:1])
+            output = net.apply(params, x * objective.scale(level), k, condition)
+            return objective.to_x0(output, x, level)
+
+        return predict
+
     def act(state, obs, key, deterministic=False):
         del deterministic  # a sample is the policy
+        remembered = isinstance(obs, types.Remembered)
+        memory, seen = (obs.memory, obs.obs) if remembered else (None, obs)
+        condition = embed.history(seen, spec.obs)
         params = state.target_params['denoiser']
-        condition = embed.flatten_history(obs, spec.obs)
-
-        def predict(x_k, k):
-            output = denoise(params, x_k, jnp.full(x_k.shape[:1], k), condition)
-            x0 = process.to_x0(config.target, output, x_k, jnp.asarray(alpha_bar)[k])
-            return jnp.clip(x0, -config.clip, config.clip)
-
+        predict = denoiser(params, condition)
+        if config.guidance != 1.0:
+            without = denoiser(params, jnp.zeros_like(condition))
+            predict = samplers.guided(predict, without, config.guidance)
+        predict = samplers.clipped(predict, config.clip)
         noise_key, sampler_key = jax.random.split(key)
-        shape = (condition.shape[0], config.pred_horizon, action_dim)
-        noise = jax.random.normal(noise_key, shape)
-        if config.sampler == 'ddpm':
-            return samplers.ddpm(predict, noise, sampler_key, alpha_bar), {}
-        return samplers.ddim(predict, noise, alpha_bar, config.num_sample_steps), {}
+        eps = jax.random.normal(noise_key, (len(condition), config.pred_horizon, action_dim))
+        chunk = _sample(config, predict, grid, eps, memory, sampler_key)
+        return chunk, {'memory': _remember(config, chunk)} if remembered else {}
 
-    return types.Agent(init, update, act)
+    def memory(obs):
+        rows = len(jax.tree.leaves(obs)[0])
+        last = jnp.zeros((rows, config.pred_horizon, action_dim))
+        return {'last': last, 'fresh': jnp.ones((rows,), bool)}
 
-
-def _network(config: Config):
-    if config.network == 'mlp':
-        return mlp.MLPDenoiser(config.width, config.num_blocks)
-    return unet1d.UNet1D(config.dims, config.kernel_size, config.num_groups)
+    remembers = bool(config.warm_steps or config.inpaint_steps)
+    return types.Agent(init, update, act, memory if remembers else types.no_memory)
 
 
-def _optimizer(config: Config):
-    return optimizers.adamw_cosine(
-        config.learning_rate,
-        config.weight_decay,
-        config.warmup_steps,
-        config.total_steps,
-        config.max_grad_norm,
+def _remember(config: Config, chunk: jax.Array) -> dict[str, jax.Array]:
+    """The chunk as the next plan will see it, Ta steps later; its last action is repeated."""
+    steps = jnp.minimum(
+        jnp.arange(config.pred_horizon) + config.action_horizon, config.pred_horizon - 1
     )
+    return {'last': chunk[:, steps], 'fresh': jnp.zeros(len(chunk), bool)}
+
+
+def _sample(config: Config, predict, grid, eps, memory, key) -> jax.Array:
+    """A chunk [B, Tp, A], from noise or, where an episode is under way, from the last chunk."""
+    sampler = samplers.SAMPLERS[config.sampler]
+    if config.sampler == 'ddim':
+        sampler = lambda *args: samplers.ddim(*args, eta=config.eta)  # noqa: E731
+    if memory is None:
+        return sampler(predict, process.start(eps, grid), grid, key)
+    fresh = memory['fresh'][:, None, None]
+    if config.inpaint_steps:
+        weight = jnp.where(fresh, 0.0, _soft_mask(config)[:, None])
+        predict = samplers.inpainted(predict, memory['last'], weight)
+
+    def cold():
+        return sampler(predict, process.start(eps, grid), grid, key)
+
+    if not config.warm_steps:
+        return cold()
+    tail = jax.tree.map(lambda a: a[-config.warm_steps - 1 :], grid)
+    first = jax.tree.map(lambda a: jnp.asarray(a[0]), tail)
+    warm = sampler(predict, process.add_noise(memory['last'], eps, first), tail, key)
+    return jnp.where(fresh, jax.lax.cond(jnp.any(fresh), cold, lambda: warm), warm)
+
+
+def _soft_mask(config: Config) -> jax.Array:
+    """How much the last chunk counts, [Tp]: 1 where it is fixed, then less, 0 beyond its end.
+
+    Source: Black et al., 2025 (arXiv:2506.07339), equation 5.
+    """
+    fixed = config.obs_horizon - 1 + config.inpaint_steps
+    end = config.pred_horizon - config.action_horizon
+    i = jnp.arange(config.pred_horizon)
+    c = (end - i) / (end - fixed + 1)
+    between = c * jnp.expm1(c) / jnp.expm1(1.0)
+    return jnp.where(i < fixed, 1.0, jnp.where(i < end, between, 0.0))
 
 
 def _validate(config: Config) -> None:
-    for field, names in (
-        ('network', NETWORKS),
-        ('target', process.TARGETS),
-        ('schedule', tuple(schedules.SCHEDULES)),
-        ('sampler', SAMPLERS),
-    ):
-        if getattr(config, field) not in names:
-            raise ValueError(
-                f'agent.{field}: expected one of {names}, found {getattr(config, field)!r}'
-            )
-    if config.sampler == 'ddim':
-        samplers.timesteps(config.num_train_steps, config.num_sample_steps)
+    if config.sampler not in samplers.SAMPLERS:
+        raise ValueError(
+            f'agent.sampler: expected one of {tuple(samplers.SAMPLERS)}, found {config.sampler!r}'
+        )
+    steps = config.num_sample_steps
+    if not 0 <= config.warm_steps <= steps:
+        raise ValueError(f'agent.warm_steps: expected 0 to {steps}, found {config.warm_steps}')
+    if config.sampler == 'midpoint' and (steps % 2 or config.warm_steps % 2):
+        raise ValueError(
+            f'agent.num_sample_steps, agent.warm_steps: expected even numbers for midpoint, found '
+            f'{steps}, {config.warm_steps}'
+        )
+    room = config.pred_horizon - config.obs_horizon + 1 - config.action_horizon
+    if not 0 <= config.inpaint_steps <= room:
+        raise ValueError(
+            f'agent.inpaint_steps: expected 0 to {room} (what a chunk has left after '
+            f'action_horizon {config.action_horizon}), found {config.inpaint_steps}'
+        )
+    if not 0.0 <= config.condition_dropout < 1.0:
+        raise ValueError(
+            f'agent.condition_dropout: expected 0 to below 1, found {config.condition_dropout}'
+        )
+    if config.guidance != 1.0 and not config.condition_dropout:
+        raise ValueError(
+            f'agent.guidance: expected 1.0 without condition_dropout, found {config.guidance}'
+        )
+    if config.eta and config.sampler != 'ddim':
+        raise ValueError(f'agent.eta: expected 0 for {config.sampler!r}, found {config.eta}')

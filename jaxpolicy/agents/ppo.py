@@ -30,6 +30,8 @@ from jaxpolicy.agents import optimizers
 from jaxpolicy.nets import embed, heads, mlp
 from jaxpolicy.ops import distributions, losses, returns
 
+ACTING = ()
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:

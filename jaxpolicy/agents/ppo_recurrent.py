@@ -25,6 +25,8 @@ from jaxpolicy.agents import optimizers, ppo
 from jaxpolicy.nets import embed, recurrent
 from jaxpolicy.ops import distributions
 
+ACTING = ()
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):

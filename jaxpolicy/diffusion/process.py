@@ -1,63 +1,48 @@
-"""The forward process and what a network may be asked to predict.
+"""The forward process: between data and noise, on any Gaussian path.
 
-Conventions, for the whole package: `k` is the noise level and `t` is environment time. x_0 is data
-and x_K is noise. `alpha_bar` at level k gives
+Conventions, for the whole package: `k` is the noise level and `t` is environment time; x_0 is data
+and eps is noise of variance 1. Every path that we use is linear,
 
-    x_k = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps.
+    x = signal x_0 + noise eps,
 
-A network predicts `eps`, `x0` or `v` = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0
-(Salimans and Ho, 2022, arXiv:2202.00512). (In flow matching, time 0 is noise and 1 is data.)
+so that a level is three numbers: its signal, its noise, and the `k` that networks are told. In DDPM
+signal^2 + noise^2 = 1; in EDM signal = 1; in flow matching signal + noise = 1, and its time, 0 at
+noise and 1 at data, is the signal. A sampler needs nothing else: see `samplers`.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import struct
 
-TARGETS = ('eps', 'x0', 'v')
-
-
-def _coefficients(alpha_bar: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.sqrt(alpha_bar), jnp.sqrt(1.0 - alpha_bar)
+Array = jax.Array | np.ndarray
 
 
-def add_noise(x0: jax.Array, eps: jax.Array, alpha_bar: jax.Array) -> jax.Array:
-    """x_k; `alpha_bar` broadcasts against x0."""
-    signal, noise = _coefficients(alpha_bar)
-    return signal * x0 + noise * eps
+class Level(struct.PyTreeNode):
+    """Noise levels; the leaves have one shape, [], [B] or, for a grid of S steps, [S + 1]."""
+
+    signal: Any  # what remains of x_0, 0 to 1
+    noise: Any  # what there is of eps
+    k: Any  # what the network is told, about 100 at noise and 0 at data
 
 
-def make_target(target: str, x0: jax.Array, eps: jax.Array, alpha_bar: jax.Array) -> jax.Array:
-    """What the network should output at level k.
-
-    Raises:
-      ValueError: an unknown target.
-    """
-    signal, noise = _coefficients(alpha_bar)
-    if target == 'eps':
-        return eps
-    if target == 'x0':
-        return x0
-    if target == 'v':
-        return signal * eps - noise * x0
-    raise ValueError(f'diffusion target: expected one of {TARGETS}, found {target!r}')
+def each(level: Level, like: jax.Array) -> Level:
+    """Levels [B] with the axes that broadcast them over `like`, [B, ...]."""
+    return jax.tree.map(lambda x: x.reshape(x.shape + (1,) * (like.ndim - x.ndim)), level)
 
 
-def to_x0(target: str, output: jax.Array, x_k: jax.Array, alpha_bar: jax.Array) -> jax.Array:
-    """The x_0 that a network output implies.
-
-    Raises:
-      ValueError: an unknown target.
-    """
-    signal, noise = _coefficients(alpha_bar)
-    if target == 'eps':
-        return (x_k - noise * output) / signal
-    if target == 'x0':
-        return output
-    if target == 'v':
-        return signal * x_k - noise * output
-    raise ValueError(f'diffusion target: expected one of {TARGETS}, found {target!r}')
+def add_noise(x0: jax.Array, eps: jax.Array, level: Level) -> jax.Array:
+    """x at `level`, which broadcasts against x0."""
+    return level.signal * x0 + level.noise * eps
 
 
-def to_eps(x0: jax.Array, x_k: jax.Array, alpha_bar: jax.Array) -> jax.Array:
-    """The noise that leads from x_0 to x_k."""
-    signal, noise = _coefficients(alpha_bar)
-    return (x_k - signal * x0) / noise
+def to_eps(x0: jax.Array, x: jax.Array, level: Level) -> jax.Array:
+    """The noise that leads from x_0 to x."""
+    return (x - level.signal * x0) / level.noise
+
+
+def start(eps: jax.Array, grid: Level) -> jax.Array:
+    """Where sampling begins: the noise of the grid's first level, around x_0 = 0."""
+    return jnp.asarray(grid.noise[0]) * eps

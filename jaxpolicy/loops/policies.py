@@ -41,6 +41,7 @@ def receding_horizon(
     obs_horizon: int,
     action_horizon: int,
     deterministic: bool = False,
+    delay: int = 0,
 ) -> types.Policy:
     """Plans a chunk from the last To observations, executes Ta actions of it, plans again.
 
@@ -48,43 +49,112 @@ def receding_horizon(
     history is its first observation repeated. The agent is called only on steps where at least one
     environment needs a plan; then it plans for all N, and only those that need one take it.
 
-    Raises (from `init`):
-      ValueError: a chunk is shorter than To - 1 + Ta.
+    With a `delay` of d steps a plan takes that long: the d actions that the last chunk has left are
+    executed meanwhile, and the new chunk's first d are never used (an episode's first plan is
+    there at once). An agent with a memory finds there what it kept of its last chunk.
 
-    Source: Diffusion Policy (Chi et al., 2023), section III-B.
+    Raises (from `init`):
+      ValueError: a chunk is shorter than To - 1 + Ta + d.
+
+    Source: Diffusion Policy (Chi et al., 2023), section III-B; for the delay, Black et al., 2025
+    (arXiv:2506.07339), section 2.
     """
+    first, length = obs_horizon - 1, action_horizon + delay
+
+    def plan(history, memory, key):
+        if agent.memory is types.no_memory:
+            return agent.act(state, history, key, deterministic)[0][:, first : first + length], ()
+        seen = types.Remembered(history, memory)
+        chunk, extras = agent.act(state, seen, key, deterministic)
+        return chunk[:, first : first + length], extras['memory']
+
+    def init(obs):
+        history = jax.tree.map(lambda x: jnp.stack([x] * obs_horizon, axis=1), obs)
+        memory = agent.memory(obs)
+        actions, _ = jax.eval_shape(plan, history, memory, jax.random.key(0))
+        num_envs, num_planned = actions.shape[:2]
+        if num_planned != length:
+            raise ValueError(
+                f'action_horizon: expected at most the {num_planned - delay} actions that a chunk '
+                f'has left from obs_horizon - 1 = {first} on with a delay of {delay}, found '
+                f'{action_horizon}'
+            )
+        return {
+            'history': history,  # [N, To, ...]
+            'queue': jnp.zeros(actions.shape, actions.dtype),  # [N, Ta + d, A]
+            'index': jnp.full((num_envs,), -1, jnp.int32),  # [N]; -1: there was no plan yet
+            'memory': memory,  # of the agent
+        }
+
+    def act(carry, obs, key):
+        history = _append(carry['history'], obs)
+        needed = (carry['index'] < 0) | (carry['index'] >= action_horizon)
+
+        def replan():
+            actions, memory = plan(history, carry['memory'], key)
+            left = jnp.where(
+                carry['index'][:, None, None] < 0,
+                actions[:, :delay],
+                carry['queue'][:, action_horizon:],
+            )
+            actions = jnp.concatenate([left, actions[:, delay:]], axis=1)
+            old = (carry['queue'], carry['memory'])
+            return jax.tree.map(lambda a, b: _where(needed, a, b), (actions, memory), old)
+
+        old = (carry['queue'], carry['memory'])
+        queue, memory = jax.lax.cond(jnp.any(needed), replan, lambda: old)
+        index = jnp.where(needed, 0, carry['index'])
+        action = jnp.take_along_axis(queue, index[:, None, None], axis=1)[:, 0]
+        carry = {'history': history, 'queue': queue, 'index': index + 1, 'memory': memory}
+        return carry, action, {}
+
+    return types.Policy(init, act)
+
+
+def temporal_ensemble(
+    agent: types.Agent, state, obs_horizon: int, decay: float, deterministic: bool = False
+) -> types.Policy:
+    """Plans at every step; executes a weighted mean of all that was planned for this step.
+
+    The i-th prediction for a step, the oldest first, weighs exp(-decay i): above 0 older ones
+    count more, below 0 newer ones.
+
+    Source: Zhao et al., 2023 (ACT, arXiv:2304.13705), section IV-A, algorithm 2.
+    """
+    if agent.memory is not types.no_memory:
+        raise ValueError('temporal_ensemble: expected an agent that keeps nothing between plans')
 
     def plan(history, key):
-        chunk, _ = agent.act(state, history, key, deterministic)
-        return chunk[:, obs_horizon - 1 : obs_horizon - 1 + action_horizon]
+        return agent.act(state, history, key, deterministic)[0][:, obs_horizon - 1 :]
 
     def init(obs):
         history = jax.tree.map(lambda x: jnp.stack([x] * obs_horizon, axis=1), obs)
         actions = jax.eval_shape(plan, history, jax.random.key(0))
-        num_envs, num_planned = actions.shape[:2]
-        if num_planned != action_horizon:
-            raise ValueError(
-                f'action_horizon: expected at most the {num_planned} actions that a chunk has left '
-                f'from obs_horizon - 1 = {obs_horizon - 1} on, found {action_horizon}'
-            )
+        zeros = jnp.zeros(actions.shape[:2])
         return {
             'history': history,  # [N, To, ...]
-            'queue': jnp.zeros(actions.shape, actions.dtype),  # [N, Ta, A]
-            'index': jnp.full((num_envs,), action_horizon, jnp.int32),  # [N]; Ta means empty
+            'total': jnp.zeros(actions.shape),  # [N, L, A], weighted sums from this step on
+            'weight': zeros,  # [N, L]
+            'count': zeros,  # [N, L], predictions so far
         }
 
     def act(carry, obs, key):
-        history = jax.tree.map(
-            lambda h, x: jnp.concatenate([h[:, 1:], x[:, None]], axis=1), carry['history'], obs
-        )
-        empty = carry['index'] >= action_horizon
-        queue = jax.lax.cond(
-            jnp.any(empty),
-            lambda: jnp.where(empty[:, None, None], plan(history, key), carry['queue']),
-            lambda: carry['queue'],
-        )
-        index = jnp.where(empty, 0, carry['index'])
-        action = jnp.take_along_axis(queue, index[:, None, None], axis=1)[:, 0]
-        return {'history': history, 'queue': queue, 'index': index + 1}, action, {}
+        history = _append(carry['history'], obs)
+        weight = jnp.exp(-decay * carry['count'])
+        total = carry['total'] + weight[..., None] * plan(history, key)
+        weight = carry['weight'] + weight
+        action = total[:, 0] / weight[:, :1]
+        rest = {'total': total, 'weight': weight, 'count': carry['count'] + 1.0}
+        rest = jax.tree.map(lambda x: jnp.roll(x, -1, axis=1).at[:, -1].set(0.0), rest)
+        return {'history': history, **rest}, action, {}
 
     return types.Policy(init, act)
+
+
+def _append(history, obs):
+    """Histories [N, To, ...] without their oldest entry, with the newest one."""
+    return jax.tree.map(lambda h, x: jnp.concatenate([h[:, 1:], x[:, None]], axis=1), history, obs)
+
+
+def _where(rows, a, b):
+    return jnp.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)

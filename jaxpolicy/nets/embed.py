@@ -20,6 +20,11 @@ def sinusoidal(position: jax.Array, dim: int) -> jax.Array:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
+def levels(k: jax.Array, dim: int) -> jax.Array:
+    """Embeds noise levels k [B], or several of them a row, [B, n]: [B, n * dim]."""
+    return sinusoidal(k, dim).reshape(len(k), -1)
+
+
 def part(spec_obs: PyTree, field: str, names: tuple[str, ...]) -> PyTree:
     """The specs of the named entries of a dict observation; all of the observation for ().
 
@@ -52,6 +57,11 @@ def flatten_obs(obs: PyTree, spec: PyTree) -> jax.Array:
         for leaf, s in zip(jax.tree.leaves(obs), jax.tree.leaves(spec), strict=True)
     ]
     return jnp.concatenate(leaves, axis=-1)
+
+
+def history(obs: PyTree, spec: PyTree) -> jax.Array:
+    """An observation history (leaves [B, To, *shape]) as one vector a step, [B, To, D]."""
+    return flatten_obs(obs, spec)
 
 
 def flatten_history(obs: PyTree, spec: PyTree) -> jax.Array:

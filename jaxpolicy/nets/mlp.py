@@ -76,7 +76,7 @@ class ResidualMLP(nn.Module):
 
 
 class MLPDenoiser(nn.Module):
-    """Denoiser of a chunk [B, Tp, A] as one vector, given a condition [B, D] and level k [B].
+    """Denoiser of a chunk [B, Tp, A] as one vector; levels k and condition as for the U-Net.
 
     For short, low-dimensional chunks on CPUs, where matmuls are fast and small convolutions slow.
     """
@@ -88,8 +88,10 @@ class MLPDenoiser(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, k: jax.Array, condition: jax.Array) -> jax.Array:
         batch, horizon, action_dim = x.shape
-        step = embed.sinusoidal(k, self.step_embed_dim)
-        inputs = jnp.concatenate([x.reshape(batch, -1), step, condition], axis=-1)
+        step = embed.levels(k, self.step_embed_dim)
+        inputs = jnp.concatenate(
+            [x.reshape(batch, -1), step, condition.reshape(batch, -1)], axis=-1
+        )
         net = ResidualMLP(
             self.width, self.num_blocks, horizon * action_dim, nn.initializers.zeros_init()
         )

@@ -99,7 +99,7 @@ class ResidualBlock(nn.Module):
 
 
 class UNet1D(nn.Module):
-    """Denoiser of chunks x [B, Tp, A], given noise levels k [B] and a condition [B, D]."""
+    """Denoiser of chunks x [B, Tp, A], given levels k [B] or [B, n] and a condition [B, To, D]."""
 
     dims: Sequence[int] = (256, 512, 1024)
     kernel_size: int = 5
@@ -115,9 +115,9 @@ class UNet1D(nn.Module):
                 f'found {x.shape[1]}'
             )
         action_dim = x.shape[-1]
-        step = embed.sinusoidal(k, self.step_embed_dim)
+        step = embed.levels(k, self.step_embed_dim)
         step = nn.Dense(self.step_embed_dim)(jax.nn.mish(nn.Dense(4 * self.step_embed_dim)(step)))
-        condition = jnp.concatenate([step, condition], axis=-1)
+        condition = jnp.concatenate([step, condition.reshape(len(x), -1)], axis=-1)
 
         def block(features, x):
             return ResidualBlock(features, self.kernel_size, self.num_groups)(x, condition)

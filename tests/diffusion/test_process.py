@@ -1,43 +1,32 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from jaxpolicy.diffusion import process
+from jaxpolicy.diffusion import objectives, process
 
 RNG = np.random.default_rng(0)
-X0, EPS = (jnp.asarray(x, jnp.float32) for x in RNG.normal(size=(2, 6, 4, 2)))
-ALPHA_BAR = jnp.asarray([0.999, 0.9, 0.5, 0.2, 0.05, 0.01])[:, None, None]
 
 
-def test_noising_by_hand():
-    x_k = process.add_noise(jnp.asarray(2.0), jnp.asarray(-1.0), jnp.asarray(0.64))
-    np.testing.assert_allclose(x_k, 0.8 * 2.0 - 0.6, rtol=1e-6)
+def test_noising_by_hand_and_back():
+    level = process.Level(jnp.asarray([0.8, 0.5]), jnp.asarray([0.6, 2.0]), jnp.zeros(2))
+    x0, eps = jnp.asarray([2.0, 3.0]), jnp.asarray([-1.0, 0.5])
+    x = process.add_noise(x0, eps, level)
+    np.testing.assert_allclose(x, [0.8 * 2.0 - 0.6, 1.5 + 1.0], rtol=1e-6)
+    np.testing.assert_allclose(process.to_eps(x0, x, level), eps, rtol=1e-6)
 
 
-def test_noising_keeps_unit_variance():
-    x0, eps = (jnp.asarray(x, jnp.float32) for x in RNG.normal(size=(2, 20_000)))
-    for alpha_bar in (0.9, 0.3):
-        np.testing.assert_allclose(jnp.std(process.add_noise(x0, eps, alpha_bar)), 1.0, atol=0.03)
+def test_levels_broadcast_over_rows():
+    level = objectives.make('flow').draw(jax.random.key(0), 6)
+    x0, eps = (jnp.asarray(x, jnp.float32) for x in RNG.normal(size=(2, 6, 4, 2)))
+    wide = process.each(level, x0)
+    assert wide.signal.shape == (6, 1, 1)
+    x = process.add_noise(x0, eps, wide)
+    row = jax.tree.map(lambda a: a[3], level)
+    np.testing.assert_allclose(x[3], process.add_noise(x0[3], eps[3], row), rtol=1e-6)
 
 
-@pytest.mark.parametrize('target', process.TARGETS)
-def test_every_target_leads_back_to_the_data(target):
-    x_k = process.add_noise(X0, EPS, ALPHA_BAR)
-    output = process.make_target(target, X0, EPS, ALPHA_BAR)
-    assert output.shape == X0.shape
-    found = process.to_x0(target, output, x_k, ALPHA_BAR)
-    np.testing.assert_allclose(found, X0, atol=2e-5)
-    np.testing.assert_allclose(process.to_eps(found, x_k, ALPHA_BAR), EPS, atol=2e-4)
-
-
-def test_targets_by_hand():
-    x0, eps, alpha_bar = jnp.asarray(2.0), jnp.asarray(-1.0), jnp.asarray(0.64)
-    found = [process.make_target(name, x0, eps, alpha_bar) for name in ('eps', 'x0', 'v')]
-    np.testing.assert_allclose(found, [-1.0, 2.0, 0.8 * -1.0 - 0.6 * 2.0], rtol=1e-6)
-
-
-def test_unknown_targets_are_named():
-    with pytest.raises(ValueError, match=r"'eps', 'x0', 'v'.*found 'score'"):
-        process.make_target('score', X0, EPS, ALPHA_BAR)
-    with pytest.raises(ValueError, match=r"'eps', 'x0', 'v'.*found 'score'"):
-        process.to_x0('score', X0, X0, ALPHA_BAR)
+def test_sampling_starts_with_the_deviation_of_the_first_level():
+    eps = jnp.asarray([1.0, -2.0])
+    np.testing.assert_allclose(process.start(eps, objectives.make('edm').grid(5)), 80.0 * eps)
+    np.testing.assert_allclose(process.start(eps, objectives.make('flow').grid(5)), eps)
+    np.testing.assert_allclose(process.start(eps, objectives.make('v').grid(5)), eps, rtol=1e-4)

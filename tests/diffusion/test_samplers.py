@@ -1,59 +1,115 @@
-"""Samplers against closed forms: a Gaussian's best denoiser is linear."""
+"""Samplers against closed forms: a Gaussian's best denoiser is linear, a mixture's is a softmax."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.diffusion import samplers, schedules
+from jaxpolicy.diffusion import objectives, process, samplers, schedules
 
 MEAN, STD = 0.7, 0.4
 K = 1000
+DETERMINISTIC = ('ddim', 'euler', 'dpmpp_2m', 'heun', 'midpoint')
+PATHS = {
+    'ddpm': objectives.make('eps', num_train_steps=K),
+    'linear': objectives.make('eps', 'linear', num_train_steps=K),
+    'edm': objectives.make('edm'),
+    'flow': objectives.make('flow'),
+}
 
 
-def _denoiser(alpha_bar):
-    """E[x_0 | x_k] of x_0 ~ N(MEAN, STD^2)."""
-    alpha_bar = jnp.asarray(alpha_bar)
-
-    def predict(x_k, k):
-        a = alpha_bar[k]
-        gain = jnp.sqrt(a) * STD**2 / (a * STD**2 + 1 - a)
-        return MEAN + gain * (x_k - jnp.sqrt(a) * MEAN)
-
-    return predict
+def gaussian(x, level):
+    """E[x_0 | x] of x_0 ~ N(MEAN, STD^2)."""
+    variance = level.signal**2 * STD**2 + level.noise**2
+    return MEAN + level.signal * STD**2 / variance * (x - level.signal * MEAN)
 
 
-def _ddim_line(alpha_bar, num_steps):
-    """DDIM is an affine map x -> offset + slope x here; returns both: its mean and deviation."""
-    x = samplers.ddim(_denoiser(alpha_bar), jnp.asarray([0.0, 1.0]), alpha_bar, num_steps)
+def mixture(x, level):
+    """E[x_0 | x] of -1 and 1 with probabilities 1/4 and 3/4, each with a deviation of 0.1."""
+    variance = level.signal**2 * 0.01 + level.noise**2
+    logit = 2.0 * level.signal * x / variance + jnp.log(3.0)
+    mean = jnp.tanh(0.5 * logit)
+    return mean + level.signal * 0.01 / variance * (x - level.signal * mean)
+
+
+def _line(sampler, path, num_steps):
+    """A deterministic sampler is affine here, x -> offset + slope x: its mean and deviation."""
+    grid = PATHS[path].grid(num_steps)
+    noise = process.start(jnp.asarray([0.0, 1.0]), grid)
+    x = samplers.SAMPLERS[sampler](gaussian, noise, grid, jax.random.key(0))
     return float(x[0]), float(x[1] - x[0])
 
 
-@pytest.mark.parametrize('schedule', schedules.SCHEDULES)
-def test_ddim_recovers_mean_and_deviation(schedule):
-    alpha_bar = schedules.SCHEDULES[schedule](K)
-    lines = [_ddim_line(alpha_bar, num_steps) for num_steps in (1, 10, 100, K)]
-    np.testing.assert_allclose(lines[-1], (MEAN, STD), rtol=0.005)
-    np.testing.assert_allclose([mean for mean, _ in lines], MEAN, rtol=0.005)
-    errors = [abs(std - STD) for _, std in lines]
-    assert errors == sorted(errors, reverse=True)  # more steps, less error
-    np.testing.assert_allclose(lines[0][1], 0.0, atol=0.01)  # one step: the mean, and no more
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('sampler', DETERMINISTIC)
+def test_every_sampler_recovers_a_gaussian_on_every_path(sampler, path):
+    mean, std = _line(sampler, path, 200)
+    assert abs(mean - MEAN) < 0.005 and abs(std - STD) < 0.02 * STD
 
 
-@pytest.mark.parametrize('schedule', schedules.SCHEDULES)
-def test_ddpm_recovers_mean_and_deviation(schedule):
-    alpha_bar = schedules.SCHEDULES[schedule](K)
+@pytest.mark.parametrize(
+    ('sampler', 'path', 'order'),
+    [
+        ('euler', 'flow', 1),
+        ('ddim', 'edm', 1),
+        ('heun', 'flow', 2),
+        ('heun', 'edm', 2),
+        ('midpoint', 'flow', 2),
+        ('midpoint', 'edm', 2),
+    ],
+)
+def test_the_error_falls_with_the_order_of_the_method(sampler, path, order):
+    """Twice the steps, at least 2^order times less error, in a range that float32 can tell."""
+    steps = (20, 40)
+    errors = [abs(_line(sampler, path, n)[1] - _exact(path, n)) for n in steps]
+    found = np.log2(errors[0] / errors[1])
+    assert found > order - 0.35, (found, errors)
+
+
+def _exact(path, num_steps):
+    """Where the exact flow takes x = 1: deviations map to deviations, at the first level too."""
+    grid = PATHS[path].grid(num_steps)
+    first = np.sqrt((grid.signal[0] * STD) ** 2 + grid.noise[0] ** 2)
+    return float(grid.noise[0] / first * STD)
+
+
+def test_dpm_solver_is_of_second_order_between_levels():
+    """On one grid in log SNR, away from data, where its own order is defined."""
+    errors = []
+    for n in (20, 40):
+        log_snr = np.linspace(-3.0, 3.0, n + 1)
+        signal = np.sqrt(1.0 / (1.0 + np.exp(-2.0 * log_snr))).astype(np.float32)
+        noise = np.sqrt(1.0 / (1.0 + np.exp(2.0 * log_snr))).astype(np.float32)
+        grid = process.Level(signal, noise, log_snr.astype(np.float32))
+        x = samplers.dpmpp_2m(gaussian, jnp.asarray([0.0, 1.0]), grid, jax.random.key(0))
+        scale = np.sqrt((signal * STD) ** 2 + noise**2)
+        errors.append(abs(float(x[1] - x[0]) - scale[-1] / scale[0]))
+    assert errors[0] / errors[1] > 2.6, errors  # its last step is of first order, but small
+
+
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize(
+    'sampler', ['ddpm', functools.partial(samplers.ddim, eta=0.5), *DETERMINISTIC], ids=str
+)
+def test_moments_of_a_mixture(sampler, path):
+    grid, n = PATHS[path].grid(100), 4000
+    sample = samplers.SAMPLERS.get(sampler, sampler) if isinstance(sampler, str) else sampler
     noise_key, key = jax.random.split(jax.random.key(0))
-    n = 4000
-    x = samplers.ddpm(_denoiser(alpha_bar), jax.random.normal(noise_key, (n,)), key, alpha_bar)
-    # Four standard errors, and the bias of the posterior (small) variance at finite K: 1.3% here.
-    assert abs(float(x.mean()) - MEAN) < 4 * STD / np.sqrt(n) + 0.002
-    assert abs(float(x.std()) - STD) < STD * (4 / np.sqrt(2 * n) + 0.013)
+    x = process.start(jax.random.normal(noise_key, (n,)), grid)
+    x = np.asarray(sample(mixture, x, grid, key))
+    right = x > 0
+    # Four standard errors, and what 100 steps leave.
+    assert abs(right.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / n) + 0.01
+    for side, mean in ((right, 1.0), (~right, -1.0)):
+        assert abs(x[side].mean() - mean) < 0.03
+        assert abs(x[side].std() - 0.1) < 0.035
 
 
-def _predict_wavy(x_k, k):
+def _predict_wavy(x, level):
     """Any function will do to compare loops."""
-    return jnp.clip(jnp.sin(2.0 * x_k) + 0.01 * k, -1.0, 1.0)
+    return jnp.clip(jnp.sin(2.0 * x) + 0.01 * level.k, -1.0, 1.0)
 
 
 def _eps(x, k, alpha_bar):
@@ -64,16 +120,17 @@ def _eps(x, k, alpha_bar):
 def test_ddpm_equals_algorithm_2_written_with_eps():
     num_steps, key = 20, jax.random.key(1)
     alpha_bar = schedules.linear(num_steps)
+    grid = objectives.make('eps', 'linear', num_steps).grid(num_steps)
     start = jax.random.normal(jax.random.key(2), (5, 3))
     x, a = np.asarray(start, np.float64), alpha_bar.astype(np.float64)
-    for k in reversed(range(num_steps)):
+    for i, k in enumerate(reversed(range(num_steps))):
         before = a[k - 1] if k else 1.0
         alpha = a[k] / before
-        noise = np.asarray(jax.random.normal(jax.random.fold_in(key, k), x.shape))
+        noise = np.asarray(jax.random.normal(jax.random.fold_in(key, i), x.shape))
         sigma = np.sqrt((1 - before) / (1 - a[k]) * (1 - alpha))
         x = (x - (1 - alpha) / np.sqrt(1 - a[k]) * _eps(x, k, a)) / np.sqrt(alpha) + sigma * noise
-    found = samplers.ddpm(_predict_wavy, start, key, alpha_bar)
-    np.testing.assert_allclose(found, x, atol=2e-4)
+    found = samplers.ddpm(_predict_wavy, start, grid, key)
+    np.testing.assert_allclose(found, x, atol=3e-4)
 
 
 @pytest.mark.parametrize('num_steps', [1, 7, 20])
@@ -87,47 +144,64 @@ def test_ddim_equals_equation_12_written_with_eps(num_steps):
         eps = _eps(x, k, a)
         x0 = (x - np.sqrt(1 - a[k]) * eps) / np.sqrt(a[k])
         x = np.sqrt(after) * x0 + np.sqrt(1 - after) * eps
-    np.testing.assert_array_equal(samplers.timesteps(20, num_steps), levels)
-    found = samplers.ddim(_predict_wavy, start, alpha_bar, num_steps)
+    grid = objectives.make('eps', 'linear', 20).grid(num_steps)
+    np.testing.assert_array_equal(grid.k, [*levels, 0])
+    found = samplers.ddim(_predict_wavy, start, grid, jax.random.key(0))
     np.testing.assert_allclose(found, x, atol=2e-4)
 
 
-def test_both_end_on_the_last_guess():
-    """At level 0 nothing is left of the noise: the result is what the denoiser said last."""
-    alpha_bar = schedules.squared_cosine(50)
-    start = jnp.asarray([3.0, -2.0])
-
-    def stubborn(x_k, k):
-        return jnp.full_like(x_k, 0.25)
-
-    for x in (
-        samplers.ddpm(stubborn, start, jax.random.key(0), alpha_bar),
-        samplers.ddim(stubborn, start, alpha_bar, 10),
-    ):
-        np.testing.assert_allclose(x, 0.25, atol=1e-5)
+def test_euler_on_the_flow_follows_the_velocity():
+    grid = objectives.make('flow').grid(7)
+    x = start = jnp.linspace(-2.0, 2.0, 9)
+    for t in np.arange(7) / 7:
+        level = process.Level(t, 1 - t, 100 * (1 - t))
+        x = x + (_predict_wavy(x, level) - x) / (1 - t) / 7
+    found = samplers.euler(_predict_wavy, start, grid, jax.random.key(0))
+    np.testing.assert_allclose(found, x, atol=1e-5)
 
 
-def test_ddpm_depends_on_its_key_only_through_noise():
-    alpha_bar = schedules.squared_cosine(10)
-    start = jnp.zeros(4)
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('sampler', samplers.SAMPLERS)
+def test_all_end_on_the_last_guess(sampler, path):
+    """At data nothing is left of the noise."""
+    grid = PATHS[path].grid(10)
 
-    def sample(seed):
-        return samplers.ddpm(_predict_wavy, start, jax.random.key(seed), alpha_bar)
+    def stubborn(x, level):
+        return jnp.full_like(x, 0.25)
 
-    np.testing.assert_array_equal(sample(0), sample(0))
-    assert np.abs(sample(0) - sample(1)).min() > 0
-
-
-@pytest.mark.parametrize('num_steps', [0, 21])
-def test_more_steps_than_were_trained_are_refused(num_steps):
-    alpha_bar = schedules.linear(20)
-    with pytest.raises(ValueError, match=f'expected 1 to 20.*found {num_steps}'):
-        samplers.ddim(_predict_wavy, jnp.zeros(3), alpha_bar, num_steps)
+    start = process.start(jnp.asarray([3.0, -2.0]), grid)
+    x = samplers.SAMPLERS[sampler](stubborn, start, grid, jax.random.key(0))
+    np.testing.assert_allclose(x, 0.25, atol=1e-4)
 
 
-@pytest.mark.parametrize('num_steps', [1, 2, 10, 999, 1000])
-def test_timesteps_start_at_noise_and_never_repeat(num_steps):
-    levels = samplers.timesteps(K, num_steps)
-    assert levels[0] == K - 1 and len(levels) == num_steps
-    assert (np.diff(levels) < 0).all()
-    assert num_steps == 1 or levels[-1] == 0
+def test_only_ddpm_depends_on_its_key():
+    grid = PATHS['ddpm'].grid(10)
+    for name, sampler in samplers.SAMPLERS.items():
+        first, second = (
+            sampler(_predict_wavy, jnp.zeros(4), grid, jax.random.key(seed)) for seed in (0, 1)
+        )
+        assert (np.abs(first - second).min() > 0) == (name == 'ddpm'), name
+
+
+def test_midpoint_refuses_an_odd_number_of_intervals():
+    with pytest.raises(ValueError, match='even number for midpoint, found 5'):
+        samplers.midpoint(gaussian, jnp.zeros(2), PATHS['flow'].grid(5), jax.random.key(0))
+
+
+def test_guidance_moves_away_from_the_unconditional_prediction():
+    predict = samplers.guided(lambda x, level: 2.0, lambda x, level: 1.5, 3.0)
+    assert predict(None, None) == 1.5 + 3.0 * 0.5
+    predict = samplers.guided(lambda x, level: 2.0, lambda x, level: 1.5, 1.0)
+    assert predict(None, None) == 2.0
+
+
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('sampler', samplers.SAMPLERS)
+def test_inpainting_ends_on_what_is_known(sampler, path):
+    grid = PATHS[path].grid(10)
+    known, weight = jnp.asarray([0.3, 0.0]), jnp.asarray([1.0, 0.0])
+    predict = samplers.inpainted(gaussian, known, weight)
+    start = process.start(jnp.asarray([1.5, 0.5]), grid)
+    x = samplers.SAMPLERS[sampler](predict, start, grid, jax.random.key(0))
+    free = samplers.SAMPLERS[sampler](gaussian, start, grid, jax.random.key(0))
+    np.testing.assert_allclose(x, [0.3, free[1]], atol=1e-4)

@@ -137,3 +137,68 @@ def test_an_agent_without_a_memory_sees_bare_observations():
     carry, action, _ = policy.act(policy.init(jnp.ones((2, 1))), jnp.ones((2, 1)), None)
     assert carry == ()
     np.testing.assert_array_equal(action, 3.0)
+
+
+def test_a_plan_that_takes_time_begins_with_what_the_last_one_left():
+    """With a delay of 2 the last chunk's next two actions are executed first."""
+    policy = policies.receding_horizon(_scribe(), 1.0, TO, 3, delay=2)
+    actions = _run(policy, steps=9, restart=[(4, 1)])
+    # env 0: 3 of the first plan; 2 left of it, then the plan of step 3 from its third action on
+    np.testing.assert_array_equal(actions[:, 0, 0], [2, 3, 4, 5, 6, 4, 5, 6, 4])
+    made_at = actions[:, 0, -1]
+    np.testing.assert_array_equal(made_at, [0, 0, 0, 0, 0, 3, 3, 3, 6])
+    # env 1 starts anew at step 4: its plan is there at once
+    np.testing.assert_array_equal(actions[4:, 1, 0], [2, 3, 4, 5, 6])
+    np.testing.assert_array_equal(actions[4:, 1, -1], [104] * 5)
+
+
+def test_too_long_a_delay_is_refused():
+    policy = policies.receding_horizon(_scribe(), 1.0, TO, TA, delay=3)
+    with pytest.raises(ValueError, match='at most the 3 actions.*delay of 3, found 4'):
+        policy.init(jnp.zeros((1, 1)))
+
+
+def _counter() -> Agent:
+    """Says how often it has planned in an episode."""
+
+    def act(state, obs, key, deterministic=False):
+        count = obs.memory['count'] + 1
+        chunk = jnp.broadcast_to(count[:, None, None], (len(count), TP, 1)).astype(jnp.float32)
+        return chunk, {'memory': {'count': count}}
+
+    def memory(obs):
+        return {'count': jnp.zeros(len(obs), jnp.int32)}
+
+    return Agent(init=lambda key: 1.0, update=lambda *_: _, act=act, memory=memory)
+
+
+def test_what_an_agent_remembers_changes_only_where_it_planned():
+    policy = policies.receding_horizon(_counter(), 1.0, TO, TA)
+    actions = _run(policy, steps=9, restart=[(2, 1)])
+    np.testing.assert_array_equal(actions[:, 0, 0], [1, 1, 1, 1, 2, 2, 2, 2, 3])
+    np.testing.assert_array_equal(actions[:, 1, 0], [1, 1, 1, 1, 1, 1, 2, 2, 2])
+
+
+@pytest.mark.parametrize('decay', [0.0, 0.3, -0.5])
+def test_temporal_ensembles_weigh_all_predictions_of_a_step(decay):
+    actions = _run(policies.temporal_ensemble(_scribe(), 1.0, TO, decay), steps=9)
+    length = TP - TO + 1
+    for t in range(9):
+        made_at = np.arange(max(0, t - length + 1), t + 1)  # the oldest first
+        weight = np.exp(-decay * np.arange(len(made_at)))
+        index = np.sum(weight * (TO - 1 + t - made_at)) / weight.sum()
+        np.testing.assert_allclose(actions[t, :, 0], index, rtol=1e-5)
+        newest = np.sum(weight * made_at) / weight.sum()
+        np.testing.assert_allclose(actions[t, 1, -1], 100.0 + newest, rtol=1e-5)
+
+
+def test_temporal_ensembles_start_anew_with_an_episode():
+    policy = policies.temporal_ensemble(_scribe(), 1.0, TO, 0.0)
+    actions = _run(policy, steps=5, restart=[(3, 1)])
+    assert actions[3, 1, 0] == 2.0 and actions[3, 1, -1] == 103.0
+    assert actions[3, 0, -1] == 1.5  # the mean of plans 0 to 3
+
+
+def test_an_agent_with_a_memory_has_no_ensemble():
+    with pytest.raises(ValueError, match='keeps nothing'):
+        policies.temporal_ensemble(_counter(), 1.0, TO, 0.0)
