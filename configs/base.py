@@ -7,6 +7,7 @@ perturb    delays, noise and pushes
 data       where demonstrations come from (offline only)
 normalize  what the agent sees through a normaliser
 augment    noise on what is learnt from (offline only)
+teacher    the run that this one learns from (offline only)
 execute    how chunks of actions are executed (offline only)
 loop       how experience and updates alternate
 eval       when and how the policy is evaluated while training
@@ -59,6 +60,8 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
             },
             'normalize': {'obs': 'min_max', 'action': 'none'},  # 'min_max' or 'none'
             'augment': {'obs_noise': 0.0},  # standard deviation, in normalised units
+            # A trained flow, for agents that learn from one; 'best', 'latest' or a step.
+            'teacher': {'workdir': '', 'checkpoint': 'latest'},
             'execute': {
                 'name': 'receding_horizon',  # or 'temporal_ensemble': plan at every step, average
                 'delay': 0,  # steps that a plan takes, in which the last chunk goes on

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import build, evaluate
+from experiments import build
 from experiments import evaluation as evaluation_lib
 from experiments import summary as summary_lib
+from experiments import trained as trained_run
 from jaxpolicy.io import checkpoint, metrics, video
 from jaxpolicy.loops import evaluate as evaluate_loop
 
@@ -50,7 +51,7 @@ def latency_ms(policy, trained, spec) -> float:
 def measure(name: str, directory: Path, config, first_seed: int) -> Result:
     """Evaluates a trained run and records its paths and video."""
     evaluation = evaluation_lib.make(config)
-    manager, step = evaluate.open_checkpoint(directory, 'latest')
+    manager, step = trained_run.open_checkpoint(directory, 'latest')
     trained = checkpoint.restore_train(manager, step, evaluation.template)
     episodes = evaluation.episodes(
         trained, config.eval.num_episodes, first_seed, config.eval.modes[0]

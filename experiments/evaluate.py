@@ -15,33 +15,13 @@ from absl import flags
 
 from experiments import build, evaluation
 from experiments import summary as summary_lib
+from experiments import trained as trained_run
 from jaxpolicy import agents
 from jaxpolicy.io import checkpoint, workdir
 from jaxpolicy.io import flags as config_flags
 
 FLAGS = flags.FLAGS
 GROUPS = ('env', 'perturb', 'randomize', 'eval', 'execute')  # may differ from training
-
-
-def open_checkpoint(directory: Path, which: str):
-    """The manager of a run's checkpoints and the step that `which` names.
-
-    Raises:
-      ValueError: there is no such checkpoint.
-    """
-    manager = checkpoint.open_manager(directory / 'checkpoints', read_only=True)
-    named = {'best': checkpoint.best_step, 'latest': checkpoint.latest_step}
-    if which in named:
-        step = named[which](manager)
-        step = checkpoint.latest_step(manager) if step is None else step
-    else:
-        step = int(which) if which.isdigit() else None
-    if step is None or step not in manager.all_steps():
-        raise ValueError(
-            f"--checkpoint: expected 'best', 'latest' or one of {sorted(manager.all_steps())} "
-            f'in {directory}, found {which!r}'
-        )
-    return manager, step
 
 
 def show(config, mode: str, metrics: dict[str, dict[str, float]]) -> None:
@@ -71,7 +51,7 @@ def main(_):
     try:
         config, num_seeds = load(directory)
         evaluator = evaluation.make(config, num_seeds)
-        manager, step = open_checkpoint(directory, FLAGS.checkpoint)
+        manager, step = trained_run.open_checkpoint(directory, FLAGS.checkpoint)
         trained = checkpoint.restore_train(manager, step, evaluator.template)
     except (ValueError, ImportError) as error:
         sys.exit(f'evaluate: error: {error}')

@@ -114,14 +114,16 @@ def _act_key(seed) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
 
 
-def _template(config: config_dict.ConfigDict, spec: types.Spec, num_seeds: int) -> PyTree:
-    template = jax.eval_shape(build.make_agent(config, spec).init, jax.random.key(0))
+def template(config: config_dict.ConfigDict, spec: types.Spec, num_seeds: int) -> PyTree:
+    """The shapes of a run's train state."""
+    shapes = jax.eval_shape(build.make_agent(config, spec).init, jax.random.key(0))
     if num_seeds == 1:
-        return template
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_seeds, *x.shape), x.dtype), template)
+        return shapes
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_seeds, *x.shape), x.dtype), shapes)
 
 
-def _first(train: PyTree, num_seeds: int) -> PyTree:
+def first(train: PyTree, num_seeds: int) -> PyTree:
+    """Of several seeds' states, the first one's."""
     return train if num_seeds == 1 else jax.tree.map(lambda x: x[0], train)
 
 
@@ -159,14 +161,14 @@ def _device_evaluation(config, num_seeds, mesh) -> Evaluation:
 
     def frames(train, seed):
         seeds = np.array([seed], np.uint32)
-        _, valid, states = trace(_first(train, num_seeds), seeds)
+        _, valid, states = trace(first(train, num_seeds), seeds)
         states = jax.tree.map(lambda x: x[: int(valid.sum()), 0], states)
         return module.render(chosen, states, 320, 320)
 
     policy_of = make_policy(config, env.spec, MODES[config.eval.modes[0]])
-    template = _template(config, env.spec, num_seeds)
+    shapes = template(config, env.spec, num_seeds)
     fps = module.control_hz(chosen)
-    return Evaluation(template, episodes, frames, policy_of, fps, env.spec)
+    return Evaluation(shapes, episodes, frames, policy_of, fps, env.spec)
 
 
 def _host_evaluation(config, num_seeds) -> Evaluation:
@@ -198,10 +200,10 @@ def _host_evaluation(config, num_seeds) -> Evaluation:
             pictures.append(env.render(0))
             return result
 
-        policy = compiled[config.eval.modes[0]](_first(train, num_seeds))
+        policy = compiled[config.eval.modes[0]](first(train, num_seeds))
         evaluate.evaluate_host(env._replace(step=step), policy, _act_key(seed), [seed], num_steps)
         return np.stack(pictures)
 
     policy_of = make_policy(config, env.spec, MODES[config.eval.modes[0]])
-    template = _template(config, env.spec, num_seeds)
-    return Evaluation(template, episodes, frames, policy_of, 10.0, env.spec)
+    shapes = template(config, env.spec, num_seeds)
+    return Evaluation(shapes, episodes, frames, policy_of, 10.0, env.spec)

@@ -17,7 +17,7 @@ import jax
 from absl import flags
 from ml_collections import config_dict
 
-from experiments import build, evaluation, program, training
+from experiments import build, evaluation, program, trained, training
 from jaxpolicy import sharding
 from jaxpolicy.io import checkpoint, metrics, stop, workdir
 from jaxpolicy.io import flags as config_flags
@@ -81,7 +81,14 @@ def _make(config, options: Options):
     if config.eval.every:
         evaluator = evaluation.make(config, options.num_seeds, mesh)
         build.check_fit(config, run.spec, evaluator.spec)
-    return run, evaluator, program.make(run.loop, options.seed, options.num_seeds, mesh)
+    compiled = program.make(run.loop, options.seed, options.num_seeds, mesh)
+    if 'teacher' not in config:
+        return run, evaluator, compiled
+
+    def init():
+        return trained.teach(config, compiled.init(), run.spec, options.num_seeds)
+
+    return run, evaluator, compiled._replace(init=init)
 
 
 def main(_):

@@ -129,7 +129,16 @@ CASES = {
     'bc_mse': _bc(head='mse'),
     'bc_gaussian': _bc(head='gaussian'),
     'bc_mixture': _bc(head='mixture'),
-    'diffusion_mlp': _diffusion(network='mlp', sampler='ddim', target='v'),
+    'diffusion_mlp': _diffusion(
+        network='mlp', sampler='ddim', objective='v', guidance=2.0, condition_dropout=0.1
+    ),
+    'flow_transformer': _diffusion(
+        network='transformer',
+        num_heads=2,
+        conditioning='cross',
+        objective='flow',
+        sampler='euler',
+    ),
     'diffusion_unet': _diffusion(dims=(4, 8), kernel_size=3, num_groups=2),
     'ppo': _online(ppo),
     'ppo_asymmetric': _online(ppo, actor_obs=('arm',)),

@@ -1,0 +1,48 @@
+"""How long a compiled function takes, call by call."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpolicy import types
+
+
+class Latency(NamedTuple):
+    """Seconds of compilation, milliseconds of a call."""
+
+    compile_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+def of_agent(agent: types.Agent, config, spec: types.Spec, train: Any, batch: int = 1) -> Latency:
+    """Of planning a chunk for `batch` robots."""
+    lead = (batch, config.agent.obs_horizon)
+    obs = jax.tree.map(lambda s: jnp.zeros((*lead, *s.shape), s.dtype), spec.obs)
+    if agent.memory is not types.no_memory:
+        memory = agent.memory(jax.tree.map(lambda x: x[:, 0], obs))
+        obs = types.Remembered(obs, memory)
+    begin = time.perf_counter()
+    act = jax.jit(agent.act).lower(train, obs, jax.random.key(0)).compile()
+    compile_s = time.perf_counter() - begin
+    keys = [jax.random.key(i) for i in range(8)]
+    calls = milliseconds(lambda i: act(train, obs, keys[i % 8]))
+    return Latency(compile_s, *np.percentile(calls, (50, 95, 99)))
+
+
+def milliseconds(call: Callable[[int], Any], least_s: float = 0.5, most: int = 1000) -> np.ndarray:
+    """Times of single calls [n], after three that do not count: at least 20, up to `least_s`."""
+    for i in range(3):
+        jax.block_until_ready(call(i))
+    times, total = [], 0.0
+    while len(times) < 20 or (total < least_s and len(times) < most):
+        begin = time.perf_counter()
+        jax.block_until_ready(call(len(times)))
+        times.append(time.perf_counter() - begin)
+        total += times[-1]
+    return 1e3 * np.asarray(times)

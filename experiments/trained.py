@@ -1,0 +1,67 @@
+"""What a trained run left in its workdir, for those who begin with it."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from experiments import evaluation
+from jaxpolicy import agents, types
+from jaxpolicy.io import checkpoint, workdir
+
+
+def open_checkpoint(directory: Path, which: str):
+    """The manager of a run's checkpoints and the step that `which` names.
+
+    Raises:
+      ValueError: there is no such checkpoint.
+    """
+    manager = checkpoint.open_manager(directory / 'checkpoints', read_only=True)
+    named = {'best': checkpoint.best_step, 'latest': checkpoint.latest_step}
+    if which in named:
+        step = named[which](manager)
+        step = checkpoint.latest_step(manager) if step is None else step
+    else:
+        step = int(which) if which.isdigit() else None
+    if step is None or step not in manager.all_steps():
+        raise ValueError(
+            f"--checkpoint: expected 'best', 'latest' or one of {sorted(manager.all_steps())} "
+            f'in {directory}, found {which!r}'
+        )
+    return manager, step
+
+
+def teach(
+    config: config_dict.ConfigDict, state: types.LoopState, spec: types.Spec, num_seeds: int
+) -> types.LoopState:
+    """A new state with the weights of config.teacher, where its agent learns from one.
+
+    Raises:
+      ValueError: a teacher is missing or not wanted, is no flow, or sees or acts through other
+        normalisers or networks.
+    """
+    wanted, directory = 'teacher' in state.train.params, config.teacher.workdir
+    if wanted != bool(directory):
+        expected = 'the workdir of a trained flow' if wanted else 'none for this agent'
+        raise ValueError(f'teacher.workdir: expected {expected}, found {directory!r}')
+    if not wanted:
+        return state
+    theirs = workdir.load_config(Path(directory))
+    teachers = workdir.load_num_seeds(Path(directory))
+    if theirs.agent.get('objective') != 'flow':
+        raise ValueError(
+            f'teacher.workdir: expected objective flow, found {theirs.agent.to_dict()}'
+        )
+    if teachers not in (1, num_seeds):
+        raise ValueError(f'teacher.workdir: expected 1 or {num_seeds} seeds, found {teachers}')
+    manager, step = open_checkpoint(Path(directory), config.teacher.checkpoint)
+    trained = checkpoint.restore_train(manager, step, evaluation.template(theirs, spec, teachers))
+    ours = evaluation.first(state.train, num_seeds).stats
+    stats = evaluation.first(trained, teachers).stats
+    if not jax.tree.all(jax.tree.map(np.array_equal, ours, stats)):
+        raise ValueError('teacher.workdir: expected the normalisers of this run (the same data)')
+    function = agents.AGENTS[config.agent.name].teach
+    if num_seeds > 1:
+        function = jax.vmap(function, in_axes=(0, 0 if teachers > 1 else None))
+    return state.replace(train=function(state.train, trained.target_params['denoiser']))
