@@ -2,8 +2,8 @@
 
   python -m experiments.train --config=configs/detour/ppo.py --workdir=runs/detour_ppo
 
-Expected: 100% success [99.6, 100], 0 pillar contacts of 1,024, after 44 s of training
-on two CPU cores, compilation included (seed 0; docs/results.md).
+Expected: 100% success and no pillar contact on each of 5 seeds after 1.6 million steps, about 45 s
+of training for one seed on two CPU cores, compilation included (docs/results.md).
 """
 
 from configs import base

@@ -2,7 +2,8 @@
 
   python -m experiments.train --config=configs/playground/cartpole_swingup.py --workdir=runs/swingup
 
-Expected: a return of about 740 of at most 1,000, deterministic, from 1.2 million steps on (seed 0).
+Expected: a return of 814 [771, 858] of at most 1,000, deterministic, after 2.1 million steps (5
+seeds).
 For the numbers see cartpole_balance.py.
 """
 

@@ -1,0 +1,93 @@
+"""Learning curves of several runs: python -m experiments.compare --workdirs=A,B --out=curves.png
+
+A panel for each environment, a line for each run with its seeds and their 95% interval (runs made
+with --num_seeds). Drawn is the score that the run's config names, or --metric, against environment
+steps, or updates where there are none. Prints the last value of each.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+from absl import flags
+
+from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import metrics, workdir
+
+FLAGS = flags.FLAGS
+
+
+def curve(directory: Path, metric: str | None) -> tuple[str, list[dict[str, Any]]]:
+    """What is drawn of a run, and its points: x, mean and, of several seeds, low, high and all.
+
+    Raises:
+      ValueError: no row of the run has the metric.
+    """
+    name = metric or f'eval/{workdir.load_config(directory).eval.score}'
+    rows = [row for row in metrics.read(directory) if row.get(name) is not None]
+    if not rows:
+        raise ValueError(f'--metric: {directory} has no {name!r}')
+    x = 'env_steps' if rows[-1]['env_steps'] else 'updates'
+    points = [
+        {
+            'x': row[x],
+            'mean': row[name],
+            'low': row.get(f'{name}_low', row[name]),
+            'high': row.get(f'{name}_high', row[name]),
+            'seeds': [v for k, v in row.items() if k.startswith('seed') and k.endswith(f'/{name}')],
+        }
+        for row in rows
+    ]
+    return f'{name} against {x}', points
+
+
+def draw(directories: list[Path], metric: str | None, out: Path) -> None:
+    """Writes the picture and prints where each run ended."""
+    panels: dict[str, list[Path]] = {}
+    for directory in directories:
+        panels.setdefault(workdir.load_config(directory).env.name, []).append(directory)
+    columns = min(len(panels), 3)
+    shape = (-(-len(panels) // columns), columns)
+    figure, grid = plt.subplots(
+        *shape, figsize=(4.2 * columns, 3.1 * shape[0]), squeeze=False, layout='constrained'
+    )
+    for axes in grid.flat[len(panels) :]:
+        axes.axis('off')
+    for axes, (env, members) in zip(grid.flat, panels.items(), strict=False):
+        for directory in members:
+            label, points = curve(directory, metric)
+            x, mean, low, high = ([p[k] for p in points] for k in ('x', 'mean', 'low', 'high'))
+            (line,) = axes.plot(x, mean, marker='.', label=directory.name)
+            seeds = [p['seeds'] or [p['mean']] for p in points]
+            axes.plot(x, seeds, color=line.get_color(), lw=0.5, alpha=0.7)
+            limits = axes.get_ylim()
+            axes.fill_between(x, low, high, alpha=0.2, color=line.get_color())
+            axes.set_ylim(limits)  # of the seeds: an interval may pass what can be
+            axes.set_xlabel(label.split()[-1].replace('_', ' '))
+            axes.set_ylabel(label.split()[0].removeprefix('eval/').replace('_', ' '))
+            print(f'{directory}: {mean[-1]:.4g} [{low[-1]:.4g}, {high[-1]:.4g}] at {x[-1]:,}')
+        axes.set_title(env, fontsize=10)
+        axes.grid(alpha=0.3)
+        if len(members) > 1:
+            axes.legend(fontsize=8)
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+
+
+def main(_):
+    try:
+        draw([Path(d) for d in FLAGS.workdirs], FLAGS.metric, Path(FLAGS.out))
+    except (ValueError, OSError) as error:
+        sys.exit(f'compare: error: {error}')
+    print(f'written: {FLAGS.out}')
+
+
+if __name__ == '__main__':
+    flags.DEFINE_list('workdirs', None, 'Directories of the runs.', required=True)
+    flags.DEFINE_string('metric', None, "A column of metrics.csv; the config's score without it.")
+    flags.DEFINE_string('out', 'curves.png', 'The picture.')
+    config_flags.run_main(main)

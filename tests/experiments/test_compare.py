@@ -1,0 +1,42 @@
+import contextlib
+
+import pytest
+
+from configs.smoke import ppo
+from experiments import compare
+from jaxpolicy.io import metrics, workdir
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A run of two seeds with two evaluations."""
+    workdir.prepare(tmp_path, ppo.get_config(), seed=0, num_seeds=2, fresh=True)
+    with contextlib.closing(metrics.open_writer(tmp_path)) as writer:
+        for step in (1, 2, 3):
+            row = {'train/loss': 1.0 / step}
+            if step > 1:
+                score = {'low': step - 1.0, 'high': step + 1.0}
+                row |= {'eval/score': float(step)}
+                row |= {f'eval/score_{name}': x for name, x in score.items()}
+                row |= {f'seed{i}/eval/score': step + 0.5 * i for i in range(2)}
+            writer.write(row, 100 * step, 10 * step, step)
+    return tmp_path
+
+
+def test_points_are_the_evaluated_rows(directory):
+    label, points = compare.curve(directory, 'eval/score')
+    assert label == 'eval/score against env_steps'
+    assert points[0] == {'x': 200, 'mean': 2.0, 'low': 1.0, 'high': 3.0, 'seeds': [2.0, 2.5]}
+    assert [p['x'] for p in points] == [200, 300]
+
+
+def test_a_picture_is_drawn(directory, tmp_path, capsys):
+    out = tmp_path / 'curves.png'
+    compare.draw([directory, directory], 'eval/score', out)
+    assert out.stat().st_size > 5000
+    assert '3 [2, 4] at 300' in capsys.readouterr().out
+
+
+def test_an_unknown_metric_is_named(directory):
+    with pytest.raises(ValueError, match="has no 'eval/other'"):
+        compare.curve(directory, 'eval/other')
