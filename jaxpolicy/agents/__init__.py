@@ -4,6 +4,14 @@ Each module has `Config`, `make(config, spec) -> Agent` and `ACTING`, the fields
 change how a trained agent acts and nothing else.
 """
 
-from jaxpolicy.agents import bc, diffusion_policy, ppo, ppo_recurrent
+from jaxpolicy.agents import bc, diffusion_policy, drifting, flow_map, mip, ppo, ppo_recurrent
 
-AGENTS = {'bc': bc, 'diffusion': diffusion_policy, 'ppo': ppo, 'ppo_recurrent': ppo_recurrent}
+AGENTS = {
+    'bc': bc,
+    'diffusion': diffusion_policy,
+    'drifting': drifting,
+    'flow_map': flow_map,
+    'mip': mip,
+    'ppo': ppo,
+    'ppo_recurrent': ppo_recurrent,
+}

@@ -21,11 +21,18 @@ def masked_normalize(x: jax.Array, mask: jax.Array, epsilon: float = 1e-8) -> ja
     return (x - mean) / (std + epsilon) * mask
 
 
-def chunk_mse(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> Loss:
-    """Squared error [B, Tp, A], averaged over the steps that are not padding (mask [B, Tp])."""
+def chunk_mse(
+    prediction: jax.Array, target: jax.Array, mask: jax.Array, weight: jax.Array | None = None
+) -> Loss:
+    """Squared error [B, Tp, A], averaged over the steps that are not padding (mask [B, Tp]).
+
+    `weight` [B] makes rows of the loss count more or less; the metric is without it.
+    """
     chex.assert_equal_shape([prediction, target])
-    loss = masked_mean(jnp.mean((prediction - target) ** 2, axis=-1), mask)
-    return loss, {'mse': loss}
+    error = jnp.mean((prediction - target) ** 2, axis=-1)
+    mse = masked_mean(error, mask)
+    loss = mse if weight is None else masked_mean(error * weight[:, None], mask)
+    return loss, {'mse': mse}
 
 
 def ppo_clip(

@@ -13,7 +13,16 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxpolicy.agents import bc, diffusion_policy, ppo, ppo_recurrent, transforms
+from jaxpolicy.agents import (
+    bc,
+    diffusion_policy,
+    drifting,
+    flow_map,
+    mip,
+    ppo,
+    ppo_recurrent,
+    transforms,
+)
 from jaxpolicy.io import checkpoint
 from jaxpolicy.ops import normalize
 from jaxpolicy.types import Agent, Chunk, LoopState, Remembered, Spec, Transition
@@ -121,10 +130,27 @@ def _memory(agent, num):
     return jax.tree.map(lambda s: jnp.asarray(rng.normal(0, 0.3, s.shape), jnp.float32), shapes)
 
 
+def _taught(case: Case) -> Case:
+    """With a teacher that says something: networks say 0 at first."""
+
+    def make():
+        agent = case.make()
+
+        def init(key):
+            state = agent.init(key)
+            teacher = jax.tree.map(lambda x: x + 0.3, state.params['teacher'])
+            return flow_map.teach(state, teacher)
+
+        return agent._replace(init=init)
+
+    return case._replace(make=make)
+
+
 _bc = functools.partial(_imitation, bc, width=16, num_blocks=1, num_components=3)
 _diffusion = functools.partial(
     _imitation, diffusion_policy, width=16, num_blocks=1, num_train_steps=8, num_sample_steps=3
 )
+_mlp = functools.partial(_imitation, network='mlp', width=16, num_blocks=1)
 CASES = {
     'bc_mse': _bc(head='mse'),
     'bc_gaussian': _bc(head='gaussian'),
@@ -140,6 +166,11 @@ CASES = {
         sampler='euler',
     ),
     'diffusion_unet': _diffusion(dims=(4, 8), kernel_size=3, num_groups=2),
+    'mip': _mlp(mip),
+    'mean_flow': _mlp(flow_map),
+    'shortcut': _mlp(flow_map, loss='shortcut', num_sample_steps=2),
+    'consistency': _taught(_mlp(flow_map, loss='consistency_trajectory')),
+    'drifting': _mlp(drifting, num_samples=3),
     'ppo': _online(ppo),
     'ppo_asymmetric': _online(ppo, actor_obs=('arm',)),
     'ppo_gru': _online(ppo_recurrent, memory_size=16),

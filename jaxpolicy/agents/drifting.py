@@ -1,0 +1,116 @@
+"""Drifting: a one-step generator whose samples drift towards the data while it trains.
+
+For an observation o, draw G chunks x_i = f(z_i, o), z_i ~ N(0, I), where f adds what the network
+says to z, so that samples differ from the first update on. Each is attracted by the demonstrated
+chunk a and repelled by the other samples,
+
+    V_i = sum_j w+_ij y+_j - sum_j w-_ij y-_j,
+
+with weights from the kernel exp(-|x - y| / temperature), normalised over what is attracted to what
+and over what attracts (`drift`); at equilibrium the samples are distributed as the data. Minimised
+is
+
+    || f(z, o) - sg(f(z, o) + V) ||^2.
+
+Distances are divided by their mean over the batch, and V by its root mean square, for each of
+several temperatures, which are then summed. Networks are told k = 100: their input is noise. Padded
+steps count neither in distances nor in the loss; EMA weights act.
+
+Source: Deng et al., 2026 (Generative Modeling via Drifting), algorithms 1 and 2 and appendix A;
+for chunks of actions Gao et al., 2026 (Drift-Based Policy, arXiv:2604.03540).
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import train_state, types
+from jaxpolicy.agents import chunks
+from jaxpolicy.diffusion import objectives
+from jaxpolicy.nets import embed
+
+ACTING = ('action_horizon', 'clip')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(chunks.Config):
+    num_samples: int = 8  # G, chunks generated for each observation
+    temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)  # of the kernel, in mean distances
+    clip: float = 1.0  # of the chunk, in normalised actions
+
+
+def make(config: Config, spec: types.Spec) -> types.Agent:
+    """Builds the agent; its batches are `Chunk`s.
+
+    Raises:
+      ValueError: an unknown network, fewer than two samples, or temperatures that are not positive.
+    """
+    if config.num_samples < 2:
+        raise ValueError(f'agent.num_samples: expected at least 2, found {config.num_samples}')
+    if not config.temperatures or min(config.temperatures) <= 0.0:
+        raise ValueError(
+            f'agent.temperatures: expected positive numbers, found {config.temperatures}'
+        )
+    action_dim, group = spec.action.shape[0], config.num_samples
+    net = chunks.network(config)
+    txs = {'generator': chunks.optimizer(config)}
+
+    def init(key):
+        params = {'generator': chunks.init_params(config, spec, key)}
+        return train_state.create(params, txs, target_params=params)
+
+    def generate(params, z, condition):
+        return z + net.apply(params, z, jnp.full(z.shape[:1], objectives.K_MAX), condition)
+
+    def loss_fn(params, batch, key):
+        rows = len(batch.action)
+        condition = jnp.repeat(embed.history(batch.obs, spec.obs), group, axis=0)
+        z = jax.random.normal(key, (rows * group, *batch.action.shape[1:]))
+        mask = jnp.broadcast_to(batch.mask[..., None], batch.action.shape).reshape(rows, 1, -1)
+        x = generate(params, z, condition).reshape(rows, group, -1) * mask
+        action = batch.action.reshape(rows, 1, -1) * mask
+        velocity = drift(jax.lax.stop_gradient(x), action, config.temperatures)
+        error = (x - jax.lax.stop_gradient(x + velocity)) ** 2
+        loss = jnp.sum(error) / jnp.maximum(jnp.sum(mask) * group, 1.0)
+        mse = jnp.sum((jnp.mean(x, axis=1, keepdims=True) - action) ** 2)
+        return loss, {'loss': loss, 'mse_of_mean': mse / jnp.maximum(jnp.sum(mask), 1.0)}
+
+    def update(state, batch, key):
+        chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params['generator'], batch, key)
+        state = train_state.apply_gradients_ema(state, txs, {'generator': grads}, config.ema_power)
+        return state, metrics
+
+    def act(state, obs, key, deterministic=False):
+        del deterministic  # a sample is the policy
+        condition = embed.history(obs, spec.obs)
+        z = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
+        chunk = generate(state.target_params['generator'], z, condition)
+        return jnp.clip(chunk, -config.clip, config.clip), {}
+
+    return types.Agent(init, update, act)
+
+
+def drift(x: jax.Array, data: jax.Array, temperatures: tuple[float, ...]) -> jax.Array:
+    """V for samples x [B, G, D] and data [B, P, D], summed over temperatures: [B, G, D]."""
+    group = x.shape[1]
+    others = jnp.concatenate([data, x], axis=1)  # [B, P + G, D]
+    distance = jnp.linalg.norm(x[:, :, None] - others[:, None] + 1e-8, axis=-1)  # [B, G, P + G]
+    num_data = data.shape[1]
+    itself = jnp.pad(jnp.eye(group, dtype=bool), ((0, 0), (num_data, 0)))
+    scale = jnp.sum(jnp.where(itself, 0.0, distance)) / (itself.size - group) / len(x)
+    total = jnp.zeros_like(x)
+    for temperature in temperatures:
+        logit = jnp.where(itself, -jnp.inf, -distance / (temperature * scale + 1e-8))
+        # over what attracts or repels a sample, and over the samples that it acts on
+        weight = jnp.sqrt(jax.nn.softmax(logit, axis=2) * jax.nn.softmax(logit, axis=1))
+        attract, repel = weight[..., :num_data], weight[..., num_data:]
+        attract, repel = (
+            attract * jnp.sum(repel, axis=-1, keepdims=True),
+            repel * jnp.sum(attract, axis=-1, keepdims=True),
+        )
+        velocity = attract @ data - repel @ x
+        total = total + velocity / jnp.sqrt(jnp.mean(velocity**2) + 1e-12)
+    return total * scale / jnp.sqrt(x.shape[-1]) / len(temperatures)

@@ -1,0 +1,210 @@
+"""Flow maps: jump along a flow in one step or a few, by its average velocity.
+
+The path is that of rectified flow, x_t = t x_0 + (1 - t) eps, with time 0 at noise and 1 at data.
+The network u(x, t, r) learns the average velocity from t to r, so that
+
+    x_r = x_t + (r - t) u(x_t, t, r),
+
+and one step from noise is a sample. At r = t it is the flow's velocity, and a share of each batch
+learns that: u(x_t, t, t) = x_0 - eps. For r > t, with sg for no gradient,
+
+    mean_flow               u = sg(v + (r - t) du/dt), du/dt the derivative along v = x_0 - eps: one
+                            JVP. Geng et al., 2025 (arXiv:2505.13447), equation 6 with their time
+                            reversed, and their adaptive weight.
+    shortcut                u(x, t, t + 2 d) = sg of the mean of two jumps of d with the EMA
+                            weights. Frans et al., 2024 (arXiv:2410.12557), equation 5.
+    consistency_trajectory  from x_t, a teacher's flow goes a little further, the EMA weights jump
+                            from there to r: sg of where that leads. Kim et al., 2023
+                            (arXiv:2310.02279), equation 5; Prasad et al., 2024 (Consistency
+                            Policy, arXiv:2405.07503). Measured in velocity; no adversarial loss.
+
+Networks are told k = (5 (1 - t), 5 (r - t)). With 100, as elsewhere, the fastest sines of k are most
+of du/dt, and mean_flow gives a Gaussian of deviation 0.3 one of 0.96. Padded steps do not count;
+EMA weights act.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import train_state, types
+from jaxpolicy.agents import chunks
+from jaxpolicy.diffusion import objectives
+from jaxpolicy.nets import embed
+from jaxpolicy.ops import losses
+
+Average = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # u(x, t, r)
+K_MAX = 5.0
+LOSSES = ('mean_flow', 'shortcut', 'consistency_trajectory')
+ACTING = ('action_horizon', 'num_sample_steps', 'clip')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(chunks.Config):
+    loss: str = 'mean_flow'  # 'mean_flow', 'shortcut' or 'consistency_trajectory'
+    flow_share: float = 0.25  # of a batch that learns the velocity, r = t
+    weight_power: float = 0.0  # mean_flow: errors weigh (error^2 + 1e-3)^-power; 0: all the same
+    teacher_step: float = 0.1  # consistency_trajectory: how far the teacher goes, in time
+    num_sample_steps: int = 1  # jumps from noise to data
+    clip: float = 1.0  # of the chunk, in normalised actions
+
+
+def make(config: Config, spec: types.Spec) -> types.Agent:
+    """Builds the agent; its batches are `Chunk`s.
+
+    With the loss 'consistency_trajectory' the state holds the teacher, params['teacher'], random
+    until `teach`: a `diffusion` agent of objective 'flow' with the same network.
+
+    Raises:
+      ValueError: an unknown network or loss, or numbers out of range.
+    """
+    _validate(config)
+    action_dim = spec.action.shape[0]
+    net, distilled = chunks.network(config), config.loss == 'consistency_trajectory'
+    txs = {'denoiser': chunks.optimizer(config)}
+
+    def init(key):
+        params = {'denoiser': chunks.init_params(config, spec, key, num_levels=2)}
+        everything = dict(params)
+        if distilled:
+            teacher_key = jax.random.fold_in(key, 1)
+            everything['teacher'] = chunks.init_params(config, spec, teacher_key)
+        return train_state.create(everything, txs, target_params=params)
+
+    def average(params, condition):
+        def u(x, t, r):  # times [B, 1, 1]
+            k = K_MAX * jnp.concatenate([1.0 - t, r - t], axis=-1)[:, 0]  # [B, 2]
+            return net.apply(params, x, k, condition)
+
+        return u
+
+    def loss_fn(params, state, batch, key):
+        times_key, eps_key = jax.random.split(key)
+        t, r = draw_times(times_key, len(batch.action), config.flow_share)
+        eps = jax.random.normal(eps_key, batch.action.shape)
+        x, velocity = t * batch.action + (1.0 - t) * eps, batch.action - eps
+        condition = embed.history(batch.obs, spec.obs)
+        u, ema = (average(p, condition) for p in (params, state.target_params['denoiser']))
+        if config.loss == 'mean_flow':
+            found, target = mean_flow(u, x, t, r, velocity)
+            weight = adaptive_weight(found - target, batch.mask, config.weight_power)
+            return losses.chunk_mse(found, target, batch.mask, weight)
+        if config.loss == 'shortcut':
+            target = shortcut(ema, x, t, r, velocity)
+        else:
+            teacher = teacher_velocity(net, state.params['teacher'], condition)
+            target = consistency_trajectory(ema, teacher, x, t, r, config.teacher_step)
+        return losses.chunk_mse(u(x, t, r), jax.lax.stop_gradient(target), batch.mask)
+
+    def update(state, batch, key):
+        chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
+        grad = jax.grad(loss_fn, has_aux=True)
+        grads, metrics = grad(state.params['denoiser'], state, batch, key)
+        state = train_state.apply_gradients_ema(state, txs, {'denoiser': grads}, config.ema_power)
+        return state, metrics
+
+    def act(state, obs, key, deterministic=False):
+        del deterministic  # a sample is the policy
+        condition = embed.history(obs, spec.obs)
+        u = average(state.target_params['denoiser'], condition)
+        eps = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
+        return jnp.clip(sample(u, eps, config.num_sample_steps), -config.clip, config.clip), {}
+
+    return types.Agent(init, update, act)
+
+
+def mean_flow(u: Average, x, t, r, velocity) -> tuple[jax.Array, jax.Array]:
+    """u(x, t, r) and its target v + (r - t) du/dt, without a gradient."""
+    tangents = (velocity, jnp.ones_like(t), jnp.zeros_like(r))
+    found, derivative = jax.jvp(u, (x, t, r), tangents)
+    return found, jax.lax.stop_gradient(velocity + (r - t) * derivative)
+
+
+def adaptive_weight(error: jax.Array, mask: jax.Array, power: float) -> jax.Array:
+    """(error^2 + 1e-3)^-power, a weight for each row, [B]; error [B, Tp, A], mask [B, Tp]."""
+    square = jnp.mean(error**2, axis=-1) * mask
+    square = jnp.sum(square, axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1.0)
+    return jax.lax.stop_gradient((square + 1e-3) ** -power)
+
+
+def shortcut(ema: Average, x, t, r, velocity) -> jax.Array:
+    """The mean velocity of two jumps, each half as long; the flow's velocity at r = t."""
+    middle = 0.5 * (t + r)
+    first = ema(x, t, middle)
+    second = ema(x + (middle - t) * first, middle, r)
+    return jnp.where(r > t, 0.5 * (first + second), velocity)
+
+
+def consistency_trajectory(ema: Average, teacher, x, t, r, longest: float) -> jax.Array:
+    """The mean velocity of a step along the teacher's flow and a jump from there to r."""
+    step = jnp.minimum(r - t, longest)
+    first = teacher(x, t)
+    second = teacher(x + 0.5 * step * first, t + 0.5 * step)  # the midpoint method
+    rest = ema(x + step * second, t + step, r)
+    jump = (step * second + (r - t - step) * rest) / jnp.maximum(r - t, 1e-6)
+    return jnp.where(r > t, jump, first)
+
+
+def teacher_velocity(net, params, condition) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The velocity field that a `diffusion` agent of objective 'flow' has learnt."""
+    return lambda x, t: net.apply(params, x, objectives.K_MAX * (1.0 - t).reshape(-1), condition)
+
+
+def sample(u: Average, eps: jax.Array, num_steps: int) -> jax.Array:
+    """From noise to data in equal jumps."""
+    times = jnp.linspace(0.0, 1.0, num_steps + 1)
+
+    def jump(x, times):
+        t, r = (jnp.full((len(x), 1, 1), time) for time in times)
+        return x + (r - t) * u(x, t, r), None
+
+    return jax.lax.scan(jump, eps, (times[:-1], times[1:]))[0]
+
+
+def draw_times(key: types.Key, num: int, flow_share: float) -> tuple[jax.Array, jax.Array]:
+    """t <= r, [num, 1, 1] each: two uniform numbers in order, of which t is 0 and r is 1 in half of
+    the rows each, as few jumps begin and end there; then r = t in `flow_share` of the rows.
+    """
+    times_key, ends_key, share_key, flow_key = jax.random.split(key, 4)
+    times = jnp.sort(jax.random.uniform(times_key, (2, num, 1, 1)), axis=0)
+    at_end = jax.random.bernoulli(ends_key, 0.5, times.shape)
+    t, r = jnp.where(at_end, jnp.asarray([0.0, 1.0]).reshape(2, 1, 1, 1), times)
+    flow = jax.random.bernoulli(share_key, flow_share, r.shape)
+    anywhere = jax.random.uniform(flow_key, t.shape)
+    return jnp.where(flow, anywhere, t), jnp.where(flow, anywhere, r)
+
+
+def teach(state: train_state.TrainState, teacher: types.PyTree) -> train_state.TrainState:
+    """The state with a trained teacher in it.
+
+    Raises:
+      ValueError: the teacher's network is another one.
+    """
+    ours = jax.tree_util.tree_leaves_with_path(state.params['teacher'])
+    theirs = dict(jax.tree_util.tree_leaves_with_path(teacher))
+    for path, leaf in ours:
+        found = theirs.pop(path, None)
+        if found is None or found.shape != leaf.shape:
+            shape = None if found is None else found.shape
+            name = jax.tree_util.keystr(path)
+            raise ValueError(f"the teacher's {name}: expected {leaf.shape}, found {shape}")
+    if theirs:
+        raise ValueError(
+            f"the teacher's network: unknown {jax.tree_util.keystr(next(iter(theirs)))}"
+        )
+    return state.replace(params={**state.params, 'teacher': teacher})
+
+
+def _validate(config: Config) -> None:
+    if config.loss not in LOSSES:
+        raise ValueError(f'agent.loss: expected one of {LOSSES}, found {config.loss!r}')
+    if not 0.0 <= config.flow_share <= 1.0:
+        raise ValueError(f'agent.flow_share: expected 0 to 1, found {config.flow_share}')
+    if not 0.0 < config.teacher_step <= 1.0:
+        raise ValueError(f'agent.teacher_step: expected 0 to 1, found {config.teacher_step}')
+    if config.num_sample_steps < 1:
+        found = config.num_sample_steps
+        raise ValueError(f'agent.num_sample_steps: expected at least 1, found {found}')

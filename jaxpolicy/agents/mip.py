@@ -1,0 +1,83 @@
+"""Regression of the chunk in one step or, as the minimal iterative policy (MIP), in two.
+
+    one step    || f(0, 0, o) - a ||^2
+    two steps   || f(0, 0, o) - a ||^2 + || f(t* a + (1 - t*) z, t*, o) - a ||^2,  z ~ N(0, I)
+
+    act         a_0 = f(0, 0, o), and with two steps a = f(t* a_0, t*, o)
+
+with t* = 0.9. No distribution is fitted: the second step only learns to mend what is close to the
+demonstration. Networks are told k = 100 (1 - t). Padded steps do not count; EMA weights act.
+
+Source: Pan et al., 2025 (Much Ado About Noising, arXiv:2512.01809), section 5, with an EMA.
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import train_state, types
+from jaxpolicy.agents import chunks
+from jaxpolicy.diffusion import objectives
+from jaxpolicy.nets import embed
+from jaxpolicy.ops import losses
+
+ACTING = ('action_horizon', 'clip')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(chunks.Config):
+    num_steps: int = 2  # 1: plain regression; 2: MIP
+    t_star: float = 0.9  # of the second step: share of the action in its input
+    clip: float = 1.0  # of the chunk, in normalised actions
+
+
+def make(config: Config, spec: types.Spec) -> types.Agent:
+    """Builds the agent; its batches are `Chunk`s.
+
+    Raises:
+      ValueError: an unknown network, or other than one or two steps.
+    """
+    if config.num_steps not in (1, 2):
+        raise ValueError(f'agent.num_steps: expected 1 or 2, found {config.num_steps}')
+    if not 0.0 < config.t_star < 1.0:
+        raise ValueError(f'agent.t_star: expected 0 to 1, both excluded, found {config.t_star}')
+    action_dim, t = spec.action.shape[0], config.t_star
+    net = chunks.network(config)
+    txs = {'policy': chunks.optimizer(config)}
+
+    def init(key):
+        params = {'policy': chunks.init_params(config, spec, key)}
+        return train_state.create(params, txs, target_params=params)
+
+    def predict(params, x, t, condition):
+        k = jnp.full(x.shape[:1], objectives.K_MAX * (1.0 - t))
+        return net.apply(params, x, k, condition)
+
+    def loss_fn(params, batch, key):
+        condition, action = embed.history(batch.obs, spec.obs), batch.action
+        first = predict(params, jnp.zeros_like(action), 0.0, condition)
+        loss, metrics = losses.chunk_mse(first, action, batch.mask)
+        if config.num_steps == 1:
+            return loss, metrics
+        x = t * action + (1.0 - t) * jax.random.normal(key, action.shape)
+        second, _ = losses.chunk_mse(predict(params, x, t, condition), action, batch.mask)
+        return loss + second, metrics | {'mse_second': second}
+
+    def update(state, batch, key):
+        chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params['policy'], batch, key)
+        state = train_state.apply_gradients_ema(state, txs, {'policy': grads}, config.ema_power)
+        return state, metrics
+
+    def act(state, obs, key, deterministic=False):
+        del key, deterministic  # nothing is random
+        params, condition = state.target_params['policy'], embed.history(obs, spec.obs)
+        nothing = jnp.zeros((len(condition), config.pred_horizon, action_dim))
+        chunk = predict(params, nothing, 0.0, condition)
+        if config.num_steps == 2:
+            chunk = predict(params, t * chunk, t, condition)
+        return jnp.clip(chunk, -config.clip, config.clip), {}
+
+    return types.Agent(init, update, act)

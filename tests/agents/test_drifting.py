@@ -1,0 +1,121 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy.agents import drifting
+from jaxpolicy.types import Chunk, Spec
+
+SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+CONFIG = {
+    'network': 'mlp',
+    'obs_horizon': 1,
+    'pred_horizon': 1,
+    'action_horizon': 1,
+    'width': 64,
+    'num_blocks': 2,
+    'warmup_steps': 10,
+    'learning_rate': 1e-3,
+    'clip': 100.0,
+}
+RNG = np.random.default_rng(0)
+
+
+def _reference(x, data, temperature):
+    """Algorithm 2 for one row, with loops, before any normalisation; also the mean distance."""
+    others = np.concatenate([data, x])
+    n, m = len(x), len(data)
+    distance = np.array([[np.linalg.norm(a - b) for b in others] for a in x])
+    itself = np.zeros((n, n + m), bool)
+    itself[np.arange(n), m + np.arange(n)] = True
+    scale = distance[~itself].mean()
+    kernel = np.where(itself, 0.0, np.exp(-distance / (temperature * scale)))
+    weight = np.sqrt(kernel / kernel.sum(1, keepdims=True) * kernel / kernel.sum(0, keepdims=True))
+    attract, repel = weight[:, :m], weight[:, m:]
+    field = np.zeros_like(x)
+    for i in range(n):
+        for j in range(m):
+            field[i] += attract[i, j] * repel[i].sum() * data[j]
+        for j in range(n):
+            field[i] -= repel[i, j] * attract[i].sum() * x[j]
+    return field, scale
+
+
+def test_the_field_is_algorithm_2():
+    x, data = RNG.normal(size=(4, 3)), RNG.normal(size=(2, 3))
+    field, scale = _reference(x, data, 0.5)
+    expected = field / np.sqrt((field**2).mean()) * scale / np.sqrt(3)
+    found = drifting.drift(jnp.asarray(x)[None], jnp.asarray(data)[None], (0.5,))[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_samples_are_drawn_to_the_data_and_away_from_each_other():
+    x = jnp.asarray([[[-0.1], [0.0], [0.1]]])
+    field = drifting.drift(x, jnp.asarray([[[2.0]]]), (0.5,))
+    assert (field > 0).all()  # towards the data, which is far
+    field = drifting.drift(x, jnp.asarray([[[0.0]]]), (0.5,))
+    assert field[0, 0, 0] < 0 < field[0, 2, 0]  # too close to each other: apart
+
+
+def _train(agent, batch_of, num_updates):
+    def step(state, key):
+        batch_key, key = jax.random.split(key)
+        return agent.update(state, batch_of(batch_key), key)
+
+    state = jax.jit(agent.init)(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), num_updates)
+    return jax.jit(lambda s: jax.lax.scan(step, s, keys))(state)[0]
+
+
+def test_one_step_keeps_both_modes():
+    """Actions -0.6 and 0.6, half each, of one observation: regression would say 0."""
+
+    def batch_of(key):
+        side = jnp.where(jax.random.bernoulli(key, 0.5, (128, 1, 1)), -0.6, 0.6)
+        return Chunk(jnp.zeros((128, 1, 1)), side, jnp.ones((128, 1), bool))
+
+    agent = drifting.make(drifting.Config(**CONFIG, total_steps=1500), SPEC)
+    state = _train(agent, batch_of, 1500)
+    x = jax.jit(agent.act)(state, jnp.zeros((2000, 1, 1)), jax.random.key(2))[0].ravel()
+    assert 0.3 < float((x > 0).mean()) < 0.7
+    assert float(jnp.median(jnp.abs(jnp.abs(x) - 0.6))) < 0.2
+
+
+def test_it_follows_the_observation():
+    def batch_of(key):
+        obs = jax.random.uniform(key, (128, 1, 1), minval=-1.0)
+        return Chunk(obs, 0.7 * jnp.sin(2.0 * obs), jnp.ones((128, 1), bool))
+
+    agent = drifting.make(drifting.Config(**CONFIG, total_steps=1500), SPEC)
+    state = _train(agent, batch_of, 1500)
+    obs = jnp.linspace(-0.9, 0.9, 50).reshape(-1, 1, 1)
+    x = jax.jit(agent.act)(state, obs, jax.random.key(2))[0]
+    assert float(jnp.abs(x - 0.7 * jnp.sin(2.0 * obs)).mean()) < 0.08
+
+
+def test_padding_counts_neither_in_distances_nor_in_the_loss():
+    spec = SPEC._replace(action=jax.ShapeDtypeStruct((2,), jnp.float32))
+    config = CONFIG | {'pred_horizon': 3}
+    agent = drifting.make(drifting.Config(**config, num_samples=3), spec)
+    mask = jnp.asarray([[True, True, False]] * 4)
+    action = jnp.asarray(RNG.uniform(-1, 1, (4, 3, 2)), jnp.float32)
+    batch = Chunk(jnp.zeros((4, 1, 1)), action, mask)
+    garbage = batch.replace(action=jnp.where(mask[..., None], action, 9.0))
+    state = jax.jit(agent.init)(jax.random.key(0))
+    state = state.replace(params=jax.tree.map(lambda x: x + 0.1, state.params))
+    update = jax.jit(agent.update)
+    found, other = (update(state, b, jax.random.key(1)) for b in (batch, garbage))
+    jax.tree.map(np.testing.assert_array_equal, found, other)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'num_samples': 1}, 'agent.num_samples: expected at least 2, found 1'),
+        ({'temperatures': ()}, r'agent.temperatures: expected positive numbers, found \(\)'),
+        ({'temperatures': (0.1, 0.0)}, 'agent.temperatures: expected positive'),
+    ],
+)
+def test_mistakes_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        drifting.make(drifting.Config(**CONFIG | fields), SPEC)

@@ -1,0 +1,194 @@
+"""Flow maps against closed forms: of a Gaussian, x_r is an affine function of x_t."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy.agents import diffusion_policy, flow_map
+from jaxpolicy.types import Chunk, Spec
+
+MEAN, STD = 0.4, 0.3
+SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+CONFIG = {
+    'network': 'mlp',
+    'obs_horizon': 1,
+    'pred_horizon': 1,
+    'action_horizon': 1,
+    'width': 64,
+    'num_blocks': 2,
+    'warmup_steps': 10,
+    'learning_rate': 3e-3,
+    'clip': 100.0,
+}
+
+
+def _scale(t):
+    """The deviation of x_t for x_0 ~ N(MEAN, STD^2)."""
+    return jnp.sqrt((t * STD) ** 2 + (1.0 - t) ** 2)
+
+
+def exact(x, t, r):
+    """The average velocity of the marginal flow from t to r."""
+    end = r * MEAN + _scale(r) / _scale(t) * (x - t * MEAN)
+    safe = jnp.where(r > t, r - t, 1.0)
+    return jnp.where(r > t, (end - x) / safe, velocity(x, t))
+
+
+def velocity(x, t):
+    """E[x_0 - eps | x_t], the derivative of the flow."""
+    rate = (t * STD**2 - (1.0 - t)) / _scale(t) ** 2
+    return MEAN + rate * (x - t * MEAN)
+
+
+def _times(pairs):
+    t, r = np.asarray(pairs, np.float32).T
+    return t.reshape(-1, 1, 1), r.reshape(-1, 1, 1)
+
+
+T, R = _times([(0.0, 1.0), (0.1, 0.5), (0.3, 0.9), (0.6, 0.7), (0.5, 0.5)])
+X = jnp.asarray(np.random.default_rng(0).normal(size=(5, 1, 1)), jnp.float32)
+
+
+def test_the_mean_flow_identity_holds_for_the_exact_map():
+    """u = v + (r - t) du/dt along the marginal velocity."""
+    found, target = flow_map.mean_flow(exact, X[:4], T[:4], R[:4], velocity(X[:4], T[:4]))
+    np.testing.assert_allclose(found, target, atol=2e-5)
+
+
+def test_two_jumps_are_one_for_the_exact_map():
+    target = flow_map.shortcut(exact, X, T, R, velocity(X, T))
+    np.testing.assert_allclose(target, exact(X, T, R), atol=1e-5)
+
+
+@pytest.mark.parametrize('longest', [0.01, 0.1])
+def test_a_step_of_the_teacher_and_a_jump_are_the_exact_map(longest):
+    target = flow_map.consistency_trajectory(exact, velocity, X, T, R, longest)
+    np.testing.assert_allclose(target, exact(X, T, R), atol=0.2 * longest**2 + 2e-5)
+
+
+@pytest.mark.parametrize('num_steps', [1, 2, 5])
+def test_samples_of_the_exact_map_are_exact_in_any_number_of_jumps(num_steps):
+    found = flow_map.sample(exact, X, num_steps)
+    np.testing.assert_allclose(found, MEAN + STD * X, atol=1e-5)
+
+
+def test_targets_have_no_gradient_and_the_loss_is_their_error():
+    def loss(scale):
+        u = lambda x, t, r: scale * exact(x, t, r)  # noqa: E731
+        found, target = flow_map.mean_flow(u, X, T, R, velocity(X, T))
+        return jnp.sum(found - target)
+
+    expected = jnp.sum(exact(X, T, R))  # of `found` alone
+    np.testing.assert_allclose(jax.grad(loss)(2.0), expected, rtol=1e-4)
+
+
+def test_times_are_in_order_and_the_share_is_kept():
+    t, r = flow_map.draw_times(jax.random.key(0), 10_000, 0.3)
+    assert (t <= r).all() and (t >= 0).all() and (r <= 1).all()
+    jump = t != r
+    assert abs(float(jump.mean()) - 0.7) < 0.02
+    assert abs(float((t[jump] == 0).mean()) - 0.5) < 0.02
+    assert abs(float((r[jump] == 1).mean()) - 0.5) < 0.02
+    between = r[jump & (r < 1)]  # the larger of two uniform numbers: mean 2/3
+    assert abs(float(between.mean()) - 2 / 3) < 0.02
+    assert abs(float(t[~jump].mean()) - 0.5) < 0.02
+
+
+def test_adaptive_weights_by_hand():
+    error = jnp.asarray([[[3.0], [9.0]], [[1.0], [2.0]]])
+    mask = jnp.asarray([[1.0, 0.0], [1.0, 1.0]])
+    found = flow_map.adaptive_weight(error, mask, 0.5)
+    np.testing.assert_allclose(found, [9.001**-0.5, 2.501**-0.5], rtol=1e-5)
+
+
+def _bimodal(key):
+    """Actions -0.6 and 0.6 with deviation 0.1, one in four is -0.6."""
+    keys = jax.random.split(key, 2)
+    side = jnp.where(jax.random.bernoulli(keys[0], 0.25, (256, 1, 1)), -0.6, 0.6)
+    action = side + 0.1 * jax.random.normal(keys[1], (256, 1, 1))
+    return Chunk(jnp.zeros((256, 1, 1)), action, jnp.ones((256, 1), bool))
+
+
+def _gaussian(key):
+    action = MEAN + STD * jax.random.normal(key, (256, 1, 1))
+    return Chunk(jnp.zeros((256, 1, 1)), action, jnp.ones((256, 1), bool))
+
+
+def _train(agent, state, batch_of, num_updates):
+    def step(state, key):
+        batch_key, key = jax.random.split(key)
+        return agent.update(state, batch_of(batch_key), key)
+
+    keys = jax.random.split(jax.random.key(1), num_updates)
+    return jax.jit(lambda s: jax.lax.scan(step, s, keys))(state)[0]
+
+
+def _samples(agent, state):
+    obs = jnp.zeros((4000, 1, 1))
+    return np.asarray(jax.jit(agent.act)(state, obs, jax.random.key(2))[0]).ravel()
+
+
+def _make(loss, **fields):
+    agent = flow_map.make(flow_map.Config(**CONFIG | fields, loss=loss), SPEC)
+    return agent, jax.jit(agent.init)(jax.random.key(0))
+
+
+@functools.cache
+def _teacher():
+    """The velocity field of the two modes, learnt by a flow."""
+    config = diffusion_policy.Config(objective='flow', sampler='euler', total_steps=2000, **CONFIG)
+    agent = diffusion_policy.make(config, SPEC)
+    state = _train(agent, jax.jit(agent.init)(jax.random.key(0)), _bimodal, 2000)
+    return state.target_params['denoiser']
+
+
+@pytest.mark.parametrize('loss', flow_map.LOSSES)
+def test_one_step_keeps_both_modes(loss):
+    agent, state = _make(loss, total_steps=2000)
+    if loss == 'consistency_trajectory':
+        state = flow_map.teach(state, _teacher())
+    x = _samples(agent, _train(agent, state, _bimodal, 2000))
+    assert abs((x < 0).mean() - 0.25) < 0.08
+    assert abs(x[x > 0].mean() - 0.6) < 0.1 and abs(x[x < 0].mean() + 0.6) < 0.2
+    assert np.median(np.abs(np.abs(x) - 0.6)) < 0.16  # 0.07 in the data
+
+
+def test_mean_flow_learns_a_gaussian():
+    agent, state = _make('mean_flow', total_steps=1500)
+    x = _samples(agent, _train(agent, state, _gaussian, 1500))
+    assert abs(x.mean() - MEAN) < 0.05 and abs(x.std() - STD) < 0.08
+
+
+def test_a_teacher_of_another_network_is_refused():
+    agent = flow_map.make(flow_map.Config(**CONFIG, loss='consistency_trajectory'), SPEC)
+    other = flow_map.Config(**CONFIG | {'width': 32}, loss='consistency_trajectory')
+    state, wrong = (jax.jit(a.init)(jax.random.key(0)) for a in (agent, flow_map.make(other, SPEC)))
+    with pytest.raises(ValueError, match=r"the teacher's .*expected .*64.*found .*32"):
+        flow_map.teach(state, wrong.params['teacher'])
+    with pytest.raises(ValueError, match='unknown'):
+        flow_map.teach(state, {**state.params['teacher'], 'more': jnp.zeros(1)})
+
+
+def test_the_teacher_never_learns():
+    agent, state = _make('consistency_trajectory')
+    state = flow_map.teach(state, jax.tree.map(lambda x: x + 0.1, state.params['teacher']))
+    new = _train(agent, state, _bimodal, 5)
+    jax.tree.map(np.testing.assert_array_equal, new.params['teacher'], state.params['teacher'])
+    assert set(new.opt_state) == set(new.target_params) == {'denoiser'}
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'loss': 'reflow'}, r"agent.loss: expected one of .*'mean_flow'.*found 'reflow'"),
+        ({'flow_share': 1.5}, 'agent.flow_share: expected 0 to 1, found 1.5'),
+        ({'teacher_step': 0.0}, 'agent.teacher_step: .*found 0.0'),
+        ({'num_sample_steps': 0}, 'agent.num_sample_steps: expected at least 1, found 0'),
+    ],
+)
+def test_mistakes_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        flow_map.make(flow_map.Config(**CONFIG | fields), SPEC)
