@@ -18,8 +18,8 @@ learns that: u(x_t, t, t) = x_0 - eps. For r > t, with sg for no gradient,
                             (arXiv:2310.02279), equation 5; Prasad et al., 2024 (Consistency
                             Policy, arXiv:2405.07503). Measured in velocity; no adversarial loss.
 
-Networks are told k = (5 (1 - t), 5 (r - t)). With 100, as elsewhere, the fastest sines of k are most
-of du/dt, and mean_flow gives a Gaussian of deviation 0.3 one of 0.96. Padded steps do not count;
+Networks are told k = (5 (1 - t), 5 (r - t)). With 100, as elsewhere, the fastest sines of k are
+most of du/dt, and mean_flow makes a Gaussian's deviation of 0.3 0.96. Padded steps do not count;
 EMA weights act.
 """
 
