@@ -51,6 +51,13 @@ def clocks(config: config_dict.ConfigDict) -> Callable[[], Rates]:
     return lambda: Rates(max(square() for square in squares), own())
 
 
+def square_rate() -> float:
+    """FLOP/s of the largest square product that `clocks` would try."""
+    size = 1024 if jax.default_backend() == 'cpu' else 8192
+    rate = _rate(_forward, 1, size, size)
+    return max(rate() for _ in range(3))
+
+
 def _forward(x: jax.Array, w: jax.Array) -> jax.Array:
     return x @ w
 

@@ -36,13 +36,27 @@ def of_agent(agent: types.Agent, config, spec: types.Spec, train: Any, batch: in
 
 
 def milliseconds(call: Callable[[int], Any], least_s: float = 0.5, most: int = 1000) -> np.ndarray:
-    """Times of single calls [n], after three that do not count: at least 20, up to `least_s`."""
-    for i in range(3):
-        jax.block_until_ready(call(i))
-    times, total = [], 0.0
-    while len(times) < 20 or (total < least_s and len(times) < most):
-        begin = time.perf_counter()
-        jax.block_until_ready(call(len(times)))
-        times.append(time.perf_counter() - begin)
-        total += times[-1]
-    return 1e3 * np.asarray(times)
+    """Times of single calls [n], as `alternating`."""
+    return alternating({'': call}, least_s, most)['']
+
+
+def alternating(
+    calls: dict[str, Callable[[int], Any]], least_s: float = 0.5, most: int = 1000
+) -> dict[str, np.ndarray]:
+    """Times of single calls of several functions in turns, [n] each.
+
+    After three calls each that do not count, at least 20 each, up to `least_s` seconds or `most`.
+    """
+    for call in calls.values():
+        for i in range(3):
+            jax.block_until_ready(call(i))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    total, count = 0.0, 0
+    while count < 20 or (total < least_s * len(calls) and count < most):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            jax.block_until_ready(call(count))
+            times[name].append(time.perf_counter() - begin)
+            total += times[name][-1]
+        count += 1
+    return {name: 1e3 * np.asarray(each) for name, each in times.items()}

@@ -38,6 +38,7 @@ ACTING = (
     'guidance',
     'warm_steps',
     'inpaint_steps',
+    'act_dtype',
     'action_horizon',
 )
 
@@ -55,6 +56,7 @@ class Config(chunks.Config):
     guidance: float = 1.0  # classifier-free, 1: none; other values need condition_dropout
     warm_steps: int = 0  # last steps to run from the last chunk; 0: all of them, from noise
     inpaint_steps: int = 0  # actions from now on that the last chunk has fixed
+    act_dtype: str = 'float32'  # of the network while sampling; or 'bfloat16'
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:
@@ -93,9 +95,12 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         return state, metrics
 
     def denoiser(params, condition) -> samplers.Predict:
+        params, condition = jax.tree.map(lambda a: a.astype(config.act_dtype), (params, condition))
+
         def predict(x, level):
             k = jnp.broadcast_to(level.k, x.shape[:1])
-            output = net.apply(params, x * objective.scale(level), k, condition)
+            scaled = (x * objective.scale(level)).astype(config.act_dtype)
+            output = net.apply(params, scaled, k, condition).astype(x.dtype)
             return objective.to_x0(output, x, level)
 
         return predict
@@ -195,6 +200,10 @@ def _validate(config: Config) -> None:
     if config.guidance != 1.0 and not config.condition_dropout:
         raise ValueError(
             f'agent.guidance: expected 1.0 without condition_dropout, found {config.guidance}'
+        )
+    if config.act_dtype not in ('float32', 'bfloat16'):
+        raise ValueError(
+            f"agent.act_dtype: expected 'float32' or 'bfloat16', found {config.act_dtype!r}"
         )
     if config.eta and config.sampler != 'ddim':
         raise ValueError(f'agent.eta: expected 0 for {config.sampler!r}, found {config.eta}')
