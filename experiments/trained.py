@@ -6,9 +6,11 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from experiments import evaluation
+from experiments import build, evaluation
 from jaxpolicy import agents, types
 from jaxpolicy.io import checkpoint, workdir
+from jaxpolicy.io import flags as config_flags
+from jaxpolicy.loops import policies
 
 
 def open_checkpoint(directory: Path, which: str):
@@ -30,6 +32,34 @@ def open_checkpoint(directory: Path, which: str):
             f'in {directory}, found {which!r}'
         )
     return manager, step
+
+
+def load_policy(
+    directory: str | Path,
+    num_robots: int = 1,
+    which: str = 'best',
+    mode: str = 'deterministic',
+    changes: dict[str, str] | None = None,
+) -> types.Policy:
+    """The policy of a run, compiled ahead of time and warmed up; of several seeds, the first one's.
+
+    Args:
+      which: 'best', 'latest' or a step.
+      changes: keys of the config that only matter for acting, as {'agent.sampler': 'heun'}.
+
+    Raises:
+      ValueError: there is no such run, checkpoint or mode.
+    """
+    config = workdir.load_config(Path(directory))
+    config_flags.override(config, list((changes or {}).items()))
+    num_seeds = workdir.load_num_seeds(Path(directory))
+    evaluator = evaluation.make(config, num_seeds)
+    manager, step = open_checkpoint(Path(directory), which)
+    trained = checkpoint.restore_train(manager, step, evaluator.template)
+    deterministic = build.choose('mode', evaluation.MODES, mode)
+    policy_of = evaluation.make_policy(config, evaluator.spec, deterministic)
+    first = evaluation.first(trained, num_seeds)
+    return policies.ahead_of_time(policy_of, first, evaluator.spec, num_robots)
 
 
 def teach(

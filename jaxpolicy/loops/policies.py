@@ -1,5 +1,7 @@
 """From an agent's `act` to something that can be rolled out: `types.Policy`."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -149,6 +151,37 @@ def temporal_ensemble(
         return {'history': history, **rest}, action, {}
 
     return types.Policy(init, act)
+
+
+def ahead_of_time(
+    make_policy: Callable[[types.PyTree], types.Policy],
+    state: types.PyTree,
+    spec: types.Spec,
+    num_envs: int,
+) -> types.Policy:
+    """A policy for N robots that is compiled and has planned once: its first action is not late.
+
+    Args:
+      make_policy: state -> Policy, as `receding_horizon` with all but the state given.
+      spec: of one robot's observation; what is passed later is converted to its dtypes.
+    """
+
+    def convert(obs):
+        return jax.tree.map(lambda x, s: jnp.asarray(x, s.dtype), obs, spec.obs)
+
+    key = jax.random.key(0)
+    obs = jax.tree.map(lambda s: jnp.zeros((num_envs, *s.shape), s.dtype), spec.obs)
+    init = jax.jit(lambda state, obs: make_policy(state).init(obs)).lower(state, obs).compile()
+    carry = init(state, obs)
+    act = jax.jit(lambda state, carry, obs, key: make_policy(state).act(carry, obs, key))
+    act = act.lower(state, carry, obs, key).compile()
+    for _ in range(2):  # with a plan, and without
+        carry, action, _ = jax.block_until_ready(act(state, carry, obs, key))
+    del carry, action
+    return types.Policy(
+        init=lambda obs: init(state, convert(obs)),
+        act=lambda carry, obs, key: act(state, carry, convert(obs), key),
+    )
 
 
 def _append(history, obs):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy.loops import policies
-from jaxpolicy.types import Agent, Remembered
+from jaxpolicy.types import Agent, Remembered, Spec
 
 TO, TP, TA = 3, 8, 4
 
@@ -202,3 +202,24 @@ def test_temporal_ensembles_start_anew_with_an_episode():
 def test_an_agent_with_a_memory_has_no_ensemble():
     with pytest.raises(ValueError, match='keeps nothing'):
         policies.temporal_ensemble(_counter(), 1.0, TO, 0.0)
+
+
+def test_ahead_of_time_is_the_same_policy_compiled():
+    spec = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.float32))
+    calls = []
+
+    def make(state):
+        return policies.receding_horizon(_scribe(calls), state, TO, TA)
+
+    policy = policies.ahead_of_time(make, jnp.ones(()), spec, num_envs=2)
+    jax.effects_barrier()
+    assert len(calls) == 1  # it has planned once
+    plain, obs = make(1.0), np.zeros((2, 1))  # float64 is converted
+    carry, expected = policy.init(obs), plain.init(jnp.asarray(obs, jnp.float32))
+    for t in range(6):
+        obs = obs + 1.0
+        carry, action, _ = policy.act(carry, obs, jax.random.key(t))
+        expected, wanted, _ = plain.act(expected, jnp.asarray(obs, jnp.float32), jax.random.key(t))
+        np.testing.assert_array_equal(action, wanted)
+    with pytest.raises(TypeError):  # compiled for two robots, and for nothing else
+        policy.act(carry, np.zeros((3, 1)), jax.random.key(0))
