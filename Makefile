@@ -4,11 +4,13 @@
 # PYTHON=python3.12  which Python (default: the newest one here that JAX supports)
 # VENV=.venv         where the virtual environment lives
 # WHEELS=folder      install from a folder of wheels, without a network
+# WORKERS=2          processes that run the tests; 0: this one alone
 
 VENV ?= .venv
 PYTHON ?=
 WHEELS ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 ifeq ($(shell uname -s),Linux)
@@ -20,7 +22,7 @@ endif
 .PHONY: test demo setup lint slow clean
 
 test: lint
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 demo: setup
 	$(VENV)/bin/python -m experiments.demo --workdir=runs/demo

@@ -4,82 +4,28 @@
       --config.data.path=data/detour.npz --workdir=runs/bake_off
 
 Every method is trained with the recipe's network, horizons, optimiser and number of epochs; only
-what METHODS names differs. Then its last weights act with every entry of ACTING, over episodes
-that training never saw. In the workdir: a run for each method, bake_off.json (a row for each method
-and way of acting), bake_off.md and bake_off.png. What is there already is not done again.
+what `bake_off_methods.METHODS` names differs. Then its last weights act in each of the method's
+ways, over episodes that training never saw. In the workdir: a run for each method, bake_off.json (a
+row for each method and way of acting), bake_off.md and bake_off.png. What is there already is not
+done again.
 """
 
 import copy
-import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_dict
 
+from experiments import bake_off_methods as methods
 from experiments import bake_off_report, build, evaluation, latency, train
 from experiments import summary as summary_lib
 from experiments import trained as trained_run
-from jaxpolicy import agents
-from jaxpolicy.agents import chunks
 from jaxpolicy.io import checkpoint, metrics
 from jaxpolicy.io import flags as config_flags
 
 FLAGS = flags.FLAGS
-
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: agent and fields of its Config
-    'eps': ('diffusion', {'objective': 'eps'}),
-    'x0': ('diffusion', {'objective': 'x0'}),
-    'v': ('diffusion', {'objective': 'v'}),
-    'edm': ('diffusion', {'objective': 'edm'}),
-    'flow': ('diffusion', {'objective': 'flow'}),
-    'regression': ('mip', {'num_steps': 1}),
-    'mip': ('mip', {'num_steps': 2}),
-    'mean_flow': ('flow_map', {'loss': 'mean_flow'}),
-    'shortcut': ('flow_map', {'loss': 'shortcut'}),
-    'consistency': ('flow_map', {'loss': 'consistency_trajectory'}),
-    'drifting': ('drifting', {}),
-}
-TEACHERS = {'consistency': 'flow'}  # methods that learn from another one's run
-SAMPLERS = (  # of diffusion: name and steps
-    ('ddpm', 100),
-    *(('ddim', n) for n in (1, 2, 4, 10)),
-    *(('dpmpp_2m', n) for n in (4, 10)),
-    *(('heun', n) for n in (2, 5)),
-    *(('midpoint', n) for n in (2, 4)),
-)
-ACTING: dict[str, list[dict[str, Any]]] = {  # by agent; fields of its Config
-    'diffusion': [{'sampler': name, 'num_sample_steps': n} for name, n in SAMPLERS],
-    'flow_map': [{'num_sample_steps': n} for n in (1, 2, 4)],
-    'mip': [{}],
-    'drifting': [{}],
-}
-
-
-def method_config(recipe: config_dict.ConfigDict, name: str) -> config_dict.ConfigDict:
-    """The recipe with another agent, whose fields in common with the recipe's stay."""
-    agent, fields = METHODS[name]
-    config = copy.deepcopy(recipe)
-    common = {field.name for field in dataclasses.fields(chunks.Config)}
-    kept = {key: value for key, value in recipe.agent.items() if key in common}
-    values = dataclasses.asdict(agents.AGENTS[agent].Config()) | kept | fields
-    config.agent = config_dict.ConfigDict({'name': agent, **values})
-    config.eval.every = 0  # the last weights count, whatever the score on the way
-    if name in TEACHERS:
-        config.teacher.workdir = str(Path(FLAGS.workdir) / TEACHERS[name])
-    return config
-
-
-def evaluations(agent: config_dict.ConfigDict) -> int:
-    """How often the network is asked for one plan."""
-    if agent.name == 'mip':
-        return agent.num_steps
-    if agent.name == 'drifting':
-        return 1
-    steps = agent.num_sample_steps
-    return 2 * steps - 1 if agent.get('sampler') == 'heun' else steps
 
 
 def measure(name: str, directory: Path, config, acting: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +44,7 @@ def measure(name: str, directory: Path, config, acting: dict[str, Any]) -> dict[
     return {
         'method': name,
         **acting,
-        'evaluations': evaluations(config.agent),
+        'evaluations': methods.evaluations(config.agent),
         'score': score['mean'],
         'low': score['low'],
         'high': score['high'],
@@ -112,14 +58,14 @@ def main(_):
     root = Path(FLAGS.workdir)
     path = root / 'bake_off.json'
     try:
-        names = [build.choose('methods', METHODS, name) and name for name in FLAGS.methods]
+        names = [build.choose('methods', methods.METHODS, name) and name for name in FLAGS.methods]
         rows = json.loads(path.read_text()) if path.exists() else []
         for name in names:
-            config, directory = method_config(FLAGS.config, name), root / name
+            config, directory = methods.config(FLAGS.config, name, root), root / name
             options = train.Options(FLAGS.seed, FLAGS.num_seeds)
             if not train.train(config, directory, options):
                 sys.exit('stopped and saved; the same command continues')
-            for acting in ACTING[METHODS[name][0]]:
+            for acting in methods.ACTING[methods.METHODS[name][0]]:
                 if any(row['method'] == name and acting.items() <= row.items() for row in rows):
                     continue
                 rows.append(measure(name, directory, config, acting))
@@ -134,7 +80,9 @@ def main(_):
 if __name__ == '__main__':
     config_flags.define_config(required=True)
     flags.DEFINE_string('workdir', None, 'Directory of all runs.', required=True)
-    flags.DEFINE_list('methods', list(METHODS), 'Which methods; a teacher before who learns of it.')
+    flags.DEFINE_list(
+        'methods', list(methods.METHODS), 'Which methods; a teacher before who learns of it.'
+    )
     flags.DEFINE_integer('seed', 0, 'Seed of all training.', lower_bound=0)
     flags.DEFINE_integer('num_seeds', 1, 'Seeds trained together, from --seed on.', lower_bound=1)
     flags.DEFINE_integer('num_episodes', 1000, 'Episodes for each row.', lower_bound=1)

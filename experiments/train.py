@@ -47,11 +47,13 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
         request = stop.StopRequest()
         if jax.process_count() == 1:  # with more, JAX takes SIGTERM; see sharding.stop_agreed
             stack.enter_context(request)
-        manager = stack.enter_context(checkpoint.open_manager(directory / 'checkpoints', *keep))
-        fresh = checkpoint.latest_step(manager) is None
+        checkpoints = directory / 'checkpoints'
         if sharding.is_main():
+            fresh = checkpoint.is_empty(checkpoints)
             workdir.prepare(directory, config, options.seed, options.num_seeds, fresh=fresh)
         run, evaluator, compiled = _make(config, options)
+        # Opened last: it cleans up in a thread, which a refusal above would have to wait for.
+        manager = stack.enter_context(checkpoint.open_manager(checkpoints, *keep))
         writer = metrics.NullWriter()
         if sharding.is_main():
             writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))

@@ -36,18 +36,19 @@ def run(module, *arguments, timeout=300):
 
 @pytest.fixture(scope='module')
 def demos(tmp_path_factory):
-    """Random episodes that look like demonstrations of detour."""
-    rng = np.random.default_rng(0)
+    """Files of random episodes that look like demonstrations of a recipe's task."""
+    rng, paths = np.random.default_rng(0), {}
     lengths = rng.integers(16, 24, size=8)
-    obs = rng.normal(size=(lengths.sum(), 34)).astype(np.float32)
-    action = rng.uniform(-1, 1, size=(lengths.sum(), 7)).astype(np.float32)
-    path = tmp_path_factory.mktemp('demos') / 'demos.npz'
-    episodes_lib.save(path, episodes_lib.Episodes(obs, action, np.cumsum(lengths), {}))
-    return path
+    for recipe, (obs_dim, action_dim) in {'bc': (20, 2), 'diffusion': (34, 7)}.items():
+        obs = rng.normal(size=(lengths.sum(), obs_dim)).astype(np.float32)
+        action = rng.uniform(-1, 1, size=(lengths.sum(), action_dim)).astype(np.float32)
+        paths[recipe] = tmp_path_factory.mktemp('demos') / f'{recipe}.npz'
+        episodes_lib.save(paths[recipe], episodes_lib.Episodes(obs, action, np.cumsum(lengths), {}))
+    return paths
 
 
 def train_arguments(recipe, demos, directory, *more):
-    data = [] if recipe == 'ppo' else [f'--config.data.path={demos}']
+    data = [] if recipe == 'ppo' else [f'--config.data.path={demos[recipe]}']
     config = f'--config=configs/smoke/{recipe}.py'
     return ['train', config, *data, f'--workdir={directory}', '--novideo', *more]
 
@@ -180,7 +181,7 @@ def test_another_config_is_refused(finished, demos):
 
 
 def test_a_run_that_never_began_does_not_block_its_workdir(demos, tmp_path):
-    missing = run(*train_arguments('bc', 'nowhere.npz', tmp_path))
+    missing = run(*train_arguments('bc', {'bc': 'nowhere.npz'}, tmp_path))
     assert missing.returncode != 0 and 'nowhere.npz' in missing.stderr
     assert 'Traceback' not in missing.stderr
     result = run(*train_arguments('bc', demos, tmp_path, '--config.eval.every=0'))
@@ -191,13 +192,13 @@ def test_other_data_at_the_same_path_is_refused(finished, demos):
     recipe, directory = finished
     if recipe != 'bc':
         pytest.skip('one recipe is enough')
-    original = demos.read_bytes()
-    episodes = episodes_lib.load(demos)
+    path = demos[recipe]
+    original, episodes = path.read_bytes(), episodes_lib.load(path)
     try:
-        episodes_lib.save(demos, episodes._replace(action=-episodes.action))
+        episodes_lib.save(path, episodes._replace(action=-episodes.action))
         result = run(*train_arguments(recipe, demos, directory))
     finally:
-        demos.write_bytes(original)
+        path.write_bytes(original)
     assert result.returncode != 0 and 'Traceback' not in result.stderr
     assert 'data.path: expected the data that this run began with' in result.stderr
 

@@ -215,6 +215,7 @@ def test_mixture_and_diffusion_keep_both_ways(name):
             width=64,
             num_blocks=2,
             num_train_steps=20,
+            num_sample_steps=20,
             learning_rate=3e-3,
             **HORIZONS,
         )

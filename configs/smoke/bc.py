@@ -1,15 +1,15 @@
-"""BC (mixture) on synthetic demonstrations of detour, a few updates: for tests.
+"""BC (mixture) on Push-T on the device, a few updates: for tests.
 
   python -m experiments.train --config=configs/smoke/bc.py --config.data.path=FILE --workdir=DIR
 
-FILE comes from `python -m experiments.collect`. Expected: seconds, and nothing learnt.
+FILE holds any episodes with Push-T's keypoints. Expected: seconds, and nothing learnt.
 """
 
 from configs import base
 
 
 def get_config():
-    config = base.offline('bc', 'detour', 'episodes', 'data/detour.npz')
+    config = base.offline('bc', 'pusht', 'episodes', 'data/pusht.npz')
     config.agent.head = 'mixture'
     config.agent.width = 16
     config.agent.num_blocks = 1

@@ -1,4 +1,4 @@
-"""PPO on reach, four tiny steps: for tests.
+"""PPO on Push-T, four tiny steps: for tests.
 
   python -m experiments.train --config=configs/smoke/ppo.py --workdir=DIR
 
@@ -9,7 +9,7 @@ from configs import base
 
 
 def get_config():
-    return shrink(base.on_policy('ppo', 'reach'))
+    return shrink(base.on_policy('ppo', 'pusht'))
 
 
 def shrink(config):

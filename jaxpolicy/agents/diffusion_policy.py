@@ -94,26 +94,16 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         state = train_state.apply_gradients_ema(state, txs, {'denoiser': grads}, config.ema_power)
         return state, metrics
 
-    def denoiser(params, condition) -> samplers.Predict:
-        params, condition = jax.tree.map(lambda a: a.astype(config.act_dtype), (params, condition))
-
-        def predict(x, level):
-            k = jnp.broadcast_to(level.k, x.shape[:1])
-            scaled = (x * objective.scale(level)).astype(config.act_dtype)
-            output = net.apply(params, scaled, k, condition).astype(x.dtype)
-            return objective.to_x0(output, x, level)
-
-        return predict
-
     def act(state, obs, key, deterministic=False):
         del deterministic  # a sample is the policy
         remembered = isinstance(obs, types.Remembered)
         memory, seen = (obs.memory, obs.obs) if remembered else (None, obs)
         condition = embed.history(seen, spec.obs)
         params = state.target_params['denoiser']
-        predict = denoiser(params, condition)
+        predict = denoiser(config, net, objective, params, condition)
         if config.guidance != 1.0:
-            without = denoiser(params, jnp.zeros_like(condition))
+            nothing = jnp.zeros_like(condition)
+            without = denoiser(config, net, objective, params, nothing)
             predict = samplers.guided(predict, without, config.guidance)
         predict = samplers.clipped(predict, config.clip)
         noise_key, sampler_key = jax.random.split(key)
@@ -128,6 +118,19 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
     remembers = bool(config.warm_steps or config.inpaint_steps)
     return types.Agent(init, update, act, memory if remembers else types.no_memory)
+
+
+def denoiser(config: Config, net, objective, params, condition) -> samplers.Predict:
+    """The network with these weights as an estimate of x_0 from x at a level."""
+    params, condition = jax.tree.map(lambda a: a.astype(config.act_dtype), (params, condition))
+
+    def predict(x, level):
+        k = jnp.broadcast_to(level.k, x.shape[:1])
+        scaled = (x * objective.scale(level)).astype(config.act_dtype)
+        output = net.apply(params, scaled, k, condition).astype(x.dtype)
+        return objective.to_x0(output, x, level)
+
+    return predict
 
 
 def _remember(config: Config, chunk: jax.Array) -> dict[str, jax.Array]:

@@ -74,20 +74,14 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
             everything['teacher'] = chunks.init_params(config, spec, teacher_key)
         return train_state.create(everything, txs, target_params=params)
 
-    def average(params, condition):
-        def u(x, t, r):  # times [B, 1, 1]
-            k = K_MAX * jnp.concatenate([1.0 - t, r - t], axis=-1)[:, 0]  # [B, 2]
-            return net.apply(params, x, k, condition)
-
-        return u
-
     def loss_fn(params, state, batch, key):
         times_key, eps_key = jax.random.split(key)
         t, r = draw_times(times_key, len(batch.action), config.flow_share)
         eps = jax.random.normal(eps_key, batch.action.shape)
         x, velocity = t * batch.action + (1.0 - t) * eps, batch.action - eps
         condition = embed.history(batch.obs, spec.obs)
-        u, ema = (average(p, condition) for p in (params, state.target_params['denoiser']))
+        both = params, state.target_params['denoiser']
+        u, ema = (average(net, p, condition) for p in both)
         if config.loss == 'mean_flow':
             found, target = mean_flow(u, x, t, r, velocity)
             weight = adaptive_weight(found - target, batch.mask, config.weight_power)
@@ -109,11 +103,21 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     def act(state, obs, key, deterministic=False):
         del deterministic  # a sample is the policy
         condition = embed.history(obs, spec.obs)
-        u = average(state.target_params['denoiser'], condition)
+        u = average(net, state.target_params['denoiser'], condition)
         eps = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
         return jnp.clip(sample(u, eps, config.num_sample_steps), -config.clip, config.clip), {}
 
     return types.Agent(init, update, act)
+
+
+def average(net, params, condition) -> Average:
+    """The network with these weights as an average velocity."""
+
+    def u(x, t, r):  # times [B, 1, 1]
+        k = K_MAX * jnp.concatenate([1.0 - t, r - t], axis=-1)[:, 0]  # [B, 2]
+        return net.apply(params, x, k, condition)
+
+    return u
 
 
 def mean_flow(u: Average, x, t, r, velocity) -> tuple[jax.Array, jax.Array]:

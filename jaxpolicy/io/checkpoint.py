@@ -7,6 +7,7 @@ template are compared leaf by leaf before anything is restored: orbax alone fill
 and stays silent about the rest. Nothing is ever unpickled.
 """
 
+import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,6 +119,14 @@ def save(
     if not manager.save(step, args=args, metrics={METRIC: float(score)}):
         raise ValueError(f'{manager.directory} was opened read-only')
     return True
+
+
+def is_empty(directory: str | Path) -> bool:
+    """Whether the directory holds no complete checkpoint; it may not exist."""
+    if not Path(directory).is_dir():
+        return True
+    with contextlib.closing(open_manager(directory, read_only=True)) as manager:
+        return latest_step(manager) is None
 
 
 def latest_step(manager: ocp.CheckpointManager) -> int | None:

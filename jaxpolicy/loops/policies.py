@@ -52,58 +52,44 @@ def receding_horizon(
     environment needs a plan; then it plans for all N, and only those that need one take it.
 
     With a `delay` of d steps a plan takes that long: the d actions that the last chunk has left are
-    executed meanwhile, and the new chunk's first d are never used (an episode's first plan is
-    there at once). An agent with a memory finds there what it kept of its last chunk.
+    executed meanwhile, instead of the new chunk's first d (an episode's first plan is there at
+    once). An agent with a memory finds there what it kept of its last chunk.
 
     Raises (from `init`):
       ValueError: a chunk is shorter than To - 1 + Ta + d.
 
-    Source: Diffusion Policy (Chi et al., 2023), section III-B; for the delay, Black et al., 2025
-    (arXiv:2506.07339), section 2.
+    Source: Chi et al., 2023, section III-B; the delay: Black et al., 2025 (arXiv:2506.07339).
     """
     first, length = obs_horizon - 1, action_horizon + delay
 
     def plan(history, memory, key):
-        if agent.memory is types.no_memory:
-            return agent.act(state, history, key, deterministic)[0][:, first : first + length], ()
-        seen = types.Remembered(history, memory)
+        seen = history if agent.memory is types.no_memory else types.Remembered(history, memory)
         chunk, extras = agent.act(state, seen, key, deterministic)
-        return chunk[:, first : first + length], extras['memory']
+        return chunk[:, first : first + length], extras.get('memory', ())
 
     def init(obs):
         history = jax.tree.map(lambda x: jnp.stack([x] * obs_horizon, axis=1), obs)
         memory = agent.memory(obs)
         actions, _ = jax.eval_shape(plan, history, memory, jax.random.key(0))
-        num_envs, num_planned = actions.shape[:2]
-        if num_planned != length:
-            raise ValueError(
-                f'action_horizon: expected at most the {num_planned - delay} actions that a chunk '
-                f'has left from obs_horizon - 1 = {first} on with a delay of {delay}, found '
-                f'{action_horizon}'
-            )
+        _check_length(actions.shape[1], length, first, delay)
         return {
             'history': history,  # [N, To, ...]
             'queue': jnp.zeros(actions.shape, actions.dtype),  # [N, Ta + d, A]
-            'index': jnp.full((num_envs,), -1, jnp.int32),  # [N]; -1: there was no plan yet
+            'index': jnp.full(actions.shape[:1], -1, jnp.int32),  # [N]; -1: there was no plan yet
             'memory': memory,  # of the agent
         }
 
     def act(carry, obs, key):
-        history = _append(carry['history'], obs)
+        history, old = _append(carry['history'], obs), (carry['queue'], carry['memory'])
         needed = (carry['index'] < 0) | (carry['index'] >= action_horizon)
 
         def replan():
             actions, memory = plan(history, carry['memory'], key)
-            left = jnp.where(
-                carry['index'][:, None, None] < 0,
-                actions[:, :delay],
-                carry['queue'][:, action_horizon:],
-            )
+            left = carry['queue'][:, action_horizon:]
+            left = _where(carry['index'] < 0, actions[:, :delay], left)
             actions = jnp.concatenate([left, actions[:, delay:]], axis=1)
-            old = (carry['queue'], carry['memory'])
             return jax.tree.map(lambda a, b: _where(needed, a, b), (actions, memory), old)
 
-        old = (carry['queue'], carry['memory'])
         queue, memory = jax.lax.cond(jnp.any(needed), replan, lambda: old)
         index = jnp.where(needed, 0, carry['index'])
         action = jnp.take_along_axis(queue, index[:, None, None], axis=1)[:, 0]
@@ -111,6 +97,14 @@ def receding_horizon(
         return carry, action, {}
 
     return types.Policy(init, act)
+
+
+def _check_length(planned: int, length: int, first: int, delay: int) -> None:
+    if planned != length:
+        raise ValueError(
+            f'action_horizon: expected at most the {planned - delay} actions that a chunk has left '
+            f'from obs_horizon - 1 = {first} on with a delay of {delay}, found {length - delay}'
+        )
 
 
 def temporal_ensemble(

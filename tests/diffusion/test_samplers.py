@@ -91,7 +91,8 @@ def test_dpm_solver_is_of_second_order_between_levels():
 
 @pytest.mark.parametrize('path', PATHS)
 @pytest.mark.parametrize(
-    'sampler', ['ddpm', functools.partial(samplers.ddim, eta=0.5), *DETERMINISTIC], ids=str
+    'sampler',
+    ['ddpm', pytest.param(functools.partial(samplers.ddim, eta=0.5), id='eta'), *DETERMINISTIC],
 )
 def test_moments_of_a_mixture(sampler, path):
     grid, n = PATHS[path].grid(100), 4000

@@ -1,0 +1,63 @@
+"""The methods of `experiments.bake_off`: what is trained, and how it acts."""
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from jaxpolicy import agents
+from jaxpolicy.agents import chunks
+
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: agent and fields of its Config
+    'eps': ('diffusion', {'objective': 'eps'}),
+    'x0': ('diffusion', {'objective': 'x0'}),
+    'v': ('diffusion', {'objective': 'v'}),
+    'edm': ('diffusion', {'objective': 'edm'}),
+    'flow': ('diffusion', {'objective': 'flow'}),
+    'regression': ('mip', {'num_steps': 1}),
+    'mip': ('mip', {'num_steps': 2}),
+    'mean_flow': ('flow_map', {'loss': 'mean_flow'}),
+    'shortcut': ('flow_map', {'loss': 'shortcut'}),
+    'consistency': ('flow_map', {'loss': 'consistency_trajectory'}),
+    'drifting': ('drifting', {}),
+}
+TEACHERS = {'consistency': 'flow'}  # methods that learn from another one's run
+SAMPLERS = (  # of diffusion: name and steps
+    ('ddpm', 100),
+    *(('ddim', n) for n in (1, 2, 4, 10)),
+    *(('dpmpp_2m', n) for n in (4, 10)),
+    *(('heun', n) for n in (2, 5)),
+    *(('midpoint', n) for n in (2, 4)),
+)
+ACTING: dict[str, list[dict[str, Any]]] = {  # by agent; fields of its Config
+    'diffusion': [{'sampler': name, 'num_sample_steps': n} for name, n in SAMPLERS],
+    'flow_map': [{'num_sample_steps': n} for n in (1, 2, 4)],
+    'mip': [{}],
+    'drifting': [{}],
+}
+
+
+def config(recipe: config_dict.ConfigDict, name: str, root: Path) -> config_dict.ConfigDict:
+    """The recipe with another agent, whose fields in common with the recipe's stay."""
+    agent, fields = METHODS[name]
+    new = copy.deepcopy(recipe)
+    common = {field.name for field in dataclasses.fields(chunks.Config)}
+    kept = {key: value for key, value in recipe.agent.items() if key in common}
+    values = dataclasses.asdict(agents.AGENTS[agent].Config()) | kept | fields
+    new.agent = config_dict.ConfigDict({'name': agent, **values})
+    new.eval.every = 0  # the last weights count, whatever the score on the way
+    if name in TEACHERS:
+        new.teacher.workdir = str(root / TEACHERS[name])
+    return new
+
+
+def evaluations(agent: config_dict.ConfigDict) -> int:
+    """How often the network is asked for one plan."""
+    if agent.name == 'mip':
+        return agent.num_steps
+    if agent.name == 'drifting':
+        return 1
+    steps = agent.num_sample_steps
+    return 2 * steps - 1 if agent.get('sampler') == 'heun' else steps
