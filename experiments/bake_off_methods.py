@@ -28,8 +28,8 @@ SAMPLERS = (  # of diffusion: name and steps
     ('ddpm', 100),
     *(('ddim', n) for n in (1, 2, 4, 10)),
     *(('dpmpp_2m', n) for n in (4, 10)),
-    *(('heun', n) for n in (2, 5)),
-    *(('midpoint', n) for n in (2, 4)),
+    ('heun', 5),
+    ('midpoint', 4),
 )
 ACTING: dict[str, list[dict[str, Any]]] = {  # by agent; fields of its Config
     'diffusion': [{'sampler': name, 'num_sample_steps': n} for name, n in SAMPLERS],

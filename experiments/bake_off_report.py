@@ -13,7 +13,7 @@ HEADER = '| method | acts with | evaluations | score [95%] | p50 ms, one robot |
 def line(row: dict) -> str:
     """One row in words."""
     score = f'{row["score"]:.3f} [{row["low"]:.3f}, {row["high"]:.3f}]'
-    return f'{row["method"]:12s} {_acting(row):12s} {score}  {row["p50_ms"]:.2f} ms'
+    return f'{row["method"]:12s} {_acting(row):12s} {score}'
 
 
 def pareto(rows: list[dict]) -> list[dict]:
@@ -26,12 +26,12 @@ def pareto(rows: list[dict]) -> list[dict]:
     return found
 
 
-def write(root: Path, rows: list[dict], config, num_episodes: int) -> None:
+def write(root: Path, rows: list[dict], config) -> None:
     """bake_off.md and bake_off.png."""
     front = pareto(rows)
     lines = [
-        f'{config.eval.score} of {config.env.name}, {num_episodes} episodes a row; **bold**: no '
-        'other row is both faster and better.',
+        f'{config.eval.score} of {config.env.name}, {rows[0]["num_episodes"]} episodes a row; '
+        '**bold**: no other row is both faster and better.',
         '',
         HEADER,
         '|---|---|---|---|---|---|',

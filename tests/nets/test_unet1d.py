@@ -9,9 +9,15 @@ import pytest
 from jaxpolicy.nets import unet1d
 
 
+@pytest.fixture(params=[0, 128], ids=['rows first', 'weights first'], autouse=True)
+def _either_order(request, monkeypatch):
+    """Both orders of a CPU's product, at any number of rows."""
+    monkeypatch.setattr(unet1d, 'FEW_ROWS', request.param)
+
+
 def _reference(params, x):
     """XLA's own convolution, whatever the length."""
-    dimensions = ('NWC', 'WIO', 'NWC')
+    dimensions = ('NWC', 'OWI', 'NWC')
     kernel, bias = params['params']['kernel'], params['params']['bias']
     y = jax.lax.conv_general_dilated(x, kernel, (1,), 'SAME', dimension_numbers=dimensions)
     return y + bias
@@ -27,7 +33,7 @@ def test_conv_is_a_convolution_at_every_length(length, kernel_size):
     x = jax.random.normal(x_key, (3, length, 4))
     params = net.init(key, x)
     params['params']['bias'] = jax.random.normal(bias_key, (6,))
-    assert params['params']['kernel'].shape == (kernel_size, 4, 6)
+    assert params['params']['kernel'].shape == (6, kernel_size, 4)
     np.testing.assert_allclose(net.apply(params, x), _reference(params, x), atol=1e-5)
 
     weight = jax.random.normal(weight_key, (3, length, 6))
@@ -53,9 +59,9 @@ def test_a_cpu_gets_no_convolution():
 def test_strides_and_dilations_are_those_of_a_convolution(length, size, stride, padding, dilation):
     x_key, kernel_key = jax.random.split(jax.random.key(length))
     x = jax.random.normal(x_key, (2, length, 3))
-    kernel = jax.random.normal(kernel_key, (size, 3, 4))
+    kernel = jax.random.normal(kernel_key, (4, size, 3))
     wanted = jax.lax.conv_general_dilated(
-        x, kernel, (stride,), (padding,), (dilation,), dimension_numbers=('NWC', 'WIO', 'NWC')
+        x, kernel, (stride,), (padding,), (dilation,), dimension_numbers=('NWC', 'OWI', 'NWC')
     )
     found = unet1d.convolve(x, kernel, stride, padding, dilation)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
@@ -64,7 +70,8 @@ def test_strides_and_dilations_are_those_of_a_convolution(length, size, stride, 
 def test_upsampling_is_flaxs_transposed_convolution():
     x = jax.random.normal(jax.random.key(0), (2, 4, 3))
     params = unet1d.Upsample1d().init(jax.random.key(1), x)
-    wanted = nn.ConvTranspose(3, (4,), strides=(2,), padding='SAME').apply(params, x)
+    theirs = jax.tree.map(lambda a: a.transpose(1, 2, 0) if a.ndim == 3 else a, params)
+    wanted = nn.ConvTranspose(3, (4,), strides=(2,), padding='SAME').apply(theirs, x)
     np.testing.assert_allclose(unet1d.Upsample1d().apply(params, x), wanted, atol=1e-5)
 
 
