@@ -17,6 +17,7 @@ from experiments import bench_floor
 from jaxpolicy import types
 from jaxpolicy.agents import chunks, diffusion_policy
 from jaxpolicy.diffusion import samplers
+from jaxpolicy.nets import embed
 
 NETWORKS: dict[str, dict[str, Any]] = {  # fields of the agent's Config
     'unet_large': {'network': 'unet1d', 'dims': (256, 512, 1024)},
@@ -114,7 +115,7 @@ def build(case: Case) -> Built:
     params = train.target_params['denoiser']
     runner = Runner(lambda i: act(train, obs, keys[i % 8]), compile_s, peak)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return Built(config, params, obs, runner, count, _flops(config, params, case.batch))
+    return Built(config, params, obs, runner, count, flops(config, params, case.batch))
 
 
 def _unlike_zero(x: jax.Array) -> jax.Array:
@@ -122,13 +123,13 @@ def _unlike_zero(x: jax.Array) -> jax.Array:
     return x + 0.01 if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
-def _flops(config: diffusion_policy.Config, params: Any, batch: int) -> float:
+def flops(config: chunks.Config, params: Any, batch: int, spec: types.Spec = SPEC) -> float:
     """Of one evaluation of the network, as XLA counts them."""
     net = chunks.network(config)
     shapes = (
-        (batch, config.pred_horizon, ACTION_DIM),
+        (batch, config.pred_horizon, spec.action.shape[0]),
         (batch,),
-        (batch, config.obs_horizon, OBS_DIM),
+        (batch, config.obs_horizon, embed.obs_dim(spec.obs)),
     )
     inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     analysis = jax.jit(net.apply).lower(params, *inputs).cost_analysis()

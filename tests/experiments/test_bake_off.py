@@ -1,6 +1,6 @@
 """The bake-off: which rows are on the front, and what is written."""
 
-from experiments import bake_off_report
+from experiments import bake_off, bake_off_report
 from jaxpolicy.io import flags
 
 
@@ -34,3 +34,15 @@ def test_the_table_has_every_row_and_marks_the_front(tmp_path):
     assert [line.split(' | ')[0][2:] for line in table if '**' in line] == ['eps', 'flow', 'mip']
     assert '| eps | ddim 10 | 1 | **0.900 [0.850, 0.950]** | 2.00 | 60 |' in table
     assert (tmp_path / 'bake_off.png').stat().st_size > 10_000
+
+
+def test_rows_are_kept_by_their_way_of_acting(tmp_path):
+    rows = bake_off.Rows(tmp_path)
+    rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 4})['score'] = 0.5
+    rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] = 0.7
+    rows.save()
+    again = bake_off.Rows(tmp_path)
+    assert again.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] == 0.7
+    assert 'score' not in again.of('eps', {'sampler': 'heun', 'num_sample_steps': 4})
+    assert len(again.all) == 3
+    assert bake_off.Rows(tmp_path / 'other').all == []

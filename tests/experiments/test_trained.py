@@ -6,17 +6,6 @@ import pytest
 
 from configs.smoke import diffusion
 from experiments import bake_off_methods, train, trained
-from jaxpolicy.data import episodes as episodes_lib
-
-
-@pytest.fixture(scope='module')
-def demos(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    obs = rng.normal(size=(64, 34)).astype(np.float32)
-    action = rng.uniform(-1, 1, size=(64, 7)).astype(np.float32)
-    path = tmp_path_factory.mktemp('demos') / 'demos.npz'
-    episodes_lib.save(path, episodes_lib.Episodes(obs, action, np.arange(16, 65, 16), {}))
-    return path
 
 
 def recipe(demos, **fields):
