@@ -101,13 +101,14 @@ class UNet1D(nn.Module):
         for i in range(4 * num_levels):  # FiLM is a layer in each block, as in the reference code
             block = params[f'ResidualBlock_{i}']
             start, end = end, end + 2 * len(block['ConvBlock_0']['GroupNorm_0']['scale'])
-            film = {name: x[..., start:end] for name, x in params['Dense_2'].items()}
+            film = {name: x[..., start:end] for name, x in params['Dense_1'].items()}
             self.blocks.append(ResidualBlock(block, film, num_groups))
         downs, ups = range(num_levels - 1), range(num_levels - 1)
         self.downs = nn.ModuleList([_conv(params[f'Conv1d_{i}'], stride=2) for i in downs])
         self.ups = nn.ModuleList([_upsample(params[f'Upsample1d_{i}']) for i in ups])
         self.last = ConvBlock(params['ConvBlock_0'], num_groups)
-        self.out, self.inner, self.head = (_linear(params[f'Dense_{i}']) for i in (0, 1, 3))
+        self.inner = _linear(params['Levels_0']['Dense_0'])
+        self.out, self.head = _linear(params['Dense_0']), _linear(params['Dense_2'])
         half = embed_dim // 2
         frequency = torch.exp(-np.log(10_000.0) * torch.arange(half) / (half - 1))
         self.register_buffer('frequency', frequency.float())

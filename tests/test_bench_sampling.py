@@ -79,7 +79,7 @@ def test_the_peer_is_the_same_network(tiny):
     built = parts.build(tiny)
     bench_torch.make_network(built)  # raises where outputs differ
     broken = dict(built.params['params'])
-    broken['Dense_3'] = {**broken['Dense_3'], 'bias': broken['Dense_3']['bias'] + 1.0}
+    broken['Dense_2'] = {**broken['Dense_2'], 'bias': broken['Dense_2']['bias'] + 1.0}
     net = bench_torch.make_network(built)
     with pytest.raises(ValueError, match='differs from ours'):
         bench_torch.compare(net, built._replace(params={'params': broken}))

@@ -17,10 +17,11 @@ learns that: u(x_t, t, t) = x_0 - eps. For r > t, with sg for no gradient,
                             from there to r: sg of where that leads. Kim et al., 2023
                             (arXiv:2310.02279), equation 5; Prasad et al., 2024 (Consistency
                             Policy, arXiv:2405.07503). Measured in velocity; no adversarial loss.
+                            The student begins as the teacher, u(x, t, r) = v(x, t).
 
-Networks are told k = (5 (1 - t), 5 (r - t)). With 100, as elsewhere, the fastest sines of k are
-most of du/dt, and mean_flow makes a Gaussian's deviation of 0.3 0.96. Padded steps do not count;
-EMA weights act.
+Networks are told k = (K (1 - t), K (r - t)): K = 100 as elsewhere where there is a teacher, and 5
+else, since with 100 the fastest sines of k are most of du/dt, and mean_flow makes a Gaussian's
+deviation of 0.3 0.96. Padded steps do not count; EMA weights act.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses
 
 Average = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # u(x, t, r)
-K_MAX = 5.0
+K_MAX = 5.0  # without a teacher
 LOSSES = ('mean_flow', 'shortcut', 'consistency_trajectory')
 ACTING = ('action_horizon', 'num_sample_steps', 'clip')
 
@@ -64,6 +65,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     _validate(config)
     action_dim = spec.action.shape[0]
     net, distilled = chunks.network(config), config.loss == 'consistency_trajectory'
+    k_max = objectives.K_MAX if distilled else K_MAX
     txs = {'denoiser': chunks.optimizer(config)}
 
     def init(key):
@@ -81,7 +83,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         x, velocity = t * batch.action + (1.0 - t) * eps, batch.action - eps
         condition = embed.history(batch.obs, spec.obs)
         both = params, state.target_params['denoiser']
-        u, ema = (average(net, p, condition) for p in both)
+        u, ema = (average(net, p, condition, k_max) for p in both)
         if config.loss == 'mean_flow':
             found, target = mean_flow(u, x, t, r, velocity)
             weight = adaptive_weight(found - target, batch.mask, config.weight_power)
@@ -103,18 +105,18 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     def act(state, obs, key, deterministic=False):
         del deterministic  # a sample is the policy
         condition = embed.history(obs, spec.obs)
-        u = average(net, state.target_params['denoiser'], condition)
+        u = average(net, state.target_params['denoiser'], condition, k_max)
         eps = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
         return jnp.clip(sample(u, eps, config.num_sample_steps), -config.clip, config.clip), {}
 
     return types.Agent(init, update, act)
 
 
-def average(net, params, condition) -> Average:
+def average(net, params, condition, k_max: float) -> Average:
     """The network with these weights as an average velocity."""
 
     def u(x, t, r):  # times [B, 1, 1]
-        k = K_MAX * jnp.concatenate([1.0 - t, r - t], axis=-1)[:, 0]  # [B, 2]
+        k = k_max * jnp.concatenate([1.0 - t, r - t], axis=-1)[:, 0]  # [B, 2]
         return net.apply(params, x, k, condition)
 
     return u
@@ -182,7 +184,7 @@ def draw_times(key: types.Key, num: int, flow_share: float) -> tuple[jax.Array, 
 
 
 def teach(state: train_state.TrainState, teacher: types.PyTree) -> train_state.TrainState:
-    """The state with a trained teacher in it.
+    """The state with a trained teacher in it, and a student that begins as the teacher.
 
     Raises:
       ValueError: the teacher's network is another one.
@@ -199,7 +201,15 @@ def teach(state: train_state.TrainState, teacher: types.PyTree) -> train_state.T
         raise ValueError(
             f"the teacher's network: unknown {jax.tree_util.keystr(next(iter(theirs)))}"
         )
-    return state.replace(params={**state.params, 'teacher': teacher})
+    trained = dict(jax.tree_util.tree_leaves_with_path(teacher))
+
+    def begin(student):  # what only the student has, of its second level, stays as it is
+        return jax.tree_util.tree_map_with_path(lambda path, x: trained.get(path, x), student)
+
+    return state.replace(
+        params={'denoiser': begin(state.params['denoiser']), 'teacher': teacher},
+        target_params={'denoiser': begin(state.target_params['denoiser'])},
+    )
 
 
 def _validate(config: Config) -> None:

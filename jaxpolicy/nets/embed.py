@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -20,9 +21,25 @@ def sinusoidal(position: jax.Array, dim: int) -> jax.Array:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def levels(k: jax.Array, dim: int) -> jax.Array:
-    """Embeds noise levels k [B], or several of them a row, [B, n]: [B, n * dim]."""
-    return sinusoidal(k, dim).reshape(len(k), -1)
+class Levels(nn.Module):
+    """Embeds noise levels k [B], or several of them a row, [B, n]: [B, features].
+
+    A linear layer of the first one's sines and cosines; what the others add is zero at first, so
+    that a network which is told more can begin with the weights of one that was told one level.
+    """
+
+    features: int
+    dim: int  # of the sines and cosines
+
+    @nn.compact
+    def __call__(self, k: jax.Array) -> jax.Array:
+        k = k.reshape(len(k), -1)
+        y = nn.Dense(self.features)(sinusoidal(k[:, 0], self.dim))
+        zeros = nn.initializers.zeros_init()
+        for i in range(1, k.shape[1]):
+            more = nn.Dense(self.features, use_bias=False, kernel_init=zeros)
+            y = y + more(sinusoidal(k[:, i], self.dim))
+        return y
 
 
 def part(spec_obs: PyTree, field: str, names: tuple[str, ...]) -> PyTree:

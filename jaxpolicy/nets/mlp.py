@@ -88,7 +88,7 @@ class MLPDenoiser(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, k: jax.Array, condition: jax.Array) -> jax.Array:
         batch, horizon, action_dim = x.shape
-        step = embed.levels(k, self.step_embed_dim)
+        step = embed.Levels(self.step_embed_dim, self.step_embed_dim)(k)
         inputs = jnp.concatenate(
             [x.reshape(batch, -1), step, condition.reshape(batch, -1)], axis=-1
         )

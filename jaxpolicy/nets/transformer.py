@@ -92,7 +92,7 @@ class Transformer(nn.Module):
                 f'heads, found {self.width}'
             )
         small = nn.initializers.normal(0.02)
-        level = nn.Dense(self.width)(embed.levels(k, self.width))
+        level = embed.Levels(self.width, self.width)(k)
         y = nn.Dense(self.width)(x)
         y = y + self.param('position', small, (x.shape[1], self.width))
         vector = tokens = None

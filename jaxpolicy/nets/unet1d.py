@@ -135,8 +135,8 @@ class UNet1D(nn.Module):
                 f'found {x.shape[1]}'
             )
         action_dim, ups = x.shape[-1], tuple(reversed(self.dims[:-1]))
-        step = embed.levels(k, self.step_embed_dim)
-        step = nn.Dense(self.step_embed_dim)(mish(nn.Dense(4 * self.step_embed_dim)(step)))
+        step = embed.Levels(4 * self.step_embed_dim, self.step_embed_dim)(k)
+        step = nn.Dense(self.step_embed_dim)(mish(step))
         condition = jnp.concatenate([step, condition.reshape(len(x), -1)], axis=-1)
         # The FiLM of all blocks, two at each level, in the middle and on the way up: one product.
         sizes = [2 * dim for dim in (*self.dims, self.dims[-1], *ups) for _ in range(2)]

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.agents import diffusion_policy, flow_map
+from jaxpolicy.agents import chunks, diffusion_policy, flow_map
+from jaxpolicy.diffusion import objectives
+from jaxpolicy.nets import embed
 from jaxpolicy.types import Chunk, Spec
 
 MEAN, STD = 0.4, 0.3
@@ -170,6 +172,29 @@ def test_a_teacher_of_another_network_is_refused():
         flow_map.teach(state, wrong.params['teacher'])
     with pytest.raises(ValueError, match='unknown'):
         flow_map.teach(state, {**state.params['teacher'], 'more': jnp.zeros(1)})
+
+
+@pytest.mark.parametrize('network', ['mlp', 'transformer', 'unet1d'])
+def test_the_student_begins_as_its_teacher(network):
+    """Untrained, its jumps are the Euler steps of the teacher's flow."""
+    small = {'pred_horizon': 2, 'dims': (8, 16), 'kernel_size': 3, 'width': 16, 'num_blocks': 1}
+    fields = CONFIG | small | {'network': network}
+    flow = diffusion_policy.Config(objective='flow', sampler='euler', num_sample_steps=3, **fields)
+    theirs = diffusion_policy.make(flow, SPEC)
+    taught = jax.jit(theirs.init)(jax.random.key(1))
+    noisy = jax.tree.map(  # some last layers begin at zero
+        lambda x: x + 0.1 * jax.random.normal(jax.random.key(2), x.shape), taught.target_params
+    )
+    agent = flow_map.make(flow_map.Config(**fields, loss='consistency_trajectory'), SPEC)
+    state = flow_map.teach(jax.jit(agent.init)(jax.random.key(0)), noisy['denoiser'])
+    obs, key = jnp.ones((5, 1, 1)), jax.random.key(3)
+    wanted, _ = jax.jit(theirs.act)(taught.replace(target_params=noisy), obs, key)
+    eps_key, _ = jax.random.split(key)
+    eps = jax.random.normal(eps_key, wanted.shape)  # as the teacher draws it
+    net, condition = chunks.network(flow), embed.history(obs, SPEC.obs)
+    for params in (state.params, state.target_params):
+        u = flow_map.average(net, params['denoiser'], condition, objectives.K_MAX)
+        np.testing.assert_allclose(flow_map.sample(u, eps, 3), wanted, atol=1e-4)
 
 
 def test_the_teacher_never_learns():

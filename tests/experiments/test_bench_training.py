@@ -25,6 +25,7 @@ def test_a_row():
 
 
 def test_a_turn_is_an_epoch(config):
+    config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
     runners, updates, work = bench_training.make_runners(config, '')
     times = bench_training.measure(runners, 2)
     assert len(times['jaxpolicy']) == 3 and min(times['jaxpolicy']) > 0
@@ -53,7 +54,9 @@ def test_the_peer_sees_our_windows(config):
             (obs, chunk.obs[i], data.obs),
             (action, chunk.action[i], data.action),
         ):
-            low, high = np.min(everything, axis=0), np.max(everything, axis=0)
-            np.testing.assert_allclose((found + 1) / 2 * (high - low) + low, ours, atol=1e-5)
+            low, high = (f(np.asarray(everything), axis=0) for f in (np.min, np.max))
+            np.testing.assert_allclose(
+                (found.numpy() + 1) / 2 * (high - low) + low, ours, atol=1e-5
+            )
     runners, updates, _ = bench_training.make_runners(config, 'torch')
     assert updates and runners['torch']() is None

@@ -67,6 +67,12 @@ def test_strides_and_dilations_are_those_of_a_convolution(length, size, stride, 
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+def test_mish_is_jaxs():
+    x = jnp.concatenate([jnp.linspace(-30.0, 30.0, 601), jnp.asarray([-1e4, 1e4])])
+    for f in (lambda g: g(x), lambda g: jax.vmap(jax.grad(g))(x)):
+        np.testing.assert_allclose(f(unet1d.mish), f(jax.nn.mish), rtol=1e-5, atol=1e-6)
+
+
 def test_upsampling_is_flaxs_transposed_convolution():
     x = jax.random.normal(jax.random.key(0), (2, 4, 3))
     params = unet1d.Upsample1d().init(jax.random.key(1), x)
