@@ -204,7 +204,10 @@ def teach(state: train_state.TrainState, teacher: types.PyTree) -> train_state.T
     trained = dict(jax.tree_util.tree_leaves_with_path(teacher))
 
     def begin(student):  # what only the student has, of its second level, stays as it is
-        return jax.tree_util.tree_map_with_path(lambda path, x: trained.get(path, x), student)
+        # copies, since buffers that are donated must not be shared
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: jnp.copy(trained.get(path, x)), student
+        )
 
     return state.replace(
         params={'denoiser': begin(state.params['denoiser']), 'teacher': teacher},
