@@ -12,7 +12,6 @@ all. What is there already is not done again, so that several processes can shar
 """
 
 import copy
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,29 +24,10 @@ from experiments import bake_off_methods as methods
 from experiments import bake_off_report, build, evaluation, latency, train
 from experiments import summary as summary_lib
 from experiments import trained as trained_run
-from jaxpolicy.io import checkpoint, metrics, workdir
+from jaxpolicy.io import checkpoint, metrics
 from jaxpolicy.io import flags as config_flags
 
 FLAGS = flags.FLAGS
-
-
-class Rows:
-    """A method's rows, kept in its run's directory; a row is what its way of acting says of it."""
-
-    def __init__(self, directory: Path):
-        self._path = directory / 'bake_off.json'
-        self.all = json.loads(self._path.read_text()) if self._path.exists() else []
-
-    def of(self, name: str, acting: dict[str, Any]) -> dict[str, Any]:
-        """The row of this way of acting, a new one if there is none."""
-        row = next((row for row in self.all if acting.items() <= row.items()), None)
-        if row is None:
-            row = {'method': name, **acting}
-            self.all.append(row)
-        return row
-
-    def save(self) -> None:
-        workdir.write_json(self._path, self.all)
 
 
 def score(directory: Path, config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -82,7 +62,7 @@ def run(name: str, root: Path) -> list[dict[str, Any]]:
         options = train.Options(FLAGS.seed, FLAGS.num_seeds)
         if not train.train(config, directory, options):
             sys.exit('stopped and saved; the same command continues')
-    rows = Rows(directory)
+    rows = methods.Rows(directory)
     for acting in methods.ACTING[methods.METHODS[name][0]]:
         row, changed = rows.of(name, acting), copy.deepcopy(config)
         changed.agent.update(acting)

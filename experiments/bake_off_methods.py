@@ -1,7 +1,8 @@
-"""The methods of `experiments.bake_off`: what is trained, and how it acts."""
+"""The methods of `experiments.bake_off`: what is trained, how it acts, and what was measured."""
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ml_collections import config_dict
 
 from jaxpolicy import agents
 from jaxpolicy.agents import chunks
+from jaxpolicy.io import workdir
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: agent and fields of its Config
     'eps': ('diffusion', {'objective': 'eps'}),
@@ -61,3 +63,22 @@ def evaluations(agent: config_dict.ConfigDict) -> int:
         return 1
     steps = agent.num_sample_steps
     return 2 * steps - 1 if agent.get('sampler') == 'heun' else steps
+
+
+class Rows:
+    """A method's rows, kept in its run's directory; a row is what its way of acting says of it."""
+
+    def __init__(self, directory: Path):
+        self._path = directory / 'bake_off.json'
+        self.all = json.loads(self._path.read_text()) if self._path.exists() else []
+
+    def of(self, name: str, acting: dict[str, Any]) -> dict[str, Any]:
+        """The row of this way of acting, a new one if there is none."""
+        row = next((row for row in self.all if acting.items() <= row.items()), None)
+        if row is None:
+            row = {'method': name, **acting}
+            self.all.append(row)
+        return row
+
+    def save(self) -> None:
+        workdir.write_json(self._path, self.all)

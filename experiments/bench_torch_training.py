@@ -42,6 +42,19 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return (2.0 * (x - low) / np.maximum(high - low, 1e-6) - 1.0).astype(np.float32)
 
 
+def _load(data: Windows, batch_size: int, device: str) -> torch.utils.data.DataLoader:
+    return torch.utils.data.DataLoader(
+        data,
+        batch_size,
+        shuffle=True,
+        num_workers=1,
+        drop_last=True,
+        persistent_workers=True,
+        multiprocessing_context='spawn',  # JAX's threads do not survive a fork
+        pin_memory=device == 'cuda',
+    )
+
+
 def make(
     config: diffusion_policy.Config,
     params: Any,
@@ -70,16 +83,7 @@ def make(
     noising: Any = diffusers.DDPMScheduler(
         config.num_train_steps, beta_schedule='squaredcos_cap_v2'
     )
-    loader = torch.utils.data.DataLoader(
-        Windows(data),
-        batch_size,
-        shuffle=True,
-        num_workers=1,
-        drop_last=True,
-        persistent_workers=True,
-        multiprocessing_context='spawn',  # JAX's threads do not survive a fork
-        pin_memory=device == 'cuda',
-    )
+    loader = _load(Windows(data), batch_size, device)
 
     def update(step, obs, action):
         obs, x0 = obs.to(device).flatten(1), action.to(device).transpose(1, 2)

@@ -3,15 +3,13 @@
   python -m experiments.bench_training --config=configs/pusht/diffusion_keypoints.py \
       --config.data.path=PATH/pusht_cchi_v7_replay.zarr --config.data.num_episodes=10 --peer=torch
 
-A turn is one call of the loop's step, `loop.epochs_per_step` passes over the data: gathering
-windows, the update and the EMA. The peer makes as many updates of the same network, from the same
-weights, in the manner of Diffusion Policy's own loop (`bench_torch_training`), in turns with ours.
-Fewer episodes make turns shorter and an update as long.
+A turn is `loop.epochs_per_step` passes over the data: gathering windows, updates, EMA. The peer
+makes as many updates of the same network in the manner of Diffusion Policy's own loop, in turns
+with ours (`bench_torch_training`). Fewer episodes make turns shorter and an update as long.
 
-Columns: compile_s, the first turn less a later one, without a cache on disk; ms, of an update, the
-median of the turns; updates_per_s; over_limit, ms over the operations of a forward and a backward
-pass (three forward ones) at the rate of square matrix products measured in the same run. --out
-writes the rows as JSON.
+compile_s is the first turn less a later one, without a cache on disk; over_limit the median time of
+an update over that of three forward passes' operations at the rate of square products measured in
+the same run. --out writes the rows as JSON.
 """
 
 import json
@@ -39,9 +37,8 @@ def make_runners(
     config: config_dict.ConfigDict, peer: str
 ) -> tuple[dict[str, Callable[[], Any]], int, float]:
     """Who: one turn of theirs; updates in a turn; floating-point operations of an update."""
-    if config.agent.name != 'diffusion' or config.loop.name != 'offline':
-        found = (config.agent.name, config.loop.name)
-        raise ValueError(f'--config: expected a diffusion agent trained offline, found {found}')
+    if config.agent.name != 'diffusion':
+        raise ValueError(f'--config: expected a diffusion agent, found {config.agent.name!r}')
     if peer not in PEERS:
         raise ValueError(f'--peer: expected one of {PEERS}, found {peer!r}')
     run = build.make_run(config)
@@ -60,10 +57,10 @@ def make_runners(
     if peer:
         from experiments import bench_torch_training
 
-        updates = bench_torch_training.make(
-            agent, params, jax.device_get(run.data), config.loop.batch_size, run.updates_per_step
+        data, batch = jax.device_get(run.data), config.loop.batch_size
+        runners['torch'] = bench_torch_training.make(
+            agent, params, data, batch, run.updates_per_step
         )
-        runners['torch'] = updates
     return runners, run.updates_per_step, work
 
 
@@ -90,7 +87,6 @@ def make_rows(times: dict[str, list[float]], updates: int, work: float, rate: fl
                 'ms': 1e3 * turn / updates,
                 'updates_per_s': updates / turn,
                 'over_limit': turn / updates / (work / rate),
-                'num_turns': len(later),
                 'updates_per_turn': updates,
                 'device': jax.devices()[0].device_kind,
             }
@@ -104,8 +100,8 @@ def main(_):
         runners, updates, work = make_runners(FLAGS.config, FLAGS.peer)
     except (ValueError, ImportError) as error:
         sys.exit(f'bench_training: error: {error}')
-    rate = bench_floor.square_rate()
-    rows = make_rows(measure(runners, FLAGS.turns), updates, work, rate)
+    times = measure(runners, FLAGS.turns)
+    rows = make_rows(times, updates, work, bench_floor.square_rate())
     for row in rows:
         print(
             f'{row["who"]:10s} {row["ms"]:9.1f} ms an update  {row["updates_per_s"]:8.2f}/s  '

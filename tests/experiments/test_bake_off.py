@@ -1,6 +1,6 @@
 """The bake-off: which rows are on the front, and what is written."""
 
-from experiments import bake_off, bake_off_report
+from experiments import bake_off_methods, bake_off_report
 from jaxpolicy.io import flags
 
 
@@ -37,12 +37,12 @@ def test_the_table_has_every_row_and_marks_the_front(tmp_path):
 
 
 def test_rows_are_kept_by_their_way_of_acting(tmp_path):
-    rows = bake_off.Rows(tmp_path)
+    rows = bake_off_methods.Rows(tmp_path)
     rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 4})['score'] = 0.5
     rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] = 0.7
     rows.save()
-    again = bake_off.Rows(tmp_path)
+    again = bake_off_methods.Rows(tmp_path)
     assert again.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] == 0.7
     assert 'score' not in again.of('eps', {'sampler': 'heun', 'num_sample_steps': 4})
     assert len(again.all) == 3
-    assert bake_off.Rows(tmp_path / 'other').all == []
+    assert bake_off_methods.Rows(tmp_path / 'other').all == []
