@@ -35,7 +35,7 @@ def test_a_turn_is_an_epoch(config):
 def test_mistakes_are_named(config):
     with pytest.raises(ValueError, match="--peer: expected one of .*'torch'.*found 'jax'"):
         bench_training.make_runners(config, 'jax')
-    with pytest.raises(ValueError, match="--config: expected a diffusion agent .*'ppo'"):
+    with pytest.raises(ValueError, match="--config: expected a diffusion agent, found 'ppo'"):
         bench_training.make_runners(ppo.get_config(), '')
 
 
