@@ -131,15 +131,19 @@ def _memory(agent, num):
 
 
 def _taught(case: Case) -> Case:
-    """With a teacher that says something: networks say 0 at first."""
+    """With a teacher that says something: networks say 0 at first.
+
+    Its student begins as it, so weights are moved at random: moved alike, a norm would undo it.
+    """
 
     def make():
         agent = case.make()
 
         def init(key):
             state = agent.init(key)
-            teacher = jax.tree.map(lambda x: x + 0.3, state.params['teacher'])
-            return flow_map.teach(state, teacher)
+            rng = np.random.default_rng(0)
+            move = lambda x: x + jnp.asarray(rng.normal(0, 0.1, x.shape), x.dtype)  # noqa: E731
+            return flow_map.teach(state, jax.tree.map(move, state.params['teacher']))
 
         return agent._replace(init=init)
 
@@ -335,9 +339,9 @@ def test_act(built):
 def test_statistics_travel_in_the_state(built):
     """Acting needs nothing but the state: other statistics, other actions."""
     state, obs = built.init(jax.random.key(0)), built.case.obs(jax.random.key(1))
-    for i in range(8):  # the learning rate warms up from 0, slowly
-        batch = built.case.batch(jax.random.key(10 + i))
-        state, _ = built.update(state, batch, jax.random.key(20 + i))
+    for i in range(2):  # the first one moves nothing: the learning rate warms up from 0
+        batch = built.case.batch(jax.random.key(2 + i))
+        state, _ = built.update(state, batch, jax.random.key(4 + i))
     act = _jit(functools.partial(built.agent.act, deterministic=True))
     action, _ = act(state, obs, jax.random.key(2))
     stats = state.stats['obs']
@@ -349,7 +353,7 @@ def test_statistics_travel_in_the_state(built):
     moved, _ = act(other, _shift(obs), jax.random.key(2))
     np.testing.assert_allclose(moved, action, atol=2e-5)  # both moved: nothing changed
     moved, _ = act(other, obs, jax.random.key(2))
-    assert np.abs(moved - action).max() > 1e-4
+    assert np.abs(moved - action).max() > 1e-3
 
 
 def _shift(obs):
