@@ -22,7 +22,10 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: agent and fields of 
     'mip': ('mip', {'num_steps': 2}),
     'mean_flow': ('flow_map', {'loss': 'mean_flow'}),
     'shortcut': ('flow_map', {'loss': 'shortcut'}),
-    'consistency': ('flow_map', {'loss': 'consistency_trajectory'}),
+    'consistency': (
+        'flow_map',
+        {'loss': 'consistency_trajectory', 'teacher_step': 1.0, 'teacher_solver_steps': 4},
+    ),
     'drifting': ('drifting', {'num_samples': 4}),  # 8 take twice the time
 }
 TEACHERS = {'consistency': 'flow'}  # methods that learn from another one's run

@@ -48,7 +48,8 @@ class Config(chunks.Config):
     loss: str = 'mean_flow'  # 'mean_flow', 'shortcut' or 'consistency_trajectory'
     flow_share: float = 0.25  # of a batch that learns the velocity, r = t
     weight_power: float = 0.0  # mean_flow: errors weigh (error^2 + 1e-3)^-power; 0: all the same
-    teacher_step: float = 0.1  # consistency_trajectory: how far the teacher goes, in time
+    teacher_step: float = 0.1  # consistency_trajectory: how far the teacher goes, in time,
+    teacher_solver_steps: int = 1  # and in how many steps of the midpoint method
     num_sample_steps: int = 1  # jumps from noise to data
     clip: float = 1.0  # of the chunk, in normalised actions
 
@@ -92,7 +93,8 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
             target = shortcut(ema, x, t, r, velocity)
         else:
             teacher = teacher_velocity(net, state.params['teacher'], condition)
-            target = consistency_trajectory(ema, teacher, x, t, r, config.teacher_step)
+            longest, num_steps = config.teacher_step, config.teacher_solver_steps
+            target = consistency_trajectory(ema, teacher, x, t, r, longest, num_steps)
         return losses.chunk_mse(u(x, t, r), jax.lax.stop_gradient(target), batch.mask)
 
     def update(state, batch, key):
@@ -144,14 +146,21 @@ def shortcut(ema: Average, x, t, r, velocity) -> jax.Array:
     return jnp.where(r > t, 0.5 * (first + second), velocity)
 
 
-def consistency_trajectory(ema: Average, teacher, x, t, r, longest: float) -> jax.Array:
-    """The mean velocity of a step along the teacher's flow and a jump from there to r."""
-    step = jnp.minimum(r - t, longest)
-    first = teacher(x, t)
-    second = teacher(x + 0.5 * step * first, t + 0.5 * step)  # the midpoint method
-    rest = ema(x + step * second, t + step, r)
-    jump = (step * second + (r - t - step) * rest) / jnp.maximum(r - t, 1e-6)
-    return jnp.where(r > t, jump, first)
+def consistency_trajectory(
+    ema: Average, teacher, x, t, r, longest: float, num_steps: int = 1
+) -> jax.Array:
+    """The mean velocity of a way along the teacher's flow and a jump from there to r."""
+    length = jnp.minimum(r - t, longest)
+    step = length / num_steps
+    y, velocity = x, None
+    for i in range(num_steps):  # the midpoint method
+        now = t + i * step
+        first = teacher(y, now)
+        velocity = first if velocity is None else velocity
+        y = y + step * teacher(y + 0.5 * step * first, now + 0.5 * step)
+    if longest < 1.0:  # else the teacher has gone all the way
+        y = y + (r - t - length) * ema(y, t + length, r)
+    return jnp.where(r > t, (y - x) / jnp.maximum(r - t, 1e-6), velocity)
 
 
 def teacher_velocity(net, params, condition) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -222,6 +231,6 @@ def _validate(config: Config) -> None:
         raise ValueError(f'agent.flow_share: expected 0 to 1, found {config.flow_share}')
     if not 0.0 < config.teacher_step <= 1.0:
         raise ValueError(f'agent.teacher_step: expected 0 to 1, found {config.teacher_step}')
-    if config.num_sample_steps < 1:
-        found = config.num_sample_steps
-        raise ValueError(f'agent.num_sample_steps: expected at least 1, found {found}')
+    for key in ('num_sample_steps', 'teacher_solver_steps'):
+        if (found := getattr(config, key)) < 1:
+            raise ValueError(f'agent.{key}: expected at least 1, found {found}')

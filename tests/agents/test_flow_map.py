@@ -71,6 +71,18 @@ def test_a_step_of_the_teacher_and_a_jump_are_the_exact_map(longest):
     np.testing.assert_allclose(target, exact(X, T, R), atol=0.2 * longest**2 + 2e-5)
 
 
+def test_a_teacher_that_goes_all_the_way_is_the_exact_map_and_asks_no_student():
+    def nobody(x, t, r):
+        raise AssertionError('a student was asked')
+
+    coarse, fine = (
+        flow_map.consistency_trajectory(nobody, velocity, X, T, R, 1.0, n) - exact(X, T, R)
+        for n in (4, 16)
+    )
+    assert jnp.abs(fine).max() < 2e-3
+    assert jnp.abs(fine).max() < jnp.abs(coarse).max() / 8  # of second order
+
+
 @pytest.mark.parametrize('num_steps', [1, 2, 5])
 def test_samples_of_the_exact_map_are_exact_in_any_number_of_jumps(num_steps):
     found = flow_map.sample(exact, X, num_steps)
