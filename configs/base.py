@@ -3,12 +3,14 @@
 agent      name, and the fields of that agent's Config
 env        name, and the fields of that environment's Config
 randomize  what the environment draws anew for every episode
-perturb    delays, noise and pushes
+perturb    delays, noise, pushes and hidden columns
 data       where demonstrations come from (offline only)
 normalize  what the agent sees through a normaliser
 augment    noise on what is learnt from (offline only)
 teacher    the run that this one learns from (offline only)
 execute    how chunks of actions are executed (offline only)
+expert     who is asked (dagger only)
+begin      the run whose weights this one begins with (dagger only)
 loop       how experience and updates alternate
 eval       when and how the policy is evaluated while training
 checkpoint when the run is saved
@@ -20,6 +22,7 @@ from ml_collections import config_dict
 
 from jaxpolicy import agents, envs
 from jaxpolicy.envs import perturb
+from jaxpolicy.loops import dagger as loop
 
 
 def _named(name: str, defaults) -> dict:
@@ -76,6 +79,30 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
             **_shared(('deterministic',)),
         }
     )
+
+
+def dagger(agent: str, env: str, data_format: str, data_path: str) -> config_dict.ConfigDict:
+    """Learning from demonstrations, then from an expert's answers to what the learner meets."""
+    config = offline(agent, env, data_format, data_path)
+    del config.teacher
+    config.loop = config_dict.ConfigDict(
+        {
+            'name': 'dagger',
+            **dataclasses.asdict(loop.Config()),
+            'gate': 'beta',  # who acts: a name in loops.gates.GATES
+            'beta': 0.5,  # of the gate beta, and how it falls from round to round:
+            'beta_schedule': 'exponential',  # or 'constant' or 'linear'
+            'num_members': 1,  # of an ensemble, for the gate thrifty
+        }
+    )
+    # Who is asked: the env's own expert, or else the run in `workdir`. It sees what is true,
+    # below what `perturb` hides, delays or disturbs.
+    config.expert = config_dict.ConfigDict({'workdir': '', 'checkpoint': 'best'})
+    # A run of the same agent whose weights this one begins with; 'best', 'latest' or a step.
+    config.begin = config_dict.ConfigDict({'workdir': '', 'checkpoint': 'best'})
+    config.eval.every = 1  # rounds
+    config.checkpoint.every = 1
+    return config
 
 
 def on_policy(agent: str, env: str) -> config_dict.ConfigDict:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,11 @@ class Run(NamedTuple):
     env_steps_per_step: int
     spec: types.Spec  # of the experience
     fingerprint: str  # of the demonstrations; '' for online learning
+    more_updates: int = 0  # that the first step does
+
+    def updates(self, step: int) -> int:
+        """Updates up to and with the step."""
+        return step * self.updates_per_step + self.more_updates * (step > 0)
 
 
 def choose(key: str, table: dict[str, Any], name: str) -> Any:
@@ -72,6 +78,13 @@ def make_agent(
     agent = module.make(agent_config, spec)
     if 'augment' in config and config.augment.obs_noise:
         agent = agent_transforms.noise_obs(agent, config.augment.obs_noise)
+    agent = _behind_normalizers(config, agent, spec, episodes)
+    if (num_members := config.loop.get('num_members', 1)) > 1:
+        agent = agent_transforms.ensemble(agent, num_members)
+    return agent
+
+
+def _behind_normalizers(config, agent, spec, episodes) -> types.Agent:
     if config.normalize.action == 'min_max':
         affine = normalize.identity(spec.action)
         if episodes is not None:
@@ -98,10 +111,16 @@ def env_module(config: config_dict.ConfigDict) -> tuple[Any, Any]:
     return module, chosen
 
 
-def make_env(config: config_dict.ConfigDict) -> types.Env:
-    """The environment: randomised, disturbed, time-limited and vectorised."""
+def make_env(
+    config: config_dict.ConfigDict, within: Callable[[types.Env], types.Env] | None = None
+) -> types.Env:
+    """The environment: randomised, disturbed, time-limited and vectorised.
+
+    `within` is applied below the disturbances.
+    """
     module, chosen = env_module(config)
     env = module.make(chosen, *_randomization(config, module))
+    env = within(env) if within else env
     env = perturb.apply(env, perturb.Config(**config.perturb))
     return env_transforms.vectorize(env_transforms.time_limit(env, chosen.episode_steps))
 
@@ -134,11 +153,16 @@ def make_run(config: config_dict.ConfigDict) -> Run:
     makers = {'data': ('offline', _offline), 'env': ('on_policy', _on_policy)}
     name, maker = makers['data' if 'data' in config else 'env']
     choose('loop.name', {name: maker}, config.loop.name)
-    for key, value in config.loop.items():
-        least = 0 if key == 'pool_size' else 1
-        if key != 'name' and value < least:
-            raise ValueError(f'config.loop.{key}: expected at least {least}, found {value}')
+    check_counts(config.loop, may_be_zero=('pool_size',))
     return maker(config)
+
+
+def check_counts(loop: config_dict.ConfigDict, may_be_zero: tuple[str, ...]) -> None:
+    """Raises a ValueError where a number of the loop is below 1, or below 0 if it may be that."""
+    for key, value in loop.items():
+        least = 0 if key in may_be_zero else 1
+        if isinstance(value, int | float) and value < least:
+            raise ValueError(f'config.loop.{key}: expected at least {least}, found {value}')
 
 
 def check_fit(config: config_dict.ConfigDict, data: types.Spec, env: types.Spec) -> None:
@@ -159,12 +183,23 @@ def check_data(run: Run, fingerprint: str) -> None:
         )
 
 
-def _offline(config: config_dict.ConfigDict) -> Run:
-    episodes = load_episodes(config)
-    spec = types.Spec(
+def spec_of(episodes: episodes_lib.Episodes) -> types.Spec:
+    """Shapes of what was demonstrated."""
+    return types.Spec(
         obs=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), episodes.obs),
         action=jax.ShapeDtypeStruct(episodes.action.shape[1:], jnp.float32),
     )
+
+
+def fingerprint(episodes: episodes_lib.Episodes) -> str:
+    """What tells one set of demonstrations from another."""
+    count, rows = len(episodes.episode_ends), len(episodes.action)
+    return f'{count} episodes, {rows} steps, crc {zlib.crc32(episodes.action.tobytes())}'
+
+
+def _offline(config: config_dict.ConfigDict) -> Run:
+    episodes = load_episodes(config)
+    spec = spec_of(episodes)
     horizons = (config.agent.obs_horizon, config.agent.pred_horizon, config.agent.action_horizon)
     data = windows.make(episodes, *horizons)
     num_updates = offline.num_updates(windows.num_windows(data), config.loop.batch_size)
@@ -172,9 +207,7 @@ def _offline(config: config_dict.ConfigDict) -> Run:
     updates_per_step = num_updates * config.loop.epochs_per_step
     agent = make_agent(config, spec, num_steps * updates_per_step, episodes)
     loop = offline.make(agent, config.loop.batch_size, config.loop.epochs_per_step)
-    count, rows = len(episodes.episode_ends), len(episodes.action)
-    fingerprint = f'{count} episodes, {rows} steps, crc {zlib.crc32(episodes.action.tobytes())}'
-    return Run(loop, data, num_steps, updates_per_step, 0, spec, fingerprint)
+    return Run(loop, data, num_steps, updates_per_step, 0, spec, fingerprint(episodes))
 
 
 def _on_policy(config: config_dict.ConfigDict) -> Run:

@@ -8,6 +8,7 @@ are spread over all devices; with `--coordinator`, over those of several process
 """
 
 import contextlib
+import functools
 import os
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import jax
 from absl import flags
 from ml_collections import config_dict
 
-from experiments import build, evaluation, program, trained, training
+from experiments import build, evaluation, interactive, program, trained, training
 from jaxpolicy import sharding
 from jaxpolicy.io import checkpoint, metrics, stop, workdir
 from jaxpolicy.io import flags as config_flags
@@ -57,7 +58,8 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
         writer = metrics.NullWriter()
         if sharding.is_main():
             writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
-        trainer = training.Trainer(config, run, evaluator, compiled, manager, writer)
+        keeper = interactive.keeper(config, directory)
+        trainer = training.Trainer(config, run, evaluator, compiled, manager, writer, keeper)
         state, finished = trainer.run(request)
         if writer.num_rows:
             metrics.plot(directory)
@@ -70,8 +72,8 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
 
 def _make(config, options: Options):
     """The run, its evaluation (or None) and its compiled programs, on one device or on several."""
-    run, mesh = build.make_run(config), None
-    if run.env_steps_per_step:  # imitation learns on one device
+    run, mesh = interactive.make_run(config), None
+    if config.loop.name == 'on_policy':  # imitation learns on one device
         mesh = sharding.make_mesh(options.num_devices)
         mesh = mesh if mesh.size > 1 else None
     elif options.num_devices > 1 or jax.process_count() > 1:
@@ -84,12 +86,10 @@ def _make(config, options: Options):
         evaluator = evaluation.make(config, options.num_seeds, mesh)
         build.check_fit(config, run.spec, evaluator.spec)
     compiled = program.make(run.loop, options.seed, options.num_seeds, mesh)
-    if 'teacher' not in config:
-        return run, evaluator, compiled
-
-    def init():
-        return trained.teach(config, compiled.init(), run.spec, options.num_seeds)
-
+    init = compiled.init
+    for name, function in (('teacher', trained.teach), ('begin', trained.begin)):
+        if name in config:
+            init = functools.partial(function, config, init, run.spec, options.num_seeds)
     return run, evaluator, compiled._replace(init=init)
 
 

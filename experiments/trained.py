@@ -1,5 +1,6 @@
 """What a trained run left in its workdir, for those who begin with it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -62,8 +63,41 @@ def load_policy(
     return policies.ahead_of_time(policy_of, first, evaluator.spec, num_robots)
 
 
+def begin(
+    config: config_dict.ConfigDict,
+    init: Callable[[], types.LoopState],
+    spec: types.Spec,
+    num_seeds: int,
+) -> types.LoopState:
+    """A new state, which acts as the run config.begin does, if it names one.
+
+    Its optimiser begins anew, with the schedule of this run.
+
+    Raises:
+      ValueError: that run has another agent, other normalisers or another number of seeds.
+    """
+    state, directory = init(), config.begin.workdir
+    if not directory:
+        return state
+    theirs = workdir.load_config(Path(directory))
+    found = [theirs.agent.name, theirs.normalize.to_dict(), workdir.load_num_seeds(Path(directory))]
+    if found != (wanted := [config.agent.name, config.normalize.to_dict(), num_seeds]):
+        raise ValueError(f'begin.workdir: expected {wanted}, found {found}')
+    manager, step = open_checkpoint(Path(directory), config.begin.checkpoint)
+    shapes = evaluation.template(config, spec, num_seeds)
+    trained = checkpoint.restore_train(manager, step, shapes)
+    return state.replace(
+        train=state.train.replace(
+            params=trained.params, target_params=trained.target_params, stats=trained.stats
+        )
+    )
+
+
 def teach(
-    config: config_dict.ConfigDict, state: types.LoopState, spec: types.Spec, num_seeds: int
+    config: config_dict.ConfigDict,
+    init: Callable[[], types.LoopState],
+    spec: types.Spec,
+    num_seeds: int,
 ) -> types.LoopState:
     """A new state with the weights of config.teacher, where its agent learns from one.
 
@@ -71,6 +105,7 @@ def teach(
       ValueError: a teacher is missing or not wanted, is no flow, or sees or acts through other
         normalisers or networks.
     """
+    state = init()
     wanted, directory = 'teacher' in state.train.params, config.teacher.workdir
     if wanted != bool(directory):
         expected = 'the workdir of a trained flow' if wanted else 'none for this agent'

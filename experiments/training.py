@@ -21,9 +21,10 @@ _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 class Trainer:
     """One run in this process; `run` does all of it."""
 
-    def __init__(self, config, run: build.Run, evaluator, compiled, manager, writer):
+    def __init__(self, config, run: build.Run, evaluator, compiled, manager, writer, keep=None):
         self._config, self._run, self._evaluator = config, run, evaluator
         self._program, self._manager, self._writer = compiled, manager, writer
+        self._keep = keep  # (state, step): writes what a step leaves behind besides the state
         self._pending: list[tuple[int, Any]] = []  # steps whose metrics nobody has read yet
         self._train_s = 0.0  # seconds of training, evaluations left out
         self._since = time.perf_counter()  # up to when `_train_s` counts
@@ -32,13 +33,14 @@ class Trainer:
         """Steps until the end or a signal; returns the last state and whether it is the end."""
         run, config = self._run, self._config
         state, step = self._start()
-        per_step = run.updates_per_step
-        bar = progress.Progress(run.num_steps * per_step, step * per_step, 'update')
+        bar = progress.Progress(run.updates(run.num_steps), run.updates(step), 'update')
         self._since = time.perf_counter()
         with bar:
             while step < run.num_steps:
                 state, metrics = self._program.step(state, run.data)
                 step += 1
+                if self._keep:
+                    self._keep(state, step)
                 self._pending.append((step, metrics))
                 stopped = sharding.stop_agreed(request.received, step)
                 last = stopped or step == run.num_steps
@@ -47,7 +49,7 @@ class Trainer:
                     self._save(state, step, evaluate, bar)
                 else:
                     self._write(keep=1)  # the device is busy with the one that is kept
-                bar.update(step * per_step)
+                bar.update(run.updates(step))
                 if stopped:
                     break
         self._manager.wait_until_finished()
@@ -63,7 +65,7 @@ class Trainer:
         build.check_data(self._run, meta['data'])
         self._writer.truncate(meta['rows'])
         self._train_s = meta['train_s']
-        print(f'continuing after update {step * self._run.updates_per_step}', file=sys.stderr)
+        print(f'continuing after update {self._run.updates(step)}', file=sys.stderr)
         return state, step
 
     def _write(self, keep: int = 0, extra: dict | None = None) -> None:
@@ -74,7 +76,7 @@ class Trainer:
             self._count_time()
             row['time/train_s'] = self._train_s
             row |= extra if extra and not self._pending else {}
-            updates = step * self._run.updates_per_step
+            updates = self._run.updates(step)
             env_steps = step * self._run.env_steps_per_step  # Python's integers: no overflow
             self._writer.write(summary.over_seeds(row), env_steps, updates, step)
 

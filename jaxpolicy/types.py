@@ -99,6 +99,15 @@ def no_memory(obs: PyTree) -> PyTree:
     return ()
 
 
+def no_surprise(state: Any, chunk: Any, key: Key) -> jax.Array:
+    """The surprise of an agent that has none.
+
+    Raises:
+      ValueError: always.
+    """
+    raise ValueError('this agent does not say how likely a chunk is')
+
+
 class Chunk(struct.PyTreeNode):
     """Windows of demonstrations: the last To observations and the Tp actions that go with them."""
 
@@ -118,12 +127,15 @@ class Agent(NamedTuple):
     memory(obs) -> what a recurrent agent remembers at the start of N episodes; every leaf of it
         leads with N. Such an agent acts on `Remembered`, and extras['memory'] is what it remembers
         from then on. Its `update` finds the memory of a rollout's start in `Transition.memory`.
+    surprise(state, chunk, key) -> [B], how unlikely the agent that acts finds the actions of a
+        `Chunk` where it is: what its loss is of each.
     """
 
     init: Callable[[Key], Any]
     update: Callable[[Any, Any, Key], tuple[Any, Metrics]]
     act: Callable[..., tuple[jax.Array, dict[str, Any]]]
     memory: Callable[[PyTree], PyTree] = no_memory
+    surprise: Callable[[Any, Any, Key], jax.Array] = no_surprise
 
 
 class Policy(NamedTuple):

@@ -15,7 +15,8 @@ import pytest
 from jaxpolicy.data import episodes as episodes_lib
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = ('bc', 'diffusion', 'ppo')
+RECIPES = ('bc', 'diffusion', 'dagger', 'ppo')
+AGENTS = {'dagger': 'bc'}  # where it has another name
 
 
 def command(module, *arguments):
@@ -39,7 +40,8 @@ def demos(tmp_path_factory):
     """Files of random episodes that look like demonstrations of a recipe's task."""
     rng, paths = np.random.default_rng(0), {}
     lengths = rng.integers(16, 24, size=8)
-    for recipe, (obs_dim, action_dim) in {'bc': (20, 2), 'diffusion': (34, 7)}.items():
+    sizes = {'bc': (20, 2), 'diffusion': (34, 7), 'dagger': (34, 7)}
+    for recipe, (obs_dim, action_dim) in sizes.items():
         obs = rng.normal(size=(lengths.sum(), obs_dim)).astype(np.float32)
         action = rng.uniform(-1, 1, size=(lengths.sum(), action_dim)).astype(np.float32)
         paths[recipe] = tmp_path_factory.mktemp('demos') / f'{recipe}.npz'
@@ -110,6 +112,12 @@ def test_a_killed_run_continues_bitwise(finished, demos, tmp_path):
     for name, value in wanted.items():
         np.testing.assert_array_equal(value, found[name], err_msg=name)
     assert rows(reference) == rows(directory)
+    for path in sorted((reference / 'rounds').glob('*')):
+        wanted, found = (
+            episodes_lib.load(d / 'rounds' / path.name) for d in (reference, directory)
+        )
+        np.testing.assert_array_equal(wanted.action, found.action)
+        np.testing.assert_array_equal(wanted.tags['intervention'], found.tags['intervention'])
 
 
 def test_sigterm_saves_first(demos, tmp_path):
@@ -124,14 +132,17 @@ def test_sigterm_saves_first(demos, tmp_path):
 def test_the_workdir_holds_the_run(finished):
     recipe, directory = finished
     config = json.loads((directory / 'config.json').read_text())
-    assert config['versions']['jax'] and config['config']['agent']['name'] == recipe
+    assert config['versions']['jax'] and config['config']['agent']['name'] == AGENTS.get(
+        recipe, recipe
+    )
     for name in ('metrics.jsonl', 'metrics.csv', 'curves.png', 'tensorboard', 'checkpoints/4'):
         assert (directory / name).exists(), name
     found = rows(directory)
     assert [row['epoch'] for row in found] == [1, 2, 3, 4]
     assert all(np.isfinite(list(row.values())).all() for row in found)
+    assert len(list(directory.glob('rounds/*.npz'))) == (4 if recipe == 'dagger' else 0)
     assert 'eval/success_max' in found[3] and 'eval/success_max' not in found[0]
-    assert (found[-1]['env_steps'] > 0) == (recipe == 'ppo')
+    assert (found[-1]['env_steps'] > 0) == (recipe in ('ppo', 'dagger'))
 
 
 def test_evaluate(finished, tmp_path):

@@ -99,7 +99,14 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
             chunk = jnp.where(deterministic, dist.mode(), dist.sample(key))
         return chunk.reshape(-1, config.pred_horizon, action_dim), {}
 
-    return types.Agent(init, update, act)
+    def surprise(state, chunk, key):
+        del key  # nothing is random
+        dist = distribution(state.target_params['policy'], chunk.obs)
+        nll = jax.vmap(lambda *row: chunk_nll(*jax.tree.map(lambda x: x[None], row))[0])
+        return nll(dist, chunk.action, chunk.mask)
+
+    known = types.no_surprise if config.head == 'mse' else surprise
+    return types.Agent(init, update, act, surprise=known)
 
 
 def output_dim(config: Config, chunk_dim: int) -> int:

@@ -19,6 +19,7 @@ use noisy chunks for it, here the last chunk is noised again; Black et al., 2025
 """
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -30,6 +31,7 @@ from jaxpolicy.diffusion import objectives, process, samplers
 from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses
 
+SURPRISE_DRAWS = 8  # of level and noise, over which the surprise at a chunk is averaged
 ACTING = (
     'sampler',
     'num_sample_steps',
@@ -78,15 +80,14 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
     def loss_fn(params, batch, key):
         level_key, eps_key, drop_key = jax.random.split(key, 3)
-        level = process.each(objective.draw(level_key, len(batch.action)), batch.action)
-        eps = jax.random.normal(eps_key, batch.action.shape)
         condition = embed.history(batch.obs, spec.obs)
         if config.condition_dropout:
-            kept = jax.random.bernoulli(drop_key, 1.0 - config.condition_dropout, (len(eps), 1, 1))
+            rows = (len(condition), 1, 1)
+            kept = jax.random.bernoulli(drop_key, 1.0 - config.condition_dropout, rows)
             condition = condition * kept
-        x = process.add_noise(batch.action, eps, level)
-        output = net.apply(params, x * objective.scale(level), level.k.reshape(-1), condition)
-        return losses.chunk_mse(output, objective.target(batch.action, eps, level), batch.mask)
+        keys = (level_key, eps_key)
+        output, target = denoise(net, objective, params, batch.action, condition, keys)
+        return losses.chunk_mse(output, target, batch.mask)
 
     def update(state, batch, key):
         chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
@@ -111,13 +112,39 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         chunk = _sample(config, predict, grid, eps, memory, sampler_key)
         return chunk, {'memory': _remember(config, chunk)} if remembered else {}
 
-    def memory(obs):
-        rows = len(jax.tree.leaves(obs)[0])
-        last = jnp.zeros((rows, config.pred_horizon, action_dim))
-        return {'last': last, 'fresh': jnp.ones((rows,), bool)}
+    def surprise(state, chunk, key):
+        condition = embed.history(chunk.obs, spec.obs)
+        params = state.target_params['denoiser']
+        return denoising_error(net, objective, params, chunk, condition, key)
 
     remembers = bool(config.warm_steps or config.inpaint_steps)
-    return types.Agent(init, update, act, memory if remembers else types.no_memory)
+    memory = functools.partial(_no_chunk_yet, config, action_dim) if remembers else types.no_memory
+    return types.Agent(init, update, act, memory, surprise)
+
+
+def denoise(net, objective, params, action, condition, keys) -> tuple[jax.Array, jax.Array]:
+    """What the network says of noisy chunks and what it should say, [B, Tp, A] each."""
+    level_key, eps_key = keys
+    level = process.each(objective.draw(level_key, len(action)), action)
+    eps = jax.random.normal(eps_key, action.shape)
+    x = process.add_noise(action, eps, level)
+    output = net.apply(params, x * objective.scale(level), level.k.reshape(-1), condition)
+    return output, objective.target(action, eps, level)
+
+
+def denoising_error(net, objective, params, chunk, condition, key) -> jax.Array:
+    """The loss of each chunk, [B], averaged over draws of level and noise.
+
+    Source: Lee et al., 2024 (Diff-DAgger, arXiv:2410.14868), equation 4.
+    """
+    action, condition, mask = (
+        jnp.repeat(x, SURPRISE_DRAWS, axis=0) for x in (chunk.action, condition, chunk.mask)
+    )
+    keys = jax.random.split(key)
+    output, target = denoise(net, objective, params, action, condition, (keys[0], keys[1]))
+    error = jnp.mean((output - target) ** 2, axis=-1) * mask
+    each = jnp.sum(error, axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1)
+    return jnp.mean(each.reshape(-1, SURPRISE_DRAWS), axis=-1)
 
 
 def denoiser(config: Config, net, objective, params, condition) -> samplers.Predict:
@@ -131,6 +158,13 @@ def denoiser(config: Config, net, objective, params, condition) -> samplers.Pred
         return objective.to_x0(output, x, level)
 
     return predict
+
+
+def _no_chunk_yet(config: Config, action_dim: int, obs) -> dict[str, jax.Array]:
+    """What an episode begins with."""
+    rows = len(jax.tree.leaves(obs)[0])
+    last = jnp.zeros((rows, config.pred_horizon, action_dim))
+    return {'last': last, 'fresh': jnp.ones((rows,), bool)}
 
 
 def _remember(config: Config, chunk: jax.Array) -> dict[str, jax.Array]:

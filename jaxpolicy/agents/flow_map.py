@@ -152,11 +152,11 @@ def consistency_trajectory(
     """The mean velocity of a way along the teacher's flow and a jump from there to r."""
     length = jnp.minimum(r - t, longest)
     step = length / num_steps
-    y, velocity = x, None
+    velocity = first = teacher(x, t)
+    y = x
     for i in range(num_steps):  # the midpoint method
         now = t + i * step
-        first = teacher(y, now)
-        velocity = first if velocity is None else velocity
+        first = teacher(y, now) if i else first
         y = y + step * teacher(y + 0.5 * step * first, now + 0.5 * step)
     if longest < 1.0:  # else the teacher has gone all the way
         y = y + (r - t - length) * ema(y, t + length, r)

@@ -47,7 +47,11 @@ def normalize_obs(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
         obs = _see(lambda x: normalize.apply(state.stats['obs'], x), obs)
         return agent.act(state, obs, key, deterministic)
 
-    return agent._replace(init=init, update=update, act=act)
+    def surprise(state, chunk, key):
+        seen = chunk.replace(obs=normalize.apply(state.stats['obs'], chunk.obs))
+        return agent.surprise(state, seen, key)
+
+    return agent._replace(init=init, update=update, act=act, surprise=surprise)
 
 
 def normalize_action(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
@@ -65,7 +69,44 @@ def normalize_action(agent: types.Agent, affine: normalize.Affine) -> types.Agen
         action, extras = agent.act(state, obs, key, deterministic)
         return normalize.invert(state.stats['action'], action), extras
 
-    return agent._replace(init=init, update=update, act=act)
+    def surprise(state, chunk, key):
+        action = normalize.apply(state.stats['action'], chunk.action)
+        return agent.surprise(state, chunk.replace(action=action), key)
+
+    return agent._replace(init=init, update=update, act=act, surprise=surprise)
+
+
+def ensemble(agent: types.Agent, num_members: int) -> types.Agent:
+    """Several agents that begin differently and learn from the same batches; the first one acts.
+
+    Every leaf of the state leads with E. extras['disagreement'] of `act` is [B], the variance of
+    the members' actions, drawn with the same key, averaged over a chunk's numbers.
+
+    Raises:
+      ValueError: fewer than two members, or an agent with a memory.
+    """
+    if num_members < 2 or agent.memory is not types.no_memory:
+        raise ValueError(
+            f'an ensemble: expected at least 2 agents without memory, found {num_members}'
+        )
+
+    def init(key):
+        return jax.vmap(agent.init)(jax.random.split(key, num_members))
+
+    def update(state, batch, key):
+        keys = jax.random.split(key, num_members)
+        state, metrics = jax.vmap(agent.update, in_axes=(0, None, 0))(state, batch, keys)
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def act(state, obs, key, deterministic=False):
+        each = jax.vmap(lambda s: agent.act(s, obs, key, deterministic)[0])(state)
+        spread = jnp.var(each, axis=0)
+        return each[0], {'disagreement': spread.reshape(len(spread), -1).mean(-1)}
+
+    def surprise(state, chunk, key):
+        return agent.surprise(jax.tree.map(lambda x: x[0], state), chunk, key)
+
+    return agent._replace(init=init, update=update, act=act, surprise=surprise)
 
 
 def standardize_obs(agent: types.Agent, spec: PyTree, clip: float = 10.0) -> types.Agent:

@@ -9,6 +9,7 @@ with the arrays
   action        [n, A] float32 in [-1, 1]; action[i] was taken at obs[i]
   episode_ends  [E] int64, strictly increasing; episode e is the rows [episode_ends[e - 1],
                 episode_ends[e]) and the last end is n
+  tag/<name>    [n] uint8, optional: what is marked about rows, as where an expert intervened
   info          [] unicode string: a flat JSON object of strings and numbers (source, units)
 
 A file is written under another name and then moved into place, so a reader never sees half of one.
@@ -17,6 +18,7 @@ A file is written under another name and then moved into place, so a reader neve
 import json
 import os
 import tempfile
+import types
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -41,12 +43,14 @@ class Episodes(NamedTuple):
     action: [n, A] float32 in [-1, 1].
     episode_ends: [E] int64, where each episode ends (exclusive); the last is n.
     info: where the episodes come from and what their units are.
+    tags: [n] uint8 each, marks of rows, such as 'intervention'.
     """
 
     obs: PyTree
     action: np.ndarray
     episode_ends: np.ndarray
     info: dict[str, str | float]
+    tags: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
 
 def check_array(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
@@ -101,6 +105,10 @@ def validate(episodes: Episodes, name: str) -> Episodes:
         if array.dtype not in (np.float32, np.uint8):
             raise ValueError(f'{name}: {key!r}: expected float32 or uint8, found {array.dtype}')
     _check_ends(name, ends, rows)
+    for key, tag in flatten_obs(episodes.tags, 'tag').items():
+        check_array(f'{name}: {key!r}', tag, (rows,))
+        if tag.dtype != np.uint8:
+            raise ValueError(f'{name}: {key!r}: expected uint8, found {tag.dtype}')
     for key, value in episodes.info.items():
         if not isinstance(key, str) or not isinstance(value, str | int | float):
             message = f'expected a string or a number, found {value!r:.40}'
@@ -132,7 +140,7 @@ def save(path: str | os.PathLike[str], episodes: Episodes) -> None:
     path = os.fspath(path)
     validate(episodes, path)
     arrays = dict(
-        flatten_obs(episodes.obs),
+        flatten_obs(episodes.obs) | flatten_obs(episodes.tags, 'tag'),
         action=episodes.action,
         episode_ends=episodes.episode_ends,
         version=np.asarray(VERSION, np.int64),
@@ -175,13 +183,15 @@ def load(path: str | os.PathLike[str]) -> Episodes:
     obs_keys = {key for key in arrays if key == 'obs' or key.startswith('obs/')}
     if missing := sorted(expected - set(arrays)) or ([] if obs_keys else ['obs']):
         raise ValueError(f'{path}: {missing[0]!r}: expected an array, found only {sorted(arrays)}')
-    if unknown := sorted(set(arrays) - expected - obs_keys):
+    tag_keys = {key for key in arrays if key.startswith('tag/')}
+    if unknown := sorted(set(arrays) - expected - obs_keys - tag_keys):
         raise ValueError(f'{path}: {unknown[0]!r}: expected no such array')
     if arrays['version'].shape != () or arrays['version'] != VERSION:
         raise ValueError(f"{path}: 'version': expected {VERSION}, found {arrays['version']}")
     obs = _unflatten_obs({key: arrays[key] for key in sorted(obs_keys)}, path)
     info = _parse_info(path, arrays['info'])
-    return validate(Episodes(obs, arrays['action'], arrays['episode_ends'], info), path)
+    tags = {key.removeprefix('tag/'): arrays[key] for key in sorted(tag_keys)}
+    return validate(Episodes(obs, arrays['action'], arrays['episode_ends'], info, tags), path)
 
 
 def subset(episodes: Episodes, num_episodes: int | None, seed: int) -> Episodes:
@@ -205,6 +215,7 @@ def subset(episodes: Episodes, num_episodes: int | None, seed: int) -> Episodes:
         action=episodes.action[rows],
         episode_ends=np.cumsum(ends[chosen] - starts[chosen]),
         info=episodes.info,
+        tags={name: tag[rows] for name, tag in episodes.tags.items()},
     )
 
 

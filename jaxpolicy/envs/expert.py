@@ -1,12 +1,13 @@
 """The scripted expert of `detour`: differential inverse kinematics past a random way-point.
 
 Each episode draws a side of the pillar, left or right with equal odds whatever the goal, and two
-random way-points there, one before the pillar and one behind it. The hand's tip follows a smoothed
-velocity towards the first, the second and the goal, through damped least squares on the arm's
-Jacobian (Wampler, 1986; Nakamura and Hanafusa, 1986): dq = J^T (J J^T + lambda^2 I)^-1 e. The rows
-of J are the tip's position and, with less weight, the direction of the hand, which stays down; the
-null space pulls towards home. A little noise on the action makes the demonstrations visit the
-states around the path.
+random way-points there, one before the pillar and one behind it. Asked in the middle of an episode,
+when the tip has left the plane of the pillar, the expert goes on at that side. The hand's tip
+follows a smoothed velocity towards the first, the second and the goal, through damped least squares
+on the arm's Jacobian (Wampler, 1986; Nakamura and Hanafusa, 1986): dq = J^T (J J^T + lambda^2 I)^-1
+e. The rows of J are the tip's position and, with less weight, the direction of the hand, which
+stays down; the null space pulls towards home. A little noise on the action makes the demonstrations
+visit the states around the path.
 """
 
 import jax
@@ -21,6 +22,7 @@ SPREAD = 0.12  # m/s, the spread of that speed between episodes, either way
 PASS = (0.14, 0.19)  # m, sideways distance of the way-points from the pillar's axis
 BEFORE = (-0.08, -0.02)  # m, the first way-point minus the pillar, along x
 BEHIND = (0.02, 0.06)  # m, the same for the second way-point
+COMMITTED = 0.04  # m, sideways distance of the tip from the pillar's axis, beyond any start's
 SWITCH = 0.02  # m, distance in x from a way-point at which the next takes over
 SMOOTHING = 0.3  # share of the wanted velocity that enters at each step
 ACTION_NOISE = 0.05  # standard deviation, in units of the action
@@ -39,10 +41,16 @@ class Carry(struct.PyTreeNode):
     velocity: jax.Array  # [N, 3] m/s, smoothed
 
 
-def draw(key: Key, num: int) -> Carry:
-    """A side, two way-points and a speed for each of `num` episodes."""
+def draw(key: Key, across: jax.Array) -> Carry:
+    """A side, two way-points and a speed for each of N episodes.
+
+    Args:
+      across: [N] m, the tip minus the pillar along y.
+    """
+    num = len(across)
     key_side, key_x, key_y, key_speed = jax.random.split(key, 4)
     side = jnp.where(jax.random.bernoulli(key_side, 0.5, (num, 1)), 1.0, -1.0)
+    side = jnp.where(jnp.abs(across) > COMMITTED, jnp.sign(across), side[:, 0])[:, None]
     low, high = jnp.array([BEFORE, BEHIND]).T
     x = jax.random.uniform(key_x, (num, 2), minval=low, maxval=high)
     y = side * jax.random.uniform(key_y, (num, 2), minval=PASS[0], maxval=PASS[1])
@@ -96,7 +104,7 @@ def make(config: detour.Config) -> Policy:
         return carry.replace(stage=stage, velocity=velocity), change / config.action_scale
 
     def init(obs: jax.Array) -> Carry:
-        return jax.tree.map(jnp.zeros_like, draw(jax.random.key(0), obs.shape[0]))
+        return jax.tree.map(jnp.zeros_like, draw(jax.random.key(0), obs[:, -1]))
 
     def act(carry: Carry, obs: jax.Array, key: Key):
         key_draw, key_noise = jax.random.split(key)
@@ -105,7 +113,7 @@ def make(config: detour.Config) -> Policy:
         def keep(old: jax.Array, new: jax.Array) -> jax.Array:
             return jnp.where(started.reshape((-1,) + (1,) * (old.ndim - 1)), old, new)
 
-        carry = jax.tree.map(keep, carry, draw(key_draw, obs.shape[0]))
+        carry = jax.tree.map(keep, carry, draw(key_draw, -obs[:, -1]))  # pillar minus tip
         carry, action = jax.vmap(steer)(carry, obs)
         action += ACTION_NOISE * jax.random.normal(key_noise, action.shape)
         return carry, jnp.clip(action, -1.0, 1.0), {}

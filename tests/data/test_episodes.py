@@ -89,6 +89,24 @@ def test_save_and_load_give_the_same_episodes_and_leave_no_other_file(tmp_path):
     assert os.listdir(tmp_path) == ['demo.npz']
 
 
+def test_tags_are_saved_chosen_and_checked(tmp_path):
+    tag = np.array([0, 0, 1, 1, 0, 0, 0, 1, 0, 1], np.uint8)
+    tagged = GOOD._replace(tags={'intervention': tag})
+    episodes_lib.save(tmp_path / 'a.npz', tagged)
+    loaded = episodes_lib.load(tmp_path / 'a.npz')
+    np.testing.assert_array_equal(loaded.tags['intervention'], tag)
+    last = episodes_lib.subset(loaded, 1, 0)
+    row = len(last.action)
+    start = {3: 0, 5: 3, 2: 8}[row]
+    np.testing.assert_array_equal(last.tags['intervention'], tag[start : start + row])
+    for wrong, message in (
+        (tag[:-1], r"'tag/intervention': expected shape \[10\], found \[9\]"),
+        (tag.astype(np.float32), "'tag/intervention': expected uint8, found float32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            episodes_lib.validate(GOOD._replace(tags={'intervention': wrong}), 'x')
+
+
 def test_the_file_is_what_the_docstring_says(tmp_path):
     path = tmp_path / 'demo.npz'
     episodes_lib.save(path, GOOD._replace(obs={'arm': GOOD.obs}))

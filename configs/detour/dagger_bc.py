@@ -1,0 +1,25 @@
+"""DAgger on detour with BC: from few demonstrations to the expert, by asking it.
+
+  python -m experiments.collect --env=detour --num_episodes=1000 --out=data/detour.npz
+  python -m experiments.train --config=configs/detour/dagger_bc.py --workdir=runs/detour_dagger
+
+`--config.loop.gate=expert`, `surprise` or `thrifty` (this one with `--config.loop.num_members=3`)
+let the expert or the robot decide who acts. Expected: docs/interactive.md.
+"""
+
+from configs import base
+from configs.detour import bc_mixture
+
+
+def get_config():
+    config = base.dagger('bc', 'detour', 'episodes', 'data/detour.npz')
+    config.agent.update(bc_mixture.get_config().agent)
+    config.normalize.action = 'min_max'
+    config.data.num_episodes = 30
+    config.loop.num_envs = 128
+    config.loop.queries_per_round = 128
+    config.loop.first_updates = 1000
+    config.loop.updates_per_round = 300
+    config.eval.num_episodes = 512
+    config.eval.metrics = ('return', 'success_max', 'contact_max', 'length')
+    return config

@@ -1,0 +1,33 @@
+"""Statistics of scores."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def auroc(score: jax.Array, positive: jax.Array) -> jax.Array:
+    """The odds that a positive scores above a negative, ties counting half; 0.5 without a pair.
+
+    The area under the receiver operating characteristic, as Mann and Whitney's U.
+
+    Args:
+      score: [N]; positive: [N] bool.
+    """
+    chex.assert_equal_shape([score, positive])
+    above = (score[:, None] > score) + 0.5 * (score[:, None] == score)
+    pair = positive[:, None] & ~positive
+    return jnp.where(pair.any(), jnp.sum(above * pair) / jnp.maximum(pair.sum(), 1), 0.5)
+
+
+def masked_quantile(x: jax.Array, mask: jax.Array, q: jax.Array | float) -> jax.Array:
+    """The q-quantile of the entries of `x` where `mask` holds, between neighbours linearly.
+
+    Infinite if there are none, so that nothing is above it.
+    """
+    chex.assert_equal_shape([x, mask])
+    ordered = jnp.sort(jnp.where(mask, x, jnp.inf).reshape(-1))
+    position = q * jnp.maximum(mask.sum() - 1, 0)
+    below = jnp.floor(position).astype(jnp.int32)
+    low, high = ordered[below], ordered[jnp.ceil(position).astype(jnp.int32)]
+    share = position - below
+    return jnp.where(share > 0, low + share * (high - low), low)

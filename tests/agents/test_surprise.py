@@ -1,0 +1,116 @@
+"""What robot-gated imitation asks an agent: is this chunk likely, do members agree, is it risky."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy.agents import bc, diffusion_policy, risk, transforms
+from jaxpolicy.ops import normalize
+from jaxpolicy.types import Chunk, Spec
+
+SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+COMMON = {'obs_horizon': 1, 'pred_horizon': 2, 'action_horizon': 1, 'warmup_steps': 10}
+AFFINE = normalize.Affine(shift=jnp.full((1,), 0.1), scale=jnp.full((1,), 0.5))
+
+
+def _chunk(num, key=0):
+    """Actions are the first number of the observation."""
+    obs = jax.random.uniform(jax.random.key(key), (num, 1, 2), minval=-1.0)
+    action = jnp.broadcast_to(obs[:, :, :1], (num, 2, 1))
+    return Chunk(obs, action, jnp.ones((num, 2), bool))
+
+
+def _bc(head='gaussian'):
+    return bc.make(bc.Config(head=head, width=32, num_blocks=1, learning_rate=3e-3, **COMMON), SPEC)
+
+
+def _diffusion():
+    fields = {'network': 'mlp', 'width': 32, 'num_blocks': 1, 'learning_rate': 3e-3}
+    config = diffusion_policy.Config(objective='x0', num_sample_steps=4, **fields, **COMMON)
+    return diffusion_policy.make(config, SPEC)
+
+
+@pytest.mark.parametrize('make', [_bc, _diffusion])
+def test_a_trained_agent_is_surprised_by_other_actions(make):
+    agent = make()
+    state = jax.jit(agent.init)(jax.random.key(0))
+    update = jax.jit(agent.update)
+    for i in range(300):
+        state, _ = update(state, _chunk(64, i), jax.random.key(i))
+    chunk = _chunk(50, 1000)
+    other = chunk.replace(action=-chunk.action)
+    far = jnp.abs(chunk.action[:, 0, 0]) > 0.3
+    seen = [jax.jit(agent.surprise)(state, c, jax.random.key(1)) for c in (chunk, other)]
+    assert seen[0].shape == (50,)
+    assert (seen[0] < seen[1])[far].mean() > 0.95
+
+
+def test_of_bc_it_is_minus_the_mean_log_density():
+    agent = _bc()
+    state = agent.init(jax.random.key(0))
+    chunk = _chunk(3)
+    chunk = chunk.replace(mask=chunk.mask.at[0, 1].set(False))
+    found = agent.surprise(state, chunk, jax.random.key(1))
+    for i in range(3):  # of a batch of one, the loss is that row's
+        row = jax.tree.map(lambda x: x[i : i + 1], chunk)
+        expected = agent.update(state, row, jax.random.key(1))[1]['nll']
+        np.testing.assert_allclose(found[i], expected, rtol=1e-5)
+
+
+def test_it_is_measured_in_normalised_units():
+    inner = _bc()
+    agent = transforms.normalize_action(inner, AFFINE)
+    state, chunk = agent.init(jax.random.key(0)), _chunk(4)
+    normal = chunk.replace(action=normalize.apply(AFFINE, chunk.action))
+    np.testing.assert_allclose(
+        agent.surprise(state, chunk, jax.random.key(1)),
+        inner.surprise(state, normal, jax.random.key(1)),
+        rtol=1e-5,
+    )
+
+
+def test_bc_without_a_density_has_none():
+    with pytest.raises(ValueError, match='does not say how likely'):
+        _bc('mse').surprise((), _chunk(1), jax.random.key(0))
+
+
+def test_members_learn_apart_and_disagree_where_nothing_was_learnt():
+    agent = transforms.ensemble(_bc('mse'), 3)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    update = jax.jit(agent.update)
+    for i in range(300):
+        state, metrics = update(state, _chunk(64, i), jax.random.key(i))
+    assert state.step.shape == (3,) and metrics['mse'].shape == ()
+    known = _chunk(50).obs
+    _, near = agent.act(state, known, jax.random.key(0))
+    action, far = agent.act(state, known * 5.0, jax.random.key(0))
+    assert near['disagreement'].mean() < 0.1 * far['disagreement'].mean()
+    members = [
+        _bc('mse').act(jax.tree.map(lambda x: x[i], state), known * 5.0, jax.random.key(0))[0]
+        for i in range(3)
+    ]
+    np.testing.assert_allclose(action, members[0], rtol=1e-5)
+    spread = np.var(members, axis=0).mean((1, 2))
+    np.testing.assert_allclose(far['disagreement'], spread, rtol=1e-3)
+
+
+def test_an_ensemble_of_one_is_refused():
+    with pytest.raises(ValueError, match='at least 2 agents.*found 1'):
+        transforms.ensemble(_bc(), 1)
+
+
+def test_risk_is_the_share_that_failed():
+    known = risk.make(risk.Config(32), SPEC, 1, 2, normalize.identity(SPEC.obs))
+    state, update = known.init(jax.random.key(0)), jax.jit(known.update)
+    for i in range(400):
+        chunk = _chunk(64, i)
+        chance = jnp.where(chunk.obs[:, 0, 0] > 0.0, 0.8, 0.1)
+        failed = jax.random.bernoulli(jax.random.key(10_000 + i), chance)
+        weight = jnp.ones(64).at[:8].set(0.0)
+        failed = failed.at[:8].set(True)  # and do not count
+        state = update(state, risk.Outcomes(chunk.obs, chunk.action, chunk.mask, failed, weight))
+    chunk = _chunk(200, 5)
+    found, right = known.predict(state, chunk), chunk.obs[:, 0, 0]
+    assert abs(found[right > 0.2].mean() - 0.8) < 0.1
+    assert abs(found[right < -0.2].mean() - 0.1) < 0.1
