@@ -57,8 +57,9 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
             'env': _named(env, defaults),
             'data': {
                 'format': data_format,  # a name in jaxpolicy.data.formats.FORMATS
-                'path': data_path,
-                'num_episodes': 0,  # a random subset; 0: all
+                'path': data_path,  # or several, with commas; those after the first: our format
+                'tag': '',  # learn only actions that carry it, as 'intervention'; '': all
+                'num_episodes': 0,  # a random subset of the first file; 0: all
                 'subset_seed': 42,
             },
             'normalize': {'obs': 'min_max', 'action': 'none'},  # 'min_max' or 'none'

@@ -137,11 +137,16 @@ def _randomization(config: config_dict.ConfigDict, module: Any) -> tuple:
 
 
 def load_episodes(config: config_dict.ConfigDict) -> episodes_lib.Episodes:
-    """The demonstrations, or the subset of them that the config asks for."""
-    load = choose('data.format', formats.FORMATS, config.data.format)
-    options = {'obs': config.env.obs} if config.data.format == 'pusht_zarr' else {}
-    episodes = load(config.data.path, **options)
-    return episodes_lib.subset(episodes, config.data.num_episodes or None, config.data.subset_seed)
+    """The demonstrations of all files, of the first one the subset that the config asks for."""
+    data = config.data
+    load = choose('data.format', formats.FORMATS, data.format)
+    options = {'obs': config.env.obs} if data.format == 'pusht_zarr' else {}
+    path, *more = data.path.split(',')
+    episodes = load(path, **options)
+    episodes = episodes_lib.subset(episodes, data.num_episodes or None, data.subset_seed)
+    if not more:
+        return episodes
+    return episodes_lib.concatenate([episodes, *(episodes_lib.load(p) for p in more)])
 
 
 def make_run(config: config_dict.ConfigDict) -> Run:
@@ -201,7 +206,7 @@ def _offline(config: config_dict.ConfigDict) -> Run:
     episodes = load_episodes(config)
     spec = spec_of(episodes)
     horizons = (config.agent.obs_horizon, config.agent.pred_horizon, config.agent.action_horizon)
-    data = windows.make(episodes, *horizons)
+    data = windows.make(episodes, *horizons, config.data.get('tag', ''))
     num_updates = offline.num_updates(windows.num_windows(data), config.loop.batch_size)
     num_steps = -(-config.loop.num_epochs // config.loop.epochs_per_step)
     updates_per_step = num_updates * config.loop.epochs_per_step

@@ -34,7 +34,8 @@ def make_run(config: config_dict.ConfigDict) -> build.Run:
     episodes, env = build.load_episodes(config), build.make_env(config, transforms.remember_truth)
     spec = build.spec_of(episodes)
     build.check_fit(config, spec, env.spec)
-    demos = windows.make(episodes, horizons.obs, horizons.pred, horizons.action)
+    lengths = (horizons.obs, horizons.pred, horizons.action)
+    demos = windows.make(episodes, *lengths, config.data.get('tag', ''))
     more = settings.first_updates - settings.updates_per_round
     total = (settings.num_rounds + 1) * settings.updates_per_round + more
     agent = build.make_agent(config, spec, total, episodes)

@@ -21,7 +21,7 @@ import tempfile
 import types
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -216,6 +216,42 @@ def subset(episodes: Episodes, num_episodes: int | None, seed: int) -> Episodes:
         episode_ends=np.cumsum(ends[chosen] - starts[chosen]),
         info=episodes.info,
         tags={name: tag[rows] for name, tag in episodes.tags.items()},
+    )
+
+
+def concatenate(parts: Sequence[Episodes]) -> Episodes:
+    """Several sets of episodes, one after another; rows without a tag that others have carry it.
+
+    Raises:
+      ValueError: observations or actions have other shapes.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        found, wanted = (
+            jax.tree.map(lambda x: (x.shape[1:], x.dtype.name), (p.obs, p.action))
+            for p in (part, first)
+        )
+        if found != wanted:
+            raise ValueError(f'data.path: expected the same shapes in all, found {wanted}, {found}')
+    lengths = [len(part.action) for part in parts]
+    names = sorted({name for part in parts for name in part.tags})
+    before = np.cumsum([0, *lengths[:-1]])
+    return Episodes(
+        obs=jax.tree.map(lambda *x: np.concatenate(x), *(part.obs for part in parts)),
+        action=np.concatenate([part.action for part in parts]),
+        episode_ends=np.concatenate(
+            [p.episode_ends + b for p, b in zip(parts, before, strict=True)]
+        ),
+        info=first.info,
+        tags={
+            name: np.concatenate(
+                [
+                    p.tags.get(name, np.ones(n, np.uint8))
+                    for p, n in zip(parts, lengths, strict=True)
+                ]
+            )
+            for name in names
+        },
     )
 
 

@@ -13,7 +13,8 @@ in all L - Tp + To + Ta - 1 of them, none when that is not positive: a window ma
 the episode, but then ends its observations at or after its first row; and it may end beyond the
 episode, but then at most Ta - 1 rows beyond. Rows outside the episode repeat its first or last row.
 Source: Diffusion Policy's `SequenceSampler` with pad_before = To - 1 and pad_after = Ta - 1. It
-trains on the repeated actions; here `Chunk.mask` is False on them, and losses leave them out.
+trains on the repeated actions; here `Chunk.mask` is False on them, and losses leave them out, as on
+actions that are not to be learnt; windows in which none is left are not listed.
 """
 
 import jax
@@ -32,18 +33,27 @@ class Windows(struct.PyTreeNode):
     action: jax.Array  # [n, A]
     first: jax.Array  # [W] int32 row of the window's first step; may lie before `start`
     start: jax.Array  # [W] int32 first row of the window's episode
+    learnt: jax.Array  # [n] bool, which actions are to be learnt
     end: jax.Array  # [W] int32 one beyond the last row of the window's episode
     obs_horizon: int = struct.field(pytree_node=False)
     pred_horizon: int = struct.field(pytree_node=False)
 
 
 def make(
-    episodes: episodes_lib.Episodes, obs_horizon: int, pred_horizon: int, action_horizon: int
+    episodes: episodes_lib.Episodes,
+    obs_horizon: int,
+    pred_horizon: int,
+    action_horizon: int,
+    tag: str = '',
 ) -> Windows:
     """Puts the episodes on the default device and lists their windows.
 
+    Args:
+      tag: learn only actions that carry it, as 'intervention'; '': all.
+
     Raises:
-      ValueError: a horizon is below 1, To > Tp, To - 1 + Ta > Tp, or no episode is long enough.
+      ValueError: a horizon is below 1, To > Tp, To - 1 + Ta > Tp, no episode is long enough, or
+        nothing carries the tag.
     """
     check_horizons(obs_horizon, pred_horizon, action_horizon)
     ends = np.asarray(episodes.episode_ends)
@@ -60,16 +70,35 @@ def make(
             f'found at most {longest}'
         )
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    start = np.repeat(starts, counts)
+    start, end = np.repeat(starts, counts), np.repeat(ends, counts)
+    first = start + within - (obs_horizon - 1)
+    learnt = np.ones(len(episodes.action), bool)
+    if tag:
+        learnt = _tagged(episodes, tag)
+        before = np.concatenate([[0], np.cumsum(learnt)])  # how many are learnt before a row
+        last = np.minimum(first + pred_horizon, end)
+        kept = before[last] > before[np.maximum(first, start)]
+        first, start, end = first[kept], start[kept], end[kept]
     return Windows(
         obs=jax.tree.map(jnp.asarray, episodes.obs),
         action=jnp.asarray(episodes.action),
-        first=jnp.asarray(start + within - (obs_horizon - 1), jnp.int32),
+        first=jnp.asarray(first, jnp.int32),
         start=jnp.asarray(start, jnp.int32),
-        end=jnp.asarray(np.repeat(ends, counts), jnp.int32),
+        learnt=jnp.asarray(learnt),
+        end=jnp.asarray(end, jnp.int32),
         obs_horizon=obs_horizon,
         pred_horizon=pred_horizon,
     )
+
+
+def _tagged(episodes: episodes_lib.Episodes, tag: str) -> np.ndarray:
+    """Which rows carry a tag, [n] bool."""
+    if tag not in episodes.tags:
+        raise ValueError(f'data.tag: expected one of {sorted(episodes.tags)}, found {tag!r}')
+    found = episodes.tags[tag] > 0
+    if not found.any():
+        raise ValueError(f'data.tag: no row of the data carries {tag!r}')
+    return found
 
 
 def num_windows(windows: Windows) -> int:
@@ -87,7 +116,7 @@ def gather(windows: Windows, index: jax.Array) -> Chunk:
     return Chunk(
         obs=jax.tree.map(lambda x: x[observed], windows.obs),
         action=windows.action[row],
-        mask=inside,
+        mask=inside & windows.learnt[row],
     )
 
 

@@ -2,7 +2,7 @@
 
 Each episode draws a side of the pillar, left or right with equal odds whatever the goal, and two
 random way-points there, one before the pillar and one behind it. Asked in the middle of an episode,
-when the tip has left the plane of the pillar, the expert goes on at that side. The hand's tip
+when the tip is leaving the plane of the pillar, the expert goes on at that side. The hand's tip
 follows a smoothed velocity towards the first, the second and the goal, through damped least squares
 on the arm's Jacobian (Wampler, 1986; Nakamura and Hanafusa, 1986): dq = J^T (J J^T + lambda^2 I)^-1
 e. The rows of J are the tip's position and, with less weight, the direction of the hand, which
@@ -22,7 +22,8 @@ SPREAD = 0.12  # m/s, the spread of that speed between episodes, either way
 PASS = (0.14, 0.19)  # m, sideways distance of the way-points from the pillar's axis
 BEFORE = (-0.08, -0.02)  # m, the first way-point minus the pillar, along x
 BEHIND = (0.02, 0.06)  # m, the same for the second way-point
-COMMITTED = 0.04  # m, sideways distance of the tip from the pillar's axis, beyond any start's
+COMMITTED = 0.04  # m, sideways distance of the tip from the pillar's axis, beyond any start's,
+AHEAD = 0.2  # s from now
 SWITCH = 0.02  # m, distance in x from a way-point at which the next takes over
 SMOOTHING = 0.3  # share of the wanted velocity that enters at each step
 ACTION_NOISE = 0.05  # standard deviation, in units of the action
@@ -45,7 +46,7 @@ def draw(key: Key, across: jax.Array) -> Carry:
     """A side, two way-points and a speed for each of N episodes.
 
     Args:
-      across: [N] m, the tip minus the pillar along y.
+      across: [N] m, the tip minus the pillar along y, where it will soon be.
     """
     num = len(across)
     key_side, key_x, key_y, key_speed = jax.random.split(key, 4)
@@ -86,9 +87,17 @@ def make(config: detour.Config) -> Policy:
     robot = arm.make(config.num_dof, detour.HOME)
     d = config.num_dof
 
-    def steer(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array]:
+    def look(obs: jax.Array) -> arm.Pose:
+        """The joints lag behind the targets that the action moves: half-way between the two."""
+        return robot.pose(obs[:d] + 0.5 * obs[2 * d : 3 * d])
+
+    def across(obs: jax.Array, pose: arm.Pose) -> jax.Array:
+        """[] m, see `draw`; the last observation is the pillar minus the tip."""
+        return AHEAD * (pose.jacobian @ obs[d : 2 * d])[1] - obs[-1]
+
+    def steer(carry: Carry, obs: jax.Array, pose: arm.Pose) -> tuple[Carry, jax.Array]:
         """One episode: the carry and the action [D] before noise."""
-        qpos, lag, rest = obs[:d], obs[2 * d : 3 * d], obs[3 * d :]
+        rest = obs[3 * d :]
         ee, goal, pillar = rest[:3], rest[3:6], rest[9:11]
         height = 0.5 * (ee[2] + goal[2])
         points = jnp.stack([jnp.append(pillar + xy, height) for xy in carry.offset] + [goal])
@@ -98,9 +107,8 @@ def make(config: detour.Config) -> Policy:
         speed = jnp.where(stage == 2, jnp.minimum(carry.speed, 6.0 * distance), carry.speed)
         wanted = speed * gap / jnp.maximum(distance, 1e-6)
         velocity = carry.velocity + SMOOTHING * (wanted - carry.velocity)
-        homing = POSTURE_RATE * (jnp.asarray(robot.home) - qpos)
-        # The joints lag behind the targets that the action moves: look half-way between the two.
-        change = joint_step(robot.pose(qpos + 0.5 * lag), velocity, homing)
+        homing = POSTURE_RATE * (jnp.asarray(robot.home) - obs[:d])
+        change = joint_step(pose, velocity, homing)
         return carry.replace(stage=stage, velocity=velocity), change / config.action_scale
 
     def init(obs: jax.Array) -> Carry:
@@ -113,8 +121,9 @@ def make(config: detour.Config) -> Policy:
         def keep(old: jax.Array, new: jax.Array) -> jax.Array:
             return jnp.where(started.reshape((-1,) + (1,) * (old.ndim - 1)), old, new)
 
-        carry = jax.tree.map(keep, carry, draw(key_draw, -obs[:, -1]))  # pillar minus tip
-        carry, action = jax.vmap(steer)(carry, obs)
+        pose = jax.vmap(look)(obs)
+        carry = jax.tree.map(keep, carry, draw(key_draw, jax.vmap(across)(obs, pose)))
+        carry, action = jax.vmap(steer)(carry, obs, pose)
         action += ACTION_NOISE * jax.random.normal(key_noise, action.shape)
         return carry, jnp.clip(action, -1.0, 1.0), {}
 

@@ -1,0 +1,56 @@
+"""A person takes over from a policy: python -m experiments.intervene --workdir=DIR --out=FILE
+
+The policy of a run acts in MuJoCo's viewer. Space or a gamepad's first button takes over and hands
+back; then the arrow keys (x, y), Page Up and Page Down (z), or the sticks, steer the arm's tip,
+which moves on until another key or `.` stops it. Backspace starts the next episode, Escape ends.
+The episodes go to an episode file whose tag 'intervention' marks the person's steps. Learn from
+them together with the demonstrations (HG-DAgger; Kelly et al., 2019, arXiv:1810.02890):
+
+  python -m experiments.train ... --config.data.path=data/detour.npz,FILE \\
+      --config.data.tag=intervention
+
+For `detour` and `reach`. Needs a screen, or any other `Console`.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import build, console, trained, turns
+from jaxpolicy import envs
+from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import workdir
+
+FLAGS = flags.FLAGS
+ARMS = ('detour', 'reach')
+
+
+def main(_):
+    directory, out = Path(FLAGS.workdir), Path(FLAGS.out)
+    try:
+        config = workdir.load_config(directory)
+        build.choose('env.name', {name: envs.ENVS[name] for name in ARMS}, config.env.name)
+        policy = trained.load_policy(directory, which=FLAGS.checkpoint)
+        with console.Screen(*build.env_module(config)) as person:
+            found = turns.session(config, policy, person, FLAGS.num_episodes, FLAGS.first_seed)
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f'intervene: error: {error}')
+    if found is None:
+        sys.exit('intervene: no step was made, nothing is written')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    episodes_lib.save(out, found)
+    share = found.tags['intervention'].mean()
+    print(
+        f'{out}: {len(found.episode_ends)} episodes, {len(found.action)} steps, {share:.0%} yours'
+    )
+
+
+if __name__ == '__main__':
+    flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
+    flags.DEFINE_string('out', None, 'The .npz file to write.', required=True)
+    flags.DEFINE_integer('num_episodes', 20, 'Episodes.', lower_bound=1)
+    flags.DEFINE_integer('first_seed', 600_000, 'Seed of the first episode.')
+    flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
+    config_flags.run_main(main)
