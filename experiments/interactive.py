@@ -30,29 +30,38 @@ def make_run(config: config_dict.ConfigDict) -> build.Run:
     """
     if config.loop.name != 'dagger':
         return build.make_run(config)
-    settings, horizons = _settings(config)
-    episodes, env = build.load_episodes(config), build.make_env(config, transforms.remember_truth)
-    spec = build.spec_of(episodes)
-    build.check_fit(config, spec, env.spec)
-    lengths = (horizons.obs, horizons.pred, horizons.action)
-    demos = windows.make(episodes, *lengths, config.data.get('tag', ''))
-    more = settings.first_updates - settings.updates_per_round
-    total = (settings.num_rounds + 1) * settings.updates_per_round + more
-    agent = build.make_agent(config, spec, total, episodes)
-    make_expert, weights = expert(config, env.spec)
-    gate, risk = make_gate(config, agent, demos, spec)
+    episodes = build.load_episodes(config)
+    parts, data = make_parts(config, episodes)
+    settings, horizons = parts.config, parts.horizons
     steps = 2 * settings.num_envs * horizons.num_blocks * horizons.action
     steps += settings.queries_per_round * (horizons.pred - horizons.obs + 1)
     return build.Run(
-        loop=dagger.make(dagger.Parts(agent, env, make_expert, gate, risk, settings, horizons)),
-        data=dagger.Data(demos, weights),
+        loop=dagger.make(parts),
+        data=data,
         num_steps=settings.num_rounds + 1,
         updates_per_step=settings.updates_per_round,
         env_steps_per_step=steps,
-        spec=env.spec,
+        spec=parts.env.spec,
         fingerprint=build.fingerprint(episodes),
-        more_updates=more,
+        more_updates=settings.first_updates - settings.updates_per_round,
     )
+
+
+def make_parts(
+    config: config_dict.ConfigDict, episodes: episodes_lib.Episodes
+) -> tuple[dagger.Parts, dagger.Data]:
+    """The parts of the loop, and the data that it begins with."""
+    settings, horizons = _settings(config)
+    env, spec = build.make_env(config, transforms.remember_truth), build.spec_of(episodes)
+    build.check_fit(config, spec, env.spec)
+    lengths = (horizons.obs, horizons.pred, horizons.action)
+    demos = windows.make(episodes, *lengths, config.data.get('tag', ''))
+    total = settings.first_updates + settings.num_rounds * settings.updates_per_round
+    agent = build.make_agent(config, spec, total, episodes)
+    make_expert, weights = expert(config, env.spec)
+    gate, risk = make_gate(config, agent, demos, spec)
+    parts = dagger.Parts(agent, env, make_expert, gate, risk, settings, horizons)
+    return parts, dagger.Data(demos, weights)
 
 
 def _settings(config: config_dict.ConfigDict) -> tuple[dagger.Config, explore.Horizons]:
