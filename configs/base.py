@@ -3,7 +3,7 @@
 agent      name, and the fields of that agent's Config
 env        name, and the fields of that environment's Config
 randomize  what the environment draws anew for every episode
-perturb    delays, noise and pushes
+perturb    delays, noise, pushes and hidden columns
 data       where demonstrations come from (offline only)
 normalize  what the agent sees through a normaliser
 augment    noise on what is learnt from (offline only)

@@ -1,15 +1,18 @@
-"""Disturbances as Env -> Env: pushes, action delay, observation delay, observation noise.
+"""Disturbances as Env -> Env: pushes, action delay, observation delay, noise, hidden columns.
 
 They wrap an unbatched environment, before `transforms.time_limit`. What they remember starts anew
 with every episode; delays are drawn once per episode. `apply` puts them in this order, from the
-inside: pushes act on the robot, actions arrive late, observations arrive late and then noisy.
+inside: pushes act on the robot, actions arrive late, observations arrive late, then noisy, and
+without what is hidden.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxpolicy.types import Env, EnvState, Key
@@ -26,6 +29,7 @@ class Config:
     obs_noise: float = 0.0  # standard deviation, in the observation's own units
     push_interval: int = 0  # steps from push to push, at a random phase
     push_speed: float = 0.0  # change of each joint's velocity at most, rad/s or m/s
+    hidden: tuple[int, ...] = ()  # columns of the observation that the policy reads as 0
 
 
 class Delayed(struct.PyTreeNode):
@@ -57,6 +61,8 @@ def apply(env: Env, config: Config) -> Env:
         env = delay_obs(env, *config.obs_delay)
     if config.obs_noise:
         env = noise_obs(env, config.obs_noise)
+    if config.hidden:
+        env = hide_obs(env, config.hidden)
     return env
 
 
@@ -130,6 +136,29 @@ def noise_obs(env: Env, std: float) -> Env:
         key, noise_key = jax.random.split(state.key)
         obs = noisy(state.next_obs, noise_key)
         return state.replace(obs=obs, next_obs=obs, key=key)
+
+    return Env(lambda key: see(env.reset(key)), lambda s, a: see(env.step(s, a)), env.spec)
+
+
+def hide_obs(env: Env, columns: Sequence[int]) -> Env:
+    """The policy reads 0 in these columns of a flat observation; `next_obs` likewise.
+
+    Raises:
+      ValueError: the observation is not flat, or it has no such column.
+    """
+    leaves = jax.tree.leaves(env.spec.obs)
+    shapes = [leaf.shape for leaf in leaves]
+    if len(shapes) != 1 or len(shapes[0]) != 1:
+        raise ValueError(f'perturb.hidden: expected a flat observation, found {shapes}')
+    size = shapes[0][0]
+    if wrong := [column for column in columns if not 0 <= column < size]:
+        raise ValueError(f'perturb.hidden: expected columns in [0, {size}), found {wrong}')
+    seen = np.ones(size, bool)
+    seen[list(columns)] = False
+
+    def see(state: EnvState) -> EnvState:
+        obs = jax.tree.map(lambda x: jnp.where(seen, x, 0), state.next_obs)
+        return state.replace(obs=obs, next_obs=obs)
 
     return Env(lambda key: see(env.reset(key)), lambda s, a: see(env.step(s, a)), env.spec)
 

@@ -68,6 +68,42 @@ def random_phase(state: EnvState, key: Key, num_steps: int) -> EnvState:
     return state.replace(sim=jax.tree.map(shift, state.sim, is_leaf=is_limited))
 
 
+class Truth(struct.PyTreeNode):
+    """The `sim` of an environment that remembers what is true."""
+
+    obs: PyTree  # of the present state, as nothing has disturbed it
+    inner: PyTree
+
+
+def remember_truth(env: Env) -> Env:
+    """Keeps the observation as it is here, below whatever hides, delays or disturbs it further out.
+
+    `truth` finds it again. For measurements, and for teachers that see more than their students.
+    """
+
+    def remember(state: EnvState) -> EnvState:
+        return state.replace(sim=Truth(state.obs, state.sim))
+
+    def step(state: EnvState, action: jax.Array) -> EnvState:
+        return remember(env.step(state.replace(sim=state.sim.inner), action))
+
+    return Env(lambda key: remember(env.reset(key)), step, env.spec)
+
+
+def truth(state: EnvState) -> PyTree:
+    """The observation of the present state that `remember_truth` kept, of one world or a batch.
+
+    Raises:
+      ValueError: nothing was kept.
+    """
+
+    nodes = jax.tree.leaves(state.sim, is_leaf=lambda node: isinstance(node, Truth))
+    found = [node.obs for node in nodes if isinstance(node, Truth)]
+    if not found:
+        raise ValueError(f'truth needs remember_truth in the env, found {type(state.sim)}')
+    return found[0]
+
+
 def vectorize(env: Env) -> Env:
     """N environments at once: reset(keys [N]), step(state, action [N, A]); `spec` is unbatched."""
     return Env(jax.vmap(env.reset), jax.vmap(env.step), env.spec)

@@ -146,6 +146,26 @@ def test_a_push_needs_exactly_one_velocity():
         env.step(env.reset(jax.random.key(0)), jnp.zeros(1))
 
 
+def test_what_is_hidden_reads_as_zero_and_the_truth_is_kept():
+    env = perturb.hide_obs(perturb.noise_obs(transforms.remember_truth(_env()), 0.1), [0])
+    first, states = _run(transforms.time_limit(env, 9), 5)
+    for obs in (first.obs, states.obs, states.next_obs):
+        np.testing.assert_array_equal(obs, 0.0)
+    np.testing.assert_array_equal(transforms.truth(first), 0.0)
+    wanted = np.tile(np.arange(1.0, 6.0)[:, None, None], (8, 1))
+    np.testing.assert_array_equal(transforms.truth(states), wanted)
+
+
+def test_only_the_columns_that_are_named_are_hidden():
+    spec = SPEC._replace(obs=jax.ShapeDtypeStruct((4,), jnp.float32))
+
+    def reset(key):
+        return _env().reset(key).replace(obs=jnp.ones(4), next_obs=jnp.ones(4))
+
+    env = perturb.apply(Env(reset, _env().step, spec), perturb.Config(hidden=(0, 2)))
+    np.testing.assert_array_equal(env.reset(jax.random.key(0)).obs, [0, 1, 0, 1])
+
+
 def test_zeros_are_off():
     env = _env()
     assert perturb.apply(env, perturb.Config()) is env
@@ -158,6 +178,7 @@ def test_zeros_are_off():
         (perturb.Config(obs_delay=(-1, 1)), 'obs_delay'),
         (perturb.Config(obs_noise=-1.0), 'obs_noise: expected 0 or more, found -1'),
         (perturb.Config(push_interval=3), 'push_speed > 0, found 3 and 0'),
+        (perturb.Config(hidden=(0, 1)), r'hidden: expected columns in \[0, 1\), found \[1\]'),
     ],
 )
 def test_bad_numbers_are_refused(config, message):

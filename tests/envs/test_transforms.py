@@ -158,3 +158,19 @@ def test_mistakes_are_named():
     state = env.reset(jax.random.split(jax.random.key(0), 2))
     with pytest.raises(ValueError, match='needs time_limit'):
         transforms.random_phase(state, jax.random.key(0), 5)
+
+
+def test_the_truth_starts_anew_with_every_episode():
+    env = transforms.vectorize(transforms.time_limit(transforms.remember_truth(_counter()), 2))
+    keys = jax.random.split(jax.random.key(8), N)
+    env = transforms.auto_reset(env, env.reset(keys))
+    state = env.reset(keys)
+    for wanted in (1.0, 0.0, 1.0):  # it ends at its second step
+        state = env.step(state, _wait())
+        np.testing.assert_array_equal(transforms.truth(state)[:, 1], wanted)
+        np.testing.assert_array_equal(transforms.truth(state), state.obs)
+
+
+def test_a_truth_must_have_been_kept():
+    with pytest.raises(ValueError, match='truth needs remember_truth in the env'):
+        transforms.truth(_counter().reset(jax.random.key(0)))
