@@ -231,7 +231,9 @@ def around(key: Key, centre: ArrayLike, half: ArrayLike) -> jax.Array:
     return jnp.asarray(centre, jnp.float32) + jax.random.uniform(key, half.shape, minval=-1) * half
 
 
-def outwards(drawn: jax.Array, centre: ArrayLike, half: ArrayLike, inner: ArrayLike) -> jax.Array:
+def outwards(
+    drawn: jax.Array, centre: ArrayLike, half: float | jax.Array, inner: float | jax.Array
+) -> jax.Array:
     """A draw within `half` of `centre` moved away from it, to where the largest offset is `inner`.
 
     Offsets between 0 and `half` become ones between `inner` and `half`, or all `inner` where that
@@ -241,11 +243,11 @@ def outwards(drawn: jax.Array, centre: ArrayLike, half: ArrayLike, inner: ArrayL
       drawn: [D].
       half, inner: [], the same for all elements.
     """
-    offset = drawn - centre
+    offset = drawn - jnp.asarray(centre)
     largest = jnp.maximum(jnp.max(jnp.abs(offset)), 1e-9)
     share = largest / jnp.maximum(half, 1e-9)
     wanted = inner + jnp.maximum(half - inner, 0.0) * share
-    return jnp.where(inner > 0, centre + offset * (wanted / largest), drawn).astype(drawn.dtype)
+    return jnp.where(inner > 0, centre + offset * (wanted / largest), drawn)
 
 
 def spec(obs_size: int, num_dof: int) -> Spec:

@@ -110,7 +110,7 @@ def bias_obs(env: Env, std: ArrayLike) -> Env:
     def reset(key: Key) -> EnvState:
         state = env.reset(key)
         key, own = jax.random.split(state.key)
-        bias = std * jax.random.normal(own, shape)
+        bias = jnp.asarray(std) * jax.random.normal(own, shape)
         return see(state.replace(key=key), bias)
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
