@@ -1,0 +1,188 @@
+"""What `experiments.shift` measures: trained policies in shifted tasks, far from demonstrations."""
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import config_dict
+
+from experiments import build, evaluation, shift_table
+from experiments import trained as trained_run
+from jaxpolicy import envs, types
+from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.envs import transforms
+from jaxpolicy.io import checkpoint, workdir
+from jaxpolicy.loops import evaluate
+from jaxpolicy.ops import distances
+
+PyTree = Any
+
+NEIGHBOUR = 5  # the k-th nearest demonstrated state counts
+FLOOR = 1e-4  # least variance of a direction, in normalised units
+MOST_STATES, MOST_REFERENCES = 4096, 8192  # visited and demonstrated states that are compared
+TRACED_EPISODES = 256  # episodes whose visited states are kept
+
+
+class Trained(NamedTuple):
+    """A policy, and the task that it is measured in."""
+
+    name: str
+    config: config_dict.ConfigDict
+    module: Any  # of the task
+    task: Any  # the task's Config
+    train: PyTree  # of its first seed
+    step: int  # of the checkpoint
+    weights: int  # their checksum
+
+
+class Demonstrations(NamedTuple):
+    """Demonstrated states, and the yardstick that they give."""
+
+    scale: shift_table.Scale  # in physical units
+    reference: jax.Array  # [m, D], normalised
+    gaussian: distances.Gaussian  # of them, normalised
+    name: str  # of the file, with the number of its steps
+
+
+class Outcome(NamedTuple):
+    """What one policy did in one shifted task."""
+
+    success: jax.Array  # [N] 0 or 1
+    env_steps: jax.Array  # [N], up to the episode's end
+    states: jax.Array  # [T, n, D], true observations after each step
+    valid: jax.Array  # [T, n], which of them belong to an episode
+
+
+Run = Callable[[Trained, float], Outcome]
+
+
+def load(directory: Path, name: str, which: str) -> Trained:
+    """A run's policy: of several seeds, the first one's.
+
+    Raises:
+      ValueError: there is no such run or checkpoint, or no shifts are known for its task.
+    """
+    config = trained_run.load_config(directory)
+    task = 'pusht' if config.env.name == 'pusht_gym' else config.env.name
+    build.choose('env.name', shift_table.SHIFTS, task)
+    module = envs.ENVS[task]
+    if task == config.env.name:
+        chosen = build.section(module, config.env)
+    else:  # the same protocol on the device
+        chosen = module.Config(obs=config.env.obs, episode_steps=config.env.episode_steps)
+    num_seeds = workdir.load_num_seeds(directory)
+    manager, step = trained_run.open_checkpoint(directory, which)
+    template = evaluation.template(config, module.make(chosen).spec, num_seeds)
+    restored = checkpoint.restore_train(manager, step, template)
+    train = jax.device_get(evaluation.first(restored, num_seeds))
+    weights = 0
+    for leaf in jax.tree.leaves(train.params):
+        weights = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), weights)
+    return Trained(name, config, module, chosen, train, step, weights)
+
+
+def demonstrations(config: config_dict.ConfigDict, spec: types.Spec) -> Demonstrations:
+    """The demonstrations of a config, as a yardstick for a task's states.
+
+    Raises:
+      ValueError: there are none that can be read, or their observations are not flat or not the
+        task's.
+    """
+    episodes: episodes_lib.Episodes = build.load_episodes(config)
+    obs = episodes.obs
+    if not isinstance(obs, np.ndarray) or obs.shape[1:] != spec.obs.shape:
+        found = jax.tree.map(lambda x: x.shape[1:], obs)
+        raise ValueError(f'--data: expected observations {spec.obs.shape}, found {found}')
+    mean, std = obs.mean(0, dtype=np.float64), obs.std(0, dtype=np.float64)
+    scale = shift_table.Scale(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
+    points = _normalized(scale, obs)
+    gaussian = jax.jit(distances.fit_gaussian, static_argnums=1)(points, FLOOR)
+    rows = np.random.default_rng(0).permutation(len(obs))[:MOST_REFERENCES]
+    name = f'{Path(config.data.path).name}, {len(obs)} steps'
+    return Demonstrations(scale, points[rows], gaussian, name)
+
+
+def make_run(
+    policy: Trained, shift: shift_table.Shift, scale: shift_table.Scale, seeds: np.ndarray
+) -> Run:
+    """run(policy, severity) -> Outcome: one program for policies whose `program` is the same."""
+    mode = evaluation.MODES[policy.config.eval.modes[0]]
+    hidden = tuple(policy.config.perturb.get('hidden', ()))
+    most = min(len(seeds), TRACED_EPISODES)
+
+    def run(train: PyTree, severity: Any, scale: shift_table.Scale, seeds: jax.Array) -> Outcome:
+        env = shift_table.make_env(policy.module, policy.task, hidden, shift, severity, scale)
+        act = evaluation.make_policy(policy.config, env.spec, mode)(train)
+        num_steps = -(-policy.task.episode_steps // (int(severity) if shift.held else 1))
+        keys = jax.vmap(jax.random.key)(seeds)
+        act_key = jax.random.fold_in(keys[0], 2**31 - 1)
+        env = transforms.vectorize(env)
+        metrics, valid, states = evaluate.trace(env, act, keys, act_key, num_steps, most)
+        success = jnp.where(valid, metrics['success'], 0.0).max(0)
+        steps = jnp.where(valid, metrics.get('env_steps', jnp.ones(())), 0.0).sum(0)
+        return Outcome(success, steps, transforms.truth(states), valid[:, :most])
+
+    compiled = jax.jit(run, static_argnums=1 if shift.held else ())
+
+    def call(policy: Trained, severity: float) -> Outcome:
+        strength = int(severity) if shift.held else jnp.asarray(severity, jnp.float32)
+        return jax.device_get(compiled(policy.train, strength, scale, seeds))
+
+    return call
+
+
+def program(policy: Trained) -> str:
+    """What two policies must have in common to share a compiled program."""
+    groups = ('agent', 'env', 'execute', 'normalize', 'perturb', 'loop', 'augment')
+    told = {g: policy.config[g].to_dict() for g in groups if g in policy.config}
+    return json.dumps([told, list(policy.config.eval.modes)], default=str, sort_keys=True)
+
+
+def row(outcome: Outcome, policy: Trained, shown: Demonstrations) -> dict[str, Any]:
+    """The numbers of one outcome; a time in s of simulated time, distances in normalised units.
+
+    An episode without success failed when it ended, as at the touch of a pillar, or at the time
+    limit. Distances are means over visited states, None where no state was finite.
+    """
+    success, low, high = evaluate.confidence_interval(outcome.success, 'binary')
+    failed = outcome.env_steps[outcome.success == 0] / policy.module.control_hz(policy.task)
+    knn, mahalanobis = _distances(outcome.states[outcome.valid], shown)
+    return {
+        'success': success,
+        'low': low,
+        'high': high,
+        'time_to_failure_s': float(failed.mean()) if failed.size else None,
+        'knn': knn,
+        'mahalanobis': mahalanobis,
+    }
+
+
+def _normalized(scale: shift_table.Scale, obs: Any) -> jax.Array:
+    """Observations [n, D] in standard deviations from the mean; constant columns in their units."""
+    return (jnp.asarray(obs) - scale.mean) / jnp.where(scale.std > 1e-6, scale.std, 1.0)
+
+
+@jax.jit
+def _measure(states: jax.Array, shown: tuple) -> tuple[jax.Array, jax.Array]:
+    scale, reference, gaussian = shown
+    points = _normalized(scale, states)
+    nearest = distances.nearest(points, reference, min(NEIGHBOUR, len(reference)))
+    return nearest, distances.mahalanobis(points, gaussian)
+
+
+def _distances(states: np.ndarray, shown: Demonstrations) -> tuple[float | None, float | None]:
+    """Means over a random subset of the finite ones of the states [n, D]."""
+    states = states[np.isfinite(states).all(1)]
+    count = min(len(states), MOST_STATES)
+    if not count:
+        return None, None
+    chosen = states[np.random.default_rng(0).permutation(len(states))[:count]]
+    chosen = np.pad(chosen, ((0, MOST_STATES - count), (0, 0)), mode='edge')  # one program
+    found = jax.device_get(_measure(chosen, shown[:3]))
+    knn, mahalanobis = (float(x[:count].mean()) for x in found)
+    return knn, mahalanobis
