@@ -8,9 +8,9 @@ and shift.png. What shift.json holds already is not measured again, so that the 
 continues after a stop. docs/shift.md says what the shifts, units and distances are.
 """
 
-import copy
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,18 @@ from experiments import build, shift_measure, shift_report, shift_table
 from jaxpolicy.io import flags as config_flags
 
 FLAGS = flags.FLAGS
+Shift = shift_table.Shift
+Shifts = dict[str, Shift]
 
 
-def load() -> list[shift_measure.Trained]:
-    """The policies, all of one task."""
-    directories = [Path(name) for name in FLAGS.workdir]
+def load(workdirs: Sequence[str], which: str) -> list[shift_measure.Trained]:
+    """The policies, all of one task; `which` names the checkpoint."""
+    directories = [Path(name) for name in workdirs]
     names = [directory.name for directory in directories]
     if len(set(names)) < len(names):
         names = [str(directory) for directory in directories]
     policies = [
-        shift_measure.load(directory, name, FLAGS.checkpoint)
+        shift_measure.load(directory, name, which)
         for directory, name in zip(directories, names, strict=True)
     ]
     for policy in policies[1:]:
@@ -41,76 +43,61 @@ def load() -> list[shift_measure.Trained]:
     return policies
 
 
-def demonstrations(policies: list[shift_measure.Trained]) -> shift_measure.Demonstrations:
-    """Those of --data, or of the first run that has learnt from any."""
-    configs = [policy.config for policy in policies]
-    config = next((c for c in configs if 'data' in c and c.data.path), None)
-    if FLAGS.data:
-        config = copy.deepcopy(config if config is not None else configs[0])
-        zarr = FLAGS.data.rstrip('/').endswith('.zarr')
-        with config.unlocked():
-            config.data = {
-                'format': 'pusht_zarr' if zarr else 'episodes',
-                'path': FLAGS.data,
-                'num_episodes': 0,
-                'subset_seed': 0,
-            }
-    if config is None:
-        raise ValueError('--data: expected a file of demonstrations, as no run has learnt from any')
-    return shift_measure.demonstrations(config, policies[0].module.make(policies[0].task).spec)
+def choose(table: dict[str, Shift], names: Sequence[str], severities: Sequence[str]) -> Shifts:
+    """What to measure: no shift first, then those that are named, or all."""
+    shifts = {'none': table['none']}
+    for name in names or table:
+        shift = build.choose('shifts', table, name)
+        if severities and name != 'none':
+            shift = shift._replace(severities=tuple(float(text) for text in severities))
+        shifts[name] = shift
+    return shifts
 
 
-def measure(name: str, shift, policies, shown, rows: shift_report.Rows) -> None:
-    """All policies under all severities of a shift, but for what is there already."""
-    seeds = np.arange(FLAGS.first_seed, FLAGS.first_seed + FLAGS.num_episodes, dtype=np.uint32)
-    runs = {}
-    severities = shift.severities
-    if FLAGS.severities and name != 'none':
-        severities = tuple(float(text) for text in FLAGS.severities)
-    for policy in policies:
-        for severity in severities:
-            wanted = {
-                **same_episodes(shown),
-                'policy': policy.name,
-                'step': policy.step,
-                'weights': policy.weights,
-                'shift': name,
-                'severity': float(severity),
-            }
-            if rows.find(wanted):
-                continue
-            start, program = time.perf_counter(), shift_measure.program(policy)
-            if program not in runs:
-                runs[program] = shift_measure.make_run(policy, shift, shown.scale, seeds)
-            numbers = shift_measure.row(runs[program](policy, severity), policy, shown)
-            rows.add({**wanted, 'unit': shift.unit, **numbers})
-            took = time.perf_counter() - start
-            print(f'{shift_report.line(rows.all[-1])}  ({took:.1f} s)', flush=True)
-
-
-def same_episodes(shown: shift_measure.Demonstrations) -> dict:
-    """What rows have in common that may stand in one table."""
-    episodes = {'num_episodes': FLAGS.num_episodes, 'first_seed': FLAGS.first_seed}
-    return {**episodes, 'data': shown.name}
+def measure(
+    shifts: Shifts,
+    policies: Sequence[shift_measure.Trained],
+    shown: shift_measure.Demonstrations,
+    seeds: np.ndarray,
+    rows: shift_report.Rows,
+) -> list[shift_report.Row]:
+    """All rows with these episodes, after measuring what is not there yet."""
+    common = {'num_episodes': len(seeds), 'first_seed': int(seeds[0]), 'data': shown.name}
+    runs = {}  # programs that are compiled
+    cases = [(p, n, s) for n in shifts for p in policies for s in shifts[n].severities]
+    for policy, name, severity in cases:
+        wanted = {
+            **common,
+            'policy': policy.name,
+            'step': policy.step,
+            'weights': policy.weights,
+            'shift': name,
+            'severity': float(severity),
+        }
+        if rows.find(wanted):
+            continue
+        start, program = time.perf_counter(), shift_measure.program(policy)
+        if program not in runs:
+            runs[program] = shift_measure.make_run(policy, shown.scale, seeds)
+        numbers = shift_measure.row(runs[program](policy, name, severity), policy, shown)
+        rows.add({**wanted, 'unit': shifts[name].unit, **numbers})
+        took = time.perf_counter() - start
+        print(f'{shift_report.line(rows.all[-1])}  ({took:.1f} s)', flush=True)
+    return [row for row in rows.all if common.items() <= row.items()]
 
 
 def main(_):
     try:
-        policies = load()
-        task = policies[0].module.__name__.split('.')[-1]
-        table = shift_table.SHIFTS[task]
-        names = dict.fromkeys(['none', *(FLAGS.shifts or table)])
-        shifts = {name: build.choose('shifts', table, name) for name in names}
-        shown = demonstrations(policies)
+        policies = load(FLAGS.workdir, FLAGS.checkpoint)
+        shifts = choose(policies[0].table, FLAGS.shifts, FLAGS.severities)
+        shown = shift_measure.demonstrations(policies, FLAGS.data)
         out = Path(FLAGS.out or Path(FLAGS.workdir[0]) / 'shift')
         out.mkdir(parents=True, exist_ok=True)
-        rows = shift_report.Rows(out / 'shift.json')
-        for name, shift in shifts.items():
-            measure(name, shift, policies, shown, rows)
+        seeds = np.arange(FLAGS.num_episodes, dtype=np.uint32) + np.uint32(FLAGS.first_seed)
+        rows = measure(shifts, policies, shown, seeds, shift_report.Rows(out / 'shift.json'))
     except (ValueError, ImportError) as error:
         sys.exit(f'shift: error: {error}')
-    common = same_episodes(shown)
-    shift_report.write(out, [row for row in rows.all if common.items() <= row.items()], task)
+    shift_report.write(out, rows, policies[0].table)
     print(f'written: {out / "shift.md"}, shift.png, shift.json')
 
 

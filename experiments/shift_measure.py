@@ -1,8 +1,9 @@
 """What `experiments.shift` measures: trained policies in shifted tasks, far from demonstrations."""
 
+import copy
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ class Trained(NamedTuple):
     config: config_dict.ConfigDict
     module: Any  # of the task
     task: Any  # the task's Config
+    table: dict[str, shift_table.Shift]  # the task's shifts
     train: PyTree  # of its first seed
     step: int  # of the checkpoint
     weights: int  # their checksum
@@ -58,7 +60,8 @@ class Outcome(NamedTuple):
     valid: jax.Array  # [T, n], which of them belong to an episode
 
 
-Run = Callable[[Trained, float], Outcome]
+# (policy, name of a shift, its severity) -> Outcome
+Run = Callable[[Trained, str, float], Outcome]
 
 
 def load(directory: Path, name: str, which: str) -> Trained:
@@ -69,7 +72,7 @@ def load(directory: Path, name: str, which: str) -> Trained:
     """
     config = trained_run.load_config(directory)
     task = 'pusht' if config.env.name == 'pusht_gym' else config.env.name
-    build.choose('env.name', shift_table.SHIFTS, task)
+    table = build.choose('env.name', shift_table.SHIFTS, task)
     module = envs.ENVS[task]
     if task == config.env.name:
         chosen = build.section(module, config.env)
@@ -83,16 +86,27 @@ def load(directory: Path, name: str, which: str) -> Trained:
     weights = 0
     for leaf in jax.tree.leaves(train.params):
         weights = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), weights)
-    return Trained(name, config, module, chosen, train, step, weights)
+    return Trained(name, config, module, chosen, table, train, step, weights)
 
 
-def demonstrations(config: config_dict.ConfigDict, spec: types.Spec) -> Demonstrations:
-    """The demonstrations of a config, as a yardstick for a task's states.
+def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrations:
+    """A yardstick for states: the file `path`, or what the first run that has any has learnt from.
 
     Raises:
-      ValueError: there are none that can be read, or their observations are not flat or not the
-        task's.
+      ValueError: there are no demonstrations that can be read, or their observations are not flat
+        or not the task's.
     """
+    first = policies[0]
+    configs = [policy.config for policy in policies]
+    config = copy.deepcopy(next((c for c in configs if 'data' in c and c.data.path), first.config))
+    if path:
+        zarr = path.rstrip('/').endswith('.zarr')
+        kind = {'format': 'pusht_zarr' if zarr else 'episodes', 'path': path}
+        with config.unlocked():
+            config.data = {**kind, 'num_episodes': 0, 'subset_seed': 0}
+    if 'data' not in config:
+        raise ValueError('--data: expected a file of demonstrations, as no run has learnt from any')
+    spec = first.module.make(first.task).spec
     episodes: episodes_lib.Episodes = build.load_episodes(config)
     obs = episodes.obs
     if not isinstance(obs, np.ndarray) or obs.shape[1:] != spec.obs.shape:
@@ -107,39 +121,67 @@ def demonstrations(config: config_dict.ConfigDict, spec: types.Spec) -> Demonstr
     return Demonstrations(scale, points[rows], gaussian, name)
 
 
-def make_run(
-    policy: Trained, shift: shift_table.Shift, scale: shift_table.Scale, seeds: np.ndarray
-) -> Run:
-    """run(policy, severity) -> Outcome: one program for policies whose `program` is the same."""
+def make_run(policy: Trained, scale: shift_table.Scale, seeds: np.ndarray) -> Run:
+    """One program for all shifts, and for all policies whose `program` is that of this one."""
     mode = evaluation.MODES[policy.config.eval.modes[0]]
     hidden = tuple(policy.config.perturb.get('hidden', ()))
-    most = min(len(seeds), TRACED_EPISODES)
+    module, task, table = policy.module, policy.task, policy.table
 
-    def run(train: PyTree, severity: Any, scale: shift_table.Scale, seeds: jax.Array) -> Outcome:
-        env = shift_table.make_env(policy.module, policy.task, hidden, shift, severity, scale)
+    @jax.jit
+    def run(train: PyTree, strength: dict, scale: shift_table.Scale, seeds: jax.Array) -> Outcome:
+        env = shift_table.make_env(module, task, hidden, table, strength, scale)
         act = evaluation.make_policy(policy.config, env.spec, mode)(train)
-        num_steps = -(-policy.task.episode_steps // (int(severity) if shift.held else 1))
         keys = jax.vmap(jax.random.key)(seeds)
         act_key = jax.random.fold_in(keys[0], 2**31 - 1)
-        env = transforms.vectorize(env)
-        metrics, valid, states = evaluate.trace(env, act, keys, act_key, num_steps, most)
-        success = jnp.where(valid, metrics['success'], 0.0).max(0)
-        steps = jnp.where(valid, metrics.get('env_steps', jnp.ones(())), 0.0).sum(0)
-        return Outcome(success, steps, transforms.truth(states), valid[:, :most])
+        return play(transforms.vectorize(env), act, keys, act_key, task.episode_steps)
 
-    compiled = jax.jit(run, static_argnums=1 if shift.held else ())
-
-    def call(policy: Trained, severity: float) -> Outcome:
-        strength = int(severity) if shift.held else jnp.asarray(severity, jnp.float32)
-        return jax.device_get(compiled(policy.train, strength, scale, seeds))
+    def call(policy: Trained, name: str, severity: float) -> Outcome:
+        strength = shift_table.strengths(table, name, severity)
+        return jax.device_get(run(policy.train, strength, scale, seeds))
 
     return call
+
+
+def play(
+    env: types.Env, policy: types.Policy, keys: types.Key, act_key: types.Key, num_steps: int
+) -> Outcome:
+    """Plays N episodes of a vectorized `shift_table.make_env`, until the last one has ended."""
+    n = min(len(keys), TRACED_EPISODES)
+    state = env.reset(keys)
+    zeros = jnp.zeros((len(keys),))
+    nothing = Outcome(
+        success=zeros,
+        env_steps=zeros,
+        states=jnp.zeros((num_steps, n, *env.spec.obs.shape)),
+        valid=jnp.zeros((num_steps, n), bool),
+    )
+
+    def going(carry):
+        t, _, _, running, _ = carry
+        return (t < num_steps) & running.any()
+
+    def step(carry):
+        t, state, memory, running, past = carry
+        memory, action, _ = policy.act(memory, state.obs, jax.random.fold_in(act_key, t))
+        state = env.step(state, action)
+        success = jnp.where(running, state.metrics['success'], 0.0)
+        past = Outcome(
+            success=jnp.maximum(past.success, success),
+            env_steps=past.env_steps + jnp.where(running, state.metrics['env_steps'], 0.0),
+            states=past.states.at[t].set(transforms.truth(state)[:n]),
+            valid=past.valid.at[t].set(running[:n]),
+        )
+        return t + 1, state, memory, running & ~(state.termination | state.truncation), past
+
+    carry = (jnp.zeros((), int), state, policy.init(state.obs), zeros == 0, nothing)
+    return jax.lax.while_loop(going, step, carry)[-1]
 
 
 def program(policy: Trained) -> str:
     """What two policies must have in common to share a compiled program."""
     groups = ('agent', 'env', 'execute', 'normalize', 'perturb', 'loop', 'augment')
-    told = {g: policy.config[g].to_dict() for g in groups if g in policy.config}
+    config = policy.config.to_dict()
+    told = {name: config[name] for name in groups if name in config}
     return json.dumps([told, list(policy.config.eval.modes)], default=str, sort_keys=True)
 
 
@@ -151,7 +193,7 @@ def row(outcome: Outcome, policy: Trained, shown: Demonstrations) -> dict[str, A
     """
     success, low, high = evaluate.confidence_interval(outcome.success, 'binary')
     failed = outcome.env_steps[outcome.success == 0] / policy.module.control_hz(policy.task)
-    knn, mahalanobis = _distances(outcome.states[outcome.valid], shown)
+    knn, mahalanobis = _distances(np.asarray(outcome.states[outcome.valid]), shown)
     return {
         'success': success,
         'low': low,

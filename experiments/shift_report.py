@@ -1,6 +1,7 @@
 """The rows, the table and the plot of `experiments.shift`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,17 @@ def line(row: Row) -> str:
     return f'{row["policy"]:16s} {row["shift"]:14s} {row["severity"]:<6g} {_cell(row)}'
 
 
-def write(out: Path, rows: list[Row], task: str) -> None:
-    """shift.md and shift.png, of rows of one task with the same episodes."""
+def write(out: Path, rows: list[Row], shifts: Mapping[str, shift_table.Shift]) -> None:
+    """shift.md and shift.png, of rows of one task, whose shifts these are, with equal episodes."""
     table = {(row['shift'], row['severity'], row['policy']): row for row in rows}
     policies = list(dict.fromkeys(row['policy'] for row in rows))
-    shifts = {name: shift for name, shift in shift_table.SHIFTS[task].items()}
     places = [
         (name, severity)
         for name in shifts
         for severity in sorted({s for other, s, _ in table if other == name})
     ]
     lines = [
-        f'{task}, {rows[0]["num_episodes"]} episodes a cell, the same starts in each: success '
+        f'{rows[0]["num_episodes"]} episodes a cell, the same starts in each: success '
         '[95% interval]; mean time to failure of the episodes that failed; mean distance of the '
         'visited states from the demonstrations: nearest neighbour / Mahalanobis.',
         '',

@@ -1,10 +1,12 @@
 """The shifts of `experiments.shift`: what each does to a task, how strongly, in which unit.
 
-A severity is a number, traced inside jit but for control_rate: one program serves all of a shift.
+`make_env` builds a task with all its shifts at once, each as strong as a number that may be traced;
+most are at the strength that changes nothing. So one compiled program serves all shifts and all
+severities, which matters where compiling takes longer than a thousand episodes.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,42 +29,65 @@ class Shift(NamedTuple):
     """One way in which the world differs from the demonstrations'.
 
     fields(config of the task, severity) -> fields of it that change
-    physics: name of a MuJoCo model's fields with its rows, scaled by the severity
+    physics: fields of the MuJoCo model and names of rows, scaled by the severity
     disturb(env, severity, scale) -> env
     held: the policy acts at every severity-th step only
     """
 
     unit: str
-    nominal: float  # the severity of no shift, for plots
+    nominal: float  # the severity that changes nothing
     severities: tuple[float, ...]
-    fields: Callable[[Any, Any], dict[str, Any]] = lambda config, s: {}
+    fields: Callable[[Any, Any], dict[str, Any]] | None = None
     physics: tuple[str, ...] = ()
-    disturb: Callable[[types.Env, Any, Scale], types.Env] = lambda env, s, scale: env
+    disturb: Callable[[types.Env, Any, Scale], types.Env] | None = None
     held: bool = False
 
 
+def strengths(table: Mapping[str, Shift], name: str, severity: float) -> dict[str, jax.Array]:
+    """How strong each shift of a task is: one as it says, all others nominal."""
+    nominal = {other: shift.nominal for other, shift in table.items()}
+    return {n: jnp.asarray(x, jnp.float32) for n, x in (nominal | {name: severity}).items()}
+
+
 def make_env(
-    module: Any, config: Any, hidden: tuple[int, ...], shift: Shift, severity: Any, scale: Scale
+    module: Any,
+    config: Any,
+    hidden: tuple[int, ...],
+    table: Mapping[str, Shift],
+    strength: Mapping[str, jax.Array],
+    scale: Scale,
 ) -> types.Env:
     """The shifted task, time-limited, unbatched; `transforms.truth` finds what is true.
+
+    Its time limit is that of the task. Where actions are changes of targets, so that a robot which
+    decides less often is slower as well, it counts decisions.
 
     Args:
       config: of the task.
       hidden: columns that the policy never sees.
-      severity: [], traced or, where `held`, an int.
+      table: the task's shifts.
+      strength: of each of them, [], may be traced.
     """
-    config = dataclasses.replace(config, **shift.fields(config, severity))
-    draw = ()
-    if shift.physics:
-        names, *rows = shift.physics
-        (entry,) = randomize.parse({'shift': (names, 'scale', 'uniform', 1.0, 1.0, *rows)})
-        draw = (randomize.drawer([dataclasses.replace(entry, low=severity, high=severity)]),)
-    env = transforms.remember_truth(module.make(config, *draw))
-    env = perturb.apply(shift.disturb(env, severity, scale), perturb.Config(hidden=hidden))
-    env = transforms.time_limit(env, config.episode_steps)
-    if shift.held:
-        env = disturb.hold(env, int(severity), module in envs.RELATIVE)
-    return env
+    changes, entries = {}, []
+    for name, shift in table.items():
+        if shift.fields:
+            changes |= shift.fields(config, strength[name])
+        if shift.physics:
+            names, *rows = shift.physics
+            (entry,) = randomize.parse({name: (names, 'scale', 'uniform', 1.0, 1.0, *rows)})
+            entries.append(dataclasses.replace(entry, low=strength[name], high=strength[name]))
+    draw = (randomize.drawer(entries),) if entries else ()
+    with jax.ensure_compile_time_eval():  # building a MuJoCo model needs its arrays at once
+        env = module.make(dataclasses.replace(config, **changes), *draw)
+    env = transforms.remember_truth(env)
+    for name, shift in table.items():
+        if shift.disturb:
+            env = shift.disturb(env, strength[name], scale)
+    env = perturb.apply(env, perturb.Config(hidden=hidden))
+    (interval,) = (strength[name].astype(int) for name, shift in table.items() if shift.held)
+    if module in envs.RELATIVE:
+        return transforms.time_limit(disturb.hold(env, interval, True), config.episode_steps)
+    return disturb.hold(transforms.time_limit(env, config.episode_steps), interval, False)
 
 
 def _push_joints(env, s, scale):
@@ -95,7 +120,7 @@ _SENSES = {
 _ARM = {
     'starts': Shift(
         'half-widths of the start box',
-        1.0,
+        0.0,
         (1.5, 2.0, 3.0, 5.0),
         fields=lambda config, s: {'joint_noise_inner': s * config.joint_noise},
     ),
@@ -143,7 +168,10 @@ _DETOUR = {
         fields=lambda config, s: {'pillar': (config.pillar[0], config.pillar[1] + s)},
     ),
     'pillar_radius': Shift(
-        'm', 0.06, (0.07, 0.08, 0.09, 0.1), fields=lambda config, s: {'pillar_radius': s}
+        'm more',
+        0.0,
+        (0.01, 0.02, 0.03, 0.04),
+        fields=lambda config, s: {'pillar_radius': config.pillar_radius + s},
     ),
 }
 _PICK = {'push': _ARM['push']._replace(disturb=_push_joints)}
@@ -152,7 +180,7 @@ _PUSHT = {
         "px outside the block's start box",
         0.0,
         (5.0, 10.0, 20.0, 40.0),
-        fields=lambda config, s: {'block_inner': pusht.BOX[1] + s},
+        fields=lambda config, s: {'block_inner': jnp.where(s > 0, pusht.BOX[1] + s, 0.0)},
     ),
     'action_noise': _ARM['action_noise']._replace(severities=(0.02, 0.05, 0.1, 0.2)),
     **_SENSES,
@@ -169,10 +197,10 @@ _PUSHT = {
     ),
     'control_rate': _ARM['control_rate']._replace(severities=(2, 3, 5)),
 }
-NONE = Shift('', 0.0, (0.0,))
+_NONE = {'none': Shift('', 0.0, (0.0,))}
 SHIFTS = {  # by task, then by name
-    'detour': {'none': NONE, **_ARM, **_DETOUR},
-    'reach': {'none': NONE, **_ARM},
-    'pick': {'none': NONE, **_ARM, **_PICK},
-    'pusht': {'none': NONE, **_PUSHT},
+    'detour': {**_NONE, **_ARM, **_DETOUR},
+    'reach': {**_NONE, **_ARM},
+    'pick': {**_NONE, **_ARM, **_PICK},
+    'pusht': {**_NONE, **_PUSHT},
 }

@@ -159,21 +159,17 @@ def push_once(
     return Env(reset, step, env.spec)
 
 
-def hold(env: Env, interval: int, relative: bool) -> Env:
+def hold(env: Env, interval: ArrayLike, relative: bool) -> Env:
     """The policy acts at every `interval`-th step of the environment only.
 
     A step is up to `interval` steps of `env`, fewer where the episode ends: its reward is their
     sum, the rest of the last one's. metrics['env_steps'] is how many there were.
 
     Args:
+      interval: [] int, at least 1, the same for all worlds of a batch.
       relative: actions are changes of targets, so that zeros hold them between two decisions;
         otherwise they are targets, and the same action goes on.
-
-    Raises:
-      ValueError: `interval` is not positive.
     """
-    if interval < 1:
-        raise ValueError(f'hold: expected an interval of at least 1, found {interval}')
 
     def reset(key: Key) -> EnvState:
         return counted(env.reset(key), jnp.zeros(()))
@@ -183,16 +179,17 @@ def hold(env: Env, interval: int, relative: bool) -> Env:
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
         known = {name: value for name, value in state.metrics.items() if name != 'env_steps'}
-        carry = env.step(state.replace(metrics=known), action), jnp.ones(())
+        zero, no = jnp.zeros_like(state.reward), jnp.zeros_like(state.termination)
+        begun = state.replace(metrics=known, reward=zero, termination=no, truncation=no)
 
-        def again(_, carry: tuple[EnvState, jax.Array]) -> tuple[EnvState, jax.Array]:
+        def again(i: jax.Array, carry: tuple[EnvState, jax.Array]) -> tuple[EnvState, jax.Array]:
             old, steps = carry
-            new = env.step(old, jnp.zeros_like(action) if relative else action)
+            new = env.step(old, jnp.where(i == 0, action, 0.0) if relative else action)
             new = new.replace(reward=old.reward + new.reward)
             ended = old.termination | old.truncation
             return jax.tree.map(lambda a, b: jnp.where(ended, a, b), carry, (new, steps + 1.0))
 
-        return counted(*jax.lax.fori_loop(1, interval, again, carry))
+        return counted(*jax.lax.fori_loop(0, interval, again, (begun, jnp.zeros(()))))
 
     return Env(reset, step, env.spec)
 

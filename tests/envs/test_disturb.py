@@ -140,7 +140,7 @@ def test_a_push_changes_the_velocity_exactly_once():
 
 @pytest.mark.parametrize('relative', [True, False])
 def test_between_two_decisions_the_targets_hold(relative):
-    first, states = _run(lambda _: disturb.hold(_env(), 3, relative), 0.0, 4)
+    first, states = _run(lambda k: disturb.hold(_env(), k, relative), 3, 4)
     np.testing.assert_array_equal(states.sim.time[:, 0], [3, 6, 9, 12])
     np.testing.assert_array_equal(states.reward[:, 0], [6, 15, 24, 33])
     np.testing.assert_array_equal(states.metrics['action'][:, 0], np.arange(1, 5) * (not relative))
@@ -149,10 +149,10 @@ def test_between_two_decisions_the_targets_hold(relative):
 
 
 def test_a_held_step_stops_where_the_episode_ends():
-    def make(_):
-        return disturb.hold(transforms.time_limit(_env(5), 100), 3, False)
+    def make(interval):
+        return disturb.hold(transforms.time_limit(_env(5), 100), interval, False)
 
-    _, states = _run(make, 0.0, 2)
+    _, states = _run(make, 3, 2)
     np.testing.assert_array_equal(states.termination[:, 0], [False, True])
     np.testing.assert_array_equal(states.obs[:, 0, 0], [3, 5])
     np.testing.assert_array_equal(states.reward[:, 0], [6, 9])
@@ -160,8 +160,6 @@ def test_a_held_step_stops_where_the_episode_ends():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match='hold: expected an interval of at least 1, found 0'):
-        disturb.hold(_env(), 0, True)
     pictures = _env()._replace(spec=SPEC._replace(obs={'a': SPEC.obs, 'b': SPEC.obs}))
     with pytest.raises(ValueError, match='expected a flat observation, found the shapes'):
         disturb.noise_obs(pictures, 1.0)
