@@ -103,7 +103,7 @@ def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrati
         zarr = path.rstrip('/').endswith('.zarr')
         kind = {'format': 'pusht_zarr' if zarr else 'episodes', 'path': path}
         with config.unlocked():
-            config.data = {**kind, 'num_episodes': 0, 'subset_seed': 0}
+            config.data = config_dict.ConfigDict({**kind, 'num_episodes': 0, 'subset_seed': 0})
     if 'data' not in config:
         raise ValueError('--data: expected a file of demonstrations, as no run has learnt from any')
     spec = first.module.make(first.task).spec

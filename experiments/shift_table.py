@@ -150,12 +150,12 @@ _ARM = {
         physics=('body_mass+body_inertia', 'hand_roll'),
     ),
     'friction': Shift(
-        "times the joints' viscous friction", 1.0, (0.5, 2.0, 4.0, 8.0), physics=('dof_damping',)
+        "times the joints' viscous friction", 1.0, (0.5, 0.7, 1.4, 2.0), physics=('dof_damping',)
     ),
     'gain': Shift(
         "times the actuators' gain",
         1.0,
-        (0.25, 0.5, 2.0, 4.0),
+        (0.5, 0.7, 1.4, 2.0),
         physics=('actuator_gainprm[0]+actuator_biasprm[1]',),
     ),
     'control_rate': Shift('steps from decision to decision', 1.0, (2, 4, 8), held=True),
