@@ -146,7 +146,7 @@ _ARM = {
     'payload': Shift(
         "times the hand's mass",
         1.0,
-        (2.0, 5.0, 10.0, 20.0),
+        (5.0, 10.0, 20.0, 50.0),
         physics=('body_mass+body_inertia', 'hand_roll'),
     ),
     'friction': Shift(

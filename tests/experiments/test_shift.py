@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import shift, shift_measure, shift_report, shift_table, train
-from jaxpolicy import types
+from jaxpolicy import envs, types
 from jaxpolicy.envs import pusht, transforms
 from jaxpolicy.io import flags
 
@@ -84,6 +84,25 @@ def test_mistakes_end_in_one_line(workdirs):
     assert (
         done.stderr.count('\n') == 1 and 'shift: error: config.shifts: expected one' in done.stderr
     )
+
+
+@pytest.mark.parametrize('name', shift_table.SHIFTS)
+def test_a_step_of_a_shifted_task_keeps_all_shapes_and_types(name):
+    module, table = envs.ENVS[name], shift_table.SHIFTS[name]
+    size = module.make(module.Config()).spec.obs.shape
+
+    def make(strength):
+        scale = shift_table.Scale(jnp.zeros(size), jnp.ones(size))
+        return shift_table.make_env(module, module.Config(), (0,), table, strength, scale)
+
+    def step(strength, state):
+        env = make(strength)
+        return env.step(state, jnp.zeros(env.spec.action.shape))
+
+    strength = shift_table.strengths(table, 'latency', 2.0)
+    state = jax.eval_shape(lambda s: make(s).reset(jax.random.key(0)), strength)
+    assert jax.eval_shape(step, strength, state) == state
+    assert jax.eval_shape(transforms.truth, state).shape == size
 
 
 def test_nominal_strengths_change_nothing():
