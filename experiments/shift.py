@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import build, shift_measure, shift_report, shift_table
+from experiments import shift_host, shift_measure, shift_report, shift_table
+from jaxpolicy import envs
 from jaxpolicy.io import flags as config_flags
 
 FLAGS = flags.FLAGS
@@ -24,14 +25,14 @@ Shift = shift_table.Shift
 Shifts = dict[str, Shift]
 
 
-def load(workdirs: Sequence[str], which: str) -> list[shift_measure.Trained]:
+def load(workdirs: Sequence[str], which: str, host: bool = False) -> list[shift_measure.Trained]:
     """The policies, all of one task; `which` names the checkpoint."""
     directories = [Path(name) for name in workdirs]
     names = [directory.name for directory in directories]
     if len(set(names)) < len(names):
         names = [str(directory) for directory in directories]
     policies = [
-        shift_measure.load(directory, name, which)
+        shift_measure.load(directory, name, which, host)
         for directory, name in zip(directories, names, strict=True)
     ]
     for policy in policies[1:]:
@@ -47,10 +48,11 @@ def choose(table: dict[str, Shift], names: Sequence[str], severities: Sequence[s
     """What to measure: no shift first, then those that are named, or all."""
     shifts = {'none': table['none']}
     for name in names or table:
-        shift = build.choose('shifts', table, name)
-        if severities and name != 'none':
-            shift = shift._replace(severities=tuple(float(text) for text in severities))
-        shifts[name] = shift
+        if name not in table:
+            raise ValueError(f'--shifts: expected some of {sorted(table)}, found {name!r}')
+        changed = severities and name != 'none'
+        values = tuple(map(float, severities)) if changed else table[name].severities
+        shifts[name] = table[name]._replace(severities=values)
     return shifts
 
 
@@ -62,7 +64,10 @@ def measure(
     rows: shift_report.Rows,
 ) -> list[shift_report.Row]:
     """All rows with these episodes, after measuring what is not there yet."""
+    host = policies[0].module in envs.HOST_ENVS.values()
+    make_run = shift_host.make_run if host else shift_measure.make_run
     common = {'num_episodes': len(seeds), 'first_seed': int(seeds[0]), 'data': shown.name}
+    common |= {'env': policies[0].module.__name__.split('.')[-1]}
     runs = {}  # programs that are compiled
     cases = [(p, n, s) for n in shifts for p in policies for s in shifts[n].severities]
     for policy, name, severity in cases:
@@ -78,7 +83,7 @@ def measure(
             continue
         start, program = time.perf_counter(), shift_measure.program(policy)
         if program not in runs:
-            runs[program] = shift_measure.make_run(policy, shown.scale, seeds)
+            runs[program] = make_run(policy, shown.scale, seeds)
         numbers = shift_measure.row(runs[program](policy, name, severity), policy, shown)
         rows.add({**wanted, 'unit': shifts[name].unit, **numbers})
         took = time.perf_counter() - start
@@ -88,7 +93,7 @@ def measure(
 
 def main(_):
     try:
-        policies = load(FLAGS.workdir, FLAGS.checkpoint)
+        policies = load(FLAGS.workdir, FLAGS.checkpoint, FLAGS.host)
         shifts = choose(policies[0].table, FLAGS.shifts, FLAGS.severities)
         shown = shift_measure.demonstrations(policies, FLAGS.data)
         out = Path(FLAGS.out or Path(FLAGS.workdir[0]) / 'shift')
@@ -110,4 +115,5 @@ if __name__ == '__main__':
     flags.DEFINE_integer('first_seed', 500_000, 'Seed of the first episode.')
     flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
     flags.DEFINE_string('out', None, 'Directory of the results; default: shift in the first run.')
+    flags.DEFINE_bool('host', False, 'Runs of Push-T in gym-pusht; about 100 episodes.')
     config_flags.run_main(main)

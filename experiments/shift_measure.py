@@ -36,6 +36,8 @@ class Trained(NamedTuple):
     config: config_dict.ConfigDict
     module: Any  # of the task
     task: Any  # the task's Config
+    spec: types.Spec  # the task's
+    hz: float  # actions in a second
     table: dict[str, shift_table.Shift]  # the task's shifts
     train: PyTree  # of its first seed
     step: int  # of the checkpoint
@@ -64,29 +66,39 @@ class Outcome(NamedTuple):
 Run = Callable[[Trained, str, float], Outcome]
 
 
-def load(directory: Path, name: str, which: str) -> Trained:
+def load(directory: Path, name: str, which: str, host: bool = False) -> Trained:
     """A run's policy: of several seeds, the first one's.
+
+    Args:
+      host: Push-T is gym-pusht; otherwise its runs are measured on the device.
 
     Raises:
       ValueError: there is no such run or checkpoint, or no shifts are known for its task.
+      ImportError: gym-pusht is missing.
     """
     config = trained_run.load_config(directory)
-    task = 'pusht' if config.env.name == 'pusht_gym' else config.env.name
+    task = config.env.name
+    if task in ('pusht', 'pusht_gym'):
+        task = 'pusht_gym' if host else 'pusht'
+    elif host:
+        raise ValueError(f'--host: expected runs of Push-T, found {task!r}')
     table = build.choose('env.name', shift_table.SHIFTS, task)
-    module = envs.ENVS[task]
+    module = (envs.HOST_ENVS if host else envs.ENVS)[task]
     if task == config.env.name:
         chosen = build.section(module, config.env)
-    else:  # the same protocol on the device
+    else:  # the same protocol in the other simulator
         chosen = module.Config(obs=config.env.obs, episode_steps=config.env.episode_steps)
+    spec = (module.make_host if host else module.make)(chosen).spec
+    hz = 10.0 if host else module.control_hz(chosen)
     num_seeds = workdir.load_num_seeds(directory)
     manager, step = trained_run.open_checkpoint(directory, which)
-    template = evaluation.template(config, module.make(chosen).spec, num_seeds)
+    template = evaluation.template(config, spec, num_seeds)
     restored = checkpoint.restore_train(manager, step, template)
     train = jax.device_get(evaluation.first(restored, num_seeds))
     weights = 0
     for leaf in jax.tree.leaves(train.params):
         weights = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), weights)
-    return Trained(name, config, module, chosen, table, train, step, weights)
+    return Trained(name, config, module, chosen, spec, hz, table, train, step, weights)
 
 
 def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrations:
@@ -106,12 +118,11 @@ def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrati
             config.data = config_dict.ConfigDict({**kind, 'num_episodes': 0, 'subset_seed': 0})
     if 'data' not in config:
         raise ValueError('--data: expected a file of demonstrations, as no run has learnt from any')
-    spec = first.module.make(first.task).spec
     episodes: episodes_lib.Episodes = build.load_episodes(config)
     obs = episodes.obs
-    if not isinstance(obs, np.ndarray) or obs.shape[1:] != spec.obs.shape:
+    if not isinstance(obs, np.ndarray) or obs.shape[1:] != first.spec.obs.shape:
         found = jax.tree.map(lambda x: x.shape[1:], obs)
-        raise ValueError(f'--data: expected observations {spec.obs.shape}, found {found}')
+        raise ValueError(f'--data: expected observations {first.spec.obs.shape}, found {found}')
     mean, std = obs.mean(0, dtype=np.float64), obs.std(0, dtype=np.float64)
     scale = shift_table.Scale(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
     points = _normalized(scale, obs)
@@ -179,10 +190,12 @@ def play(
 
 def program(policy: Trained) -> str:
     """What two policies must have in common to share a compiled program."""
-    groups = ('agent', 'env', 'execute', 'normalize', 'perturb', 'loop', 'augment')
+    groups = ('agent', 'env', 'execute', 'normalize', 'perturb', 'augment')
     config = policy.config.to_dict()
     told = {name: config[name] for name in groups if name in config}
-    return json.dumps([told, list(policy.config.eval.modes)], default=str, sort_keys=True)
+    return json.dumps(
+        [told, config['loop']['name'], list(policy.config.eval.modes)], default=str, sort_keys=True
+    )
 
 
 def row(outcome: Outcome, policy: Trained, shown: Demonstrations) -> dict[str, Any]:
@@ -192,7 +205,7 @@ def row(outcome: Outcome, policy: Trained, shown: Demonstrations) -> dict[str, A
     limit. Distances are means over visited states, None where no state was finite.
     """
     success, low, high = evaluate.confidence_interval(outcome.success, 'binary')
-    failed = outcome.env_steps[outcome.success == 0] / policy.module.control_hz(policy.task)
+    failed = outcome.env_steps[outcome.success == 0] / policy.hz
     knn, mahalanobis = _distances(np.asarray(outcome.states[outcome.valid]), shown)
     return {
         'success': success,

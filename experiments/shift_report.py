@@ -49,9 +49,9 @@ def write(out: Path, rows: list[Row], shifts: Mapping[str, shift_table.Shift]) -
         for severity in sorted({s for other, s, _ in table if other == name})
     ]
     lines = [
-        f'{rows[0]["num_episodes"]} episodes a cell, the same starts in each: success '
-        '[95% interval]; mean time to failure of the episodes that failed; mean distance of the '
-        'visited states from the demonstrations: nearest neighbour / Mahalanobis.',
+        f'{rows[0]["env"]}, {rows[0]["num_episodes"]} episodes a cell, the same starts in each: '
+        'success [95% interval]; mean time to failure of the episodes that failed; mean distance '
+        'of the visited states from the demonstrations: nearest neighbour / Mahalanobis.',
         '',
         f'| shift | severity | {" | ".join(policies)} |',
         '|---|---|' + '---|' * len(policies),

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import envs, types
-from jaxpolicy.envs import disturb, perturb, pusht, randomize, transforms
+from jaxpolicy.envs import disturb, perturb, pusht, pusht_gym, randomize, transforms
 
 MOST_LATE = 8  # control steps
 
@@ -180,7 +180,7 @@ _PUSHT = {
         "px outside the block's start box",
         0.0,
         (5.0, 10.0, 20.0, 40.0),
-        fields=lambda config, s: {'block_inner': jnp.where(s > 0, pusht.BOX[1] + s, 0.0)},
+        fields=lambda config, s: {'block_inner': jnp.where(s > 0, pusht_gym.BOX[1] + s, 0.0)},
     ),
     'action_noise': _ARM['action_noise']._replace(severities=(0.02, 0.05, 0.1, 0.2)),
     **_SENSES,
@@ -203,4 +203,5 @@ SHIFTS = {  # by task, then by name
     'reach': {**_NONE, **_ARM},
     'pick': {**_NONE, **_ARM, **_PICK},
     'pusht': {**_NONE, **_PUSHT},
+    'pusht_gym': {**_NONE, **{name: s for name, s in _PUSHT.items() if name != 'push'}},
 }

@@ -41,7 +41,6 @@ from jaxpolicy.envs import arm, polygons, pusht_gym, rigid2d, shapes2d
 from jaxpolicy.types import Env, EnvState, Key, Spec
 
 GOAL = (256.0, 256.0, np.pi / 4)  # x, y (px) of the block's origin, angle
-BOX = (250.0, 150.0)  # px, centre and half-width of where the protocol starts the block
 CONTROL_STEPS = 10  # physics steps per action
 STIFFNESS, DAMPING = 100.0, 20.0  # of the agent's controller, 1/s^2 and 1/s
 TWO_PI = np.float32(2.0 * np.pi)
@@ -58,7 +57,9 @@ class Config:
     block_weight: float = 1.0  # per 100 px
     agent_weight: float = 0.2  # per 100 px
     success_bonus: float = 10.0  # once: success ends the episode
-    block_inner: float = 0.0  # px, the block starts at least so far from BOX's centre in x or y
+    block_inner: float = (
+        0.0  # px, the block starts at least so far from pusht_gym.BOX's centre in x or y
+    )
 
 
 class Sim(struct.PyTreeNode):
@@ -80,7 +81,7 @@ def make(config: Config) -> Env:
         key, key_agent, key_block, key_angle = jax.random.split(key, 4)
         agent = jax.random.randint(key_agent, (2,), 50, 450).astype(jnp.float32)
         block = jax.random.randint(key_block, (2,), 100, 400).astype(jnp.float32)
-        block = arm.outwards(block, *BOX, config.block_inner)
+        block = arm.outwards(block, *pusht_gym.BOX, config.block_inner)
         angle = _wrap(jax.random.normal(key_angle) * TWO_PI - np.float32(np.pi))
         return start(config, jnp.concatenate([agent, block, angle[None]]), key)
 
