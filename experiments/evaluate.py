@@ -34,7 +34,7 @@ def show(config, mode: str, metrics: dict[str, dict[str, float]]) -> None:
 
 def load(directory: Path) -> tuple[Any, int]:
     """The config of a run, with the changes that the flags ask for, and its number of seeds."""
-    config = workdir.load_config(directory)
+    config = trained_run.load_config(directory)
     if wrong := [pair for pair in FLAGS.override if '=' not in pair]:
         raise ValueError(f'--override: expected key=value, found {wrong}')
     pairs = [pair.split('=', 1) for pair in FLAGS.override]

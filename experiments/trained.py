@@ -1,5 +1,6 @@
 """What a trained run left in its workdir, for those who begin with it."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from experiments import build, evaluation
-from jaxpolicy import agents, types
+from jaxpolicy import agents, envs, types
 from jaxpolicy.io import checkpoint, workdir
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.loops import policies
@@ -35,6 +36,23 @@ def open_checkpoint(directory: Path, which: str):
     return manager, step
 
 
+def load_config(directory: Path) -> config_dict.ConfigDict:
+    """The config of a run; fields of its task that are younger than it have their defaults.
+
+    Raises:
+      ValueError: there is no such run.
+    """
+    config = workdir.load_config(directory)
+    host = config.env.name in envs.HOST_ENVS
+    name = config.env.name
+    defaults = envs.HOST_ENVS[name].Config() if host else envs.resolve(name)[1]
+    with config.unlocked():
+        for field, value in dataclasses.asdict(defaults).items():
+            if field not in config.env:
+                config.env[field] = value
+    return config
+
+
 def load_policy(
     directory: str | Path,
     num_robots: int = 1,
@@ -51,7 +69,7 @@ def load_policy(
     Raises:
       ValueError: there is no such run, checkpoint or mode.
     """
-    config = workdir.load_config(Path(directory))
+    config = load_config(Path(directory))
     config_flags.override(config, list((changes or {}).items()))
     num_seeds = workdir.load_num_seeds(Path(directory))
     evaluator = evaluation.make(config, num_seeds)

@@ -18,6 +18,7 @@ from jaxpolicy.envs import detour, expert, pick, pick_expert, playground, pusht,
 ENVS = {'detour': detour, 'pick': pick, 'pusht': pusht, 'reach': reach}
 HOST_ENVS = {'pusht_gym': pusht_gym}
 RANDOMIZABLE = (detour, pick, playground, reach)  # `make` takes a draw of envs.randomize
+RELATIVE = (detour, pick, reach)  # actions are changes of targets: zeros hold them
 EXPERTS = {'detour': expert, 'pick': pick_expert}
 
 

@@ -231,6 +231,25 @@ def around(key: Key, centre: ArrayLike, half: ArrayLike) -> jax.Array:
     return jnp.asarray(centre, jnp.float32) + jax.random.uniform(key, half.shape, minval=-1) * half
 
 
+def outwards(
+    drawn: jax.Array, centre: ArrayLike, half: float | jax.Array, inner: float | jax.Array
+) -> jax.Array:
+    """A draw within `half` of `centre` moved away from it, to where the largest offset is `inner`.
+
+    Offsets between 0 and `half` become ones between `inner` and `half`, or all `inner` where that
+    is more: so no start lies in a box of half-width `inner` around the centre. 0 changes nothing.
+
+    Args:
+      drawn: [D].
+      half, inner: [], the same for all elements.
+    """
+    offset = drawn - jnp.asarray(centre)
+    largest = jnp.maximum(jnp.max(jnp.abs(offset)), 1e-9)
+    share = largest / jnp.maximum(half, 1e-9)
+    wanted = inner + jnp.maximum(half - inner, 0.0) * share
+    return jnp.where(inner > 0, centre + offset * (wanted / largest), drawn)
+
+
 def spec(obs_size: int, num_dof: int) -> Spec:
     """The spec of a task with flat observations."""
     shapes = ((obs_size,), (num_dof,))

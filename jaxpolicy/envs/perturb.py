@@ -7,7 +7,7 @@ without what is hidden.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -194,17 +194,29 @@ def push(env: Env, interval: int, speed: float) -> Env:
     return Env(reset, step, env.spec)
 
 
-def _kicked(sim: PyTree, key: Key, speed: jax.Array) -> PyTree:
-    """The state with its one array 'qvel' changed by up to `speed`."""
+def changed(sim: PyTree, name: str, function: Callable[[jax.Array], jax.Array]) -> PyTree:
+    """The state with its one array called `name` replaced by a function of it.
+
+    Raises:
+      ValueError: there is no such array, or several.
+    """
     leaves, tree = jax.tree_util.tree_flatten_with_path(sim)
     names = [jax.tree_util.keystr(path[-1:], simple=True) for path, _ in leaves]
-    found = [i for i, name in enumerate(names) if name == 'qvel']
+    found = [i for i, other in enumerate(names) if other == name]
     if len(found) != 1:
-        raise ValueError(f"push: expected one array 'qvel' in the state, found {len(found)}")
+        raise ValueError(f'push: expected one array {name!r} in the state, found {len(found)}')
     values = [leaf for _, leaf in leaves]
-    old = values[found[0]]
-    values[found[0]] = old + speed * jax.random.uniform(key, old.shape, old.dtype, -1.0, 1.0)
+    values[found[0]] = function(values[found[0]])
     return jax.tree.unflatten(tree, values)
+
+
+def _kicked(sim: PyTree, key: Key, speed: jax.Array) -> PyTree:
+    """The state with its one array 'qvel' changed by up to `speed`."""
+
+    def kick(old: jax.Array) -> jax.Array:
+        return old + speed * jax.random.uniform(key, old.shape, old.dtype, -1.0, 1.0)
+
+    return changed(sim, 'qvel', kick)
 
 
 def _pushed_back(queue: jax.Array, new: jax.Array) -> jax.Array:

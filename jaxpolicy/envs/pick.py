@@ -67,6 +67,7 @@ class Config:
     tolerance: float = 0.05  # m, cube to goal
     hold_steps: int = 10  # steps within the tolerance that make a success
     joint_noise: float = 0.04  # rad, start pose
+    joint_noise_inner: float = 0.0  # rad, some joint starts at least so far from home
     cube: tuple[float, float] = (0.45, 0.0)  # m, on the floor
     cube_noise: tuple[float, float] = (0.06, 0.10)  # m
     cube_yaw: float = math.pi / 4  # rad, either way
@@ -194,6 +195,7 @@ def start(config: Config, home: np.ndarray, key: Key) -> tuple[jax.Array, jax.Ar
     """Positions [nq] and a goal [3] in m, see the module; the fingers are open."""
     key_pose, key_cube, key_yaw, key_goal = jax.random.split(key, 4)
     joints = arm.around(key_pose, home, jnp.full(home.shape, config.joint_noise))
+    joints = arm.outwards(joints, home, config.joint_noise, config.joint_noise_inner)
     x, y = arm.around(key_cube, np.array(config.cube), np.array(config.cube_noise))
     half = arm.around(key_yaw, 0.0, config.cube_yaw) / 2
     fingers = jnp.full((2,), gripper.MAX_OPENING, jnp.float32)

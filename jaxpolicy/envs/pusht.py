@@ -57,6 +57,9 @@ class Config:
     block_weight: float = 1.0  # per 100 px
     agent_weight: float = 0.2  # per 100 px
     success_bonus: float = 10.0  # once: success ends the episode
+    block_inner: float = (
+        0.0  # px, the block starts at least so far from pusht_gym.BOX's centre in x or y
+    )
 
 
 class Sim(struct.PyTreeNode):
@@ -78,6 +81,7 @@ def make(config: Config) -> Env:
         key, key_agent, key_block, key_angle = jax.random.split(key, 4)
         agent = jax.random.randint(key_agent, (2,), 50, 450).astype(jnp.float32)
         block = jax.random.randint(key_block, (2,), 100, 400).astype(jnp.float32)
+        block = arm.outwards(block, *pusht_gym.BOX, config.block_inner)
         angle = _wrap(jax.random.normal(key_angle) * TWO_PI - np.float32(np.pi))
         return start(config, jnp.concatenate([agent, block, angle[None]]), key)
 
@@ -134,6 +138,11 @@ def state_of(state: EnvState) -> jax.Array:
     """The simulator's state [5] float32: agent x y, block x y (px), angle in [0, 2 pi)."""
     world = arm.find(state.sim, Sim).world
     return jnp.concatenate([world.agent, _origin(world.pose), _wrap(world.pose[2])[None]])
+
+
+def stay(state: EnvState) -> jax.Array:
+    """The action [2] that leaves the agent where it is."""
+    return arm.find(state.sim, Sim).world.agent / np.float32(pusht_gym.WINDOW_PX / 2) - 1.0
 
 
 def coverage(pose: jax.Array) -> jax.Array:

@@ -26,6 +26,7 @@ from jaxpolicy.types import HostEnv, Spec
 
 SUCCESS_COVERAGE = 0.95
 WINDOW_PX = 512.0
+BOX = (250.0, 150.0)  # px, centre and half-width of where the protocol starts the block
 
 # The nine keypoints of the recorded demonstrations in the block's frame, px: the median over all
 # rows of R(-angle) (keypoint - block position). Of the largest residual of a row, the median is
@@ -55,6 +56,7 @@ class Config:
     obs: str = 'keypoints'  # 'keypoints' [20] or 'state' [5], as in the demonstrations
     episode_steps: int = 300  # 10 Hz: 30 s; the evaluation loop's num_steps
     render_size: int = 256  # px, at least 96
+    block_inner: float = 0.0  # px, the block starts at least so far from BOX's centre in x or y
 
 
 def make_host(config: Config) -> HostEnv:
@@ -90,7 +92,8 @@ def make_host(config: Config) -> HostEnv:
         del sims[len(seeds) :]
         while len(sims) < len(seeds):
             sims.append(_open(simulator, config.render_size))
-        starts = [{'reset_to_state': initial_state(int(seed))} for seed in seeds]
+        drawn = [initial_state(int(seed), config.block_inner) for seed in seeds]
+        starts = [{'reset_to_state': start} for start in drawn]
         states = [sim.reset(options=start)[0] for sim, start in zip(sims, starts, strict=True)]
         last.update(
             state=np.stack(states), coverage=np.zeros(len(sims)), ended=np.zeros(len(sims), bool)
@@ -121,14 +124,20 @@ def _open(simulator: Any, size: int) -> Any:
     return simulator(obs_type='state', visualization_width=size, visualization_height=size)
 
 
-def initial_state(seed: int) -> np.ndarray:
+def initial_state(seed: int, inner: float = 0.0) -> np.ndarray:
     """The protocol's draw [5] for a seed: agent x y, block x y (px), angle (rad).
 
-    The simulator sets it position first, then angle, and takes one 0.01 s step.
+    The simulator sets it position first, then angle, and takes one 0.01 s step. `inner` above 0
+    moves the block away from BOX's centre, as `arm.outwards` does.
     """
     random = np.random.RandomState(seed)
     agent = [random.randint(50, 450), random.randint(50, 450)]
     block = [random.randint(100, 400), random.randint(100, 400)]
+    if inner > 0:
+        offset = np.array(block) - BOX[0]
+        largest = max(float(np.abs(offset).max()), 1e-9)
+        wanted = inner + max(BOX[1] - inner, 0.0) * largest / BOX[1]
+        block = BOX[0] + offset * (wanted / largest)
     return np.array([*agent, *block, random.randn() * 2 * np.pi - np.pi])
 
 

@@ -171,9 +171,6 @@ def test_the_truth_starts_anew_with_every_episode():
         np.testing.assert_array_equal(transforms.truth(state), state.obs)
 
 
-def test_a_truth_must_have_been_kept_once():
-    with pytest.raises(ValueError, match='remember_truth in the env once, found it 0 times'):
+def test_a_truth_must_have_been_kept():
+    with pytest.raises(ValueError, match='truth needs remember_truth in the env'):
         transforms.truth(_counter().reset(jax.random.key(0)))
-    twice = transforms.remember_truth(transforms.remember_truth(_counter()))
-    with pytest.raises(ValueError, match='found it 2 times'):
-        transforms.truth(twice.reset(jax.random.key(0)))
