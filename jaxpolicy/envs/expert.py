@@ -23,7 +23,8 @@ PASS = (0.14, 0.19)  # m, sideways distance of the way-points from the pillar's 
 BEFORE = (-0.08, -0.02)  # m, the first way-point minus the pillar, along x
 BEHIND = (0.02, 0.06)  # m, the same for the second way-point
 COMMITTED = 0.04  # m, sideways distance of the tip from the pillar's axis, beyond any start's,
-AHEAD = 0.2  # s from now
+AHEAD = 0.2  # s from now; and none where the tip is
+NEAR = 0.11  # m before that axis or nearer, as at no start
 SWITCH = 0.02  # m, distance in x from a way-point at which the next takes over
 SMOOTHING = 0.3  # share of the wanted velocity that enters at each step
 ACTION_NOISE = 0.05  # standard deviation, in units of the action
@@ -42,16 +43,19 @@ class Carry(struct.PyTreeNode):
     velocity: jax.Array  # [N, 3] m/s, smoothed
 
 
-def draw(key: Key, across: jax.Array) -> Carry:
+def draw(key: Key, gap: jax.Array, velocity: jax.Array) -> Carry:
     """A side, two way-points and a speed for each of N episodes.
 
     Args:
-      across: [N] m, the tip minus the pillar along y, where it will soon be.
+      gap: [N, 2] m, the pillar minus the tip, x and y.
+      velocity: [N, 3] m/s, the tip's.
     """
-    num = len(across)
+    num = len(gap)
+    across = AHEAD * velocity[:, 1] - gap[:, 1]
+    committed = (jnp.abs(across) > COMMITTED) | (gap[:, 0] < NEAR)
     key_side, key_x, key_y, key_speed = jax.random.split(key, 4)
     side = jnp.where(jax.random.bernoulli(key_side, 0.5, (num, 1)), 1.0, -1.0)
-    side = jnp.where(jnp.abs(across) > COMMITTED, jnp.sign(across), side[:, 0])[:, None]
+    side = jnp.where(committed, jnp.sign(across), side[:, 0])[:, None]
     low, high = jnp.array([BEFORE, BEHIND]).T
     x = jax.random.uniform(key_x, (num, 2), minval=low, maxval=high)
     y = side * jax.random.uniform(key_y, (num, 2), minval=PASS[0], maxval=PASS[1])
@@ -61,7 +65,7 @@ def draw(key: Key, across: jax.Array) -> Carry:
         stage=jnp.zeros((num,), jnp.int32),
         offset=jnp.stack([x, y], axis=-1),
         speed=speed,
-        velocity=jnp.zeros((num, 3)),
+        velocity=velocity,
     )
 
 
@@ -91,10 +95,6 @@ def make(config: detour.Config) -> Policy:
         """The joints lag behind the targets that the action moves: half-way between the two."""
         return robot.pose(obs[:d] + 0.5 * obs[2 * d : 3 * d])
 
-    def across(obs: jax.Array, pose: arm.Pose) -> jax.Array:
-        """[] m, see `draw`; the last observation is the pillar minus the tip."""
-        return AHEAD * (pose.jacobian @ obs[d : 2 * d])[1] - obs[-1]
-
     def steer(carry: Carry, obs: jax.Array, pose: arm.Pose) -> tuple[Carry, jax.Array]:
         """One episode: the carry and the action [D] before noise."""
         rest = obs[3 * d :]
@@ -112,7 +112,7 @@ def make(config: detour.Config) -> Policy:
         return carry.replace(stage=stage, velocity=velocity), change / config.action_scale
 
     def init(obs: jax.Array) -> Carry:
-        return jax.tree.map(jnp.zeros_like, draw(jax.random.key(0), obs[:, -1]))
+        return jax.tree.map(jnp.zeros_like, draw(jax.random.key(0), obs[:, -2:], obs[:, :3]))
 
     def act(carry: Carry, obs: jax.Array, key: Key):
         key_draw, key_noise = jax.random.split(key)
@@ -122,7 +122,8 @@ def make(config: detour.Config) -> Policy:
             return jnp.where(started.reshape((-1,) + (1,) * (old.ndim - 1)), old, new)
 
         pose = jax.vmap(look)(obs)
-        carry = jax.tree.map(keep, carry, draw(key_draw, jax.vmap(across)(obs, pose)))
+        velocity = jnp.einsum('nij,nj->ni', pose.jacobian, obs[:, d : 2 * d])
+        carry = jax.tree.map(keep, carry, draw(key_draw, obs[:, -2:], velocity))
         carry, action = jax.vmap(steer)(carry, obs, pose)
         action += ACTION_NOISE * jax.random.normal(key_noise, action.shape)
         return carry, jnp.clip(action, -1.0, 1.0), {}
