@@ -57,6 +57,7 @@ def make_parts(
     lengths = (horizons.obs, horizons.pred, horizons.action)
     demos = windows.make(episodes, *lengths, config.data.get('tag', ''))
     total = settings.first_updates + settings.num_rounds * settings.updates_per_round
+    total = settings.updates_per_round if settings.restart else total
     agent = build.make_agent(config, spec, total, episodes)
     make_expert, weights = expert(config, env.spec)
     gate, risk = make_gate(config, agent, demos, spec)
@@ -76,6 +77,8 @@ def _settings(config: config_dict.ConfigDict) -> tuple[dagger.Config, explore.Ho
             f'config.env.name: expected an env on the device, found {config.env.name!r}; '
             "'pusht' is Push-T there"
         )
+    if config.loop.restart and config.begin.workdir:
+        raise ValueError('config.loop.restart: expected False for a run that begins with another')
     names = [field.name for field in dataclasses.fields(dagger.Config)]
     settings, agent = dagger.Config(**{name: config.loop[name] for name in names}), config.agent
     horizons = explore.Horizons(

@@ -15,11 +15,12 @@ def get_config():
     config = base.dagger('bc', 'detour', 'episodes', 'data/detour.npz')
     config.agent.update(bc_mixture.get_config().agent)
     config.normalize.action = 'min_max'
-    config.data.num_episodes = 30
+    config.data.num_episodes = 10
     config.loop.num_envs = 128
     config.loop.queries_per_round = 128
-    config.loop.first_updates = 1000
-    config.loop.updates_per_round = 300
+    config.loop.first_updates = 400
+    config.loop.updates_per_round = 400
+    config.loop.label_share = 0.0
     config.eval.num_episodes = 512
     config.eval.metrics = ('return', 'success_max', 'contact_max', 'length')
     return config

@@ -2,7 +2,8 @@
 
 A round is one `step` of the loop:
 
-  1. learn     updates on the demonstrations and on all labels so far;
+  1. learn     updates on the demonstrations and on all labels so far, from the beginning (few
+               demonstrations are soon learnt by heart) or from where the last round ended;
   2. explore   in N episodes the learner acts alone, which calibrates the gate and counts successes;
                in N others the gate decides at each block of Ta steps who acts (`explore`);
   3. ask       Q of the states in which blocks began are labelled: the expert is rolled forward from
@@ -43,6 +44,7 @@ class Config:
     batch_size: int = 256
     first_updates: int = 2000  # before the first round asks
     updates_per_round: int = 500
+    restart: bool = True  # each round learns from the beginning, as DAgger does; else it goes on
     label_share: float = 0.5  # of a batch; 0: what labels are of all data
     risk_updates: int = 200  # in a round, where a gate wants to know risks
 
@@ -100,9 +102,10 @@ def make(parts: Parts) -> types.Loop:
         return types.LoopState(train=train, env=(), key=loop_key, memory=memory)
 
     def step(state, data):
-        key, learn_key, risk_key, explore_key, ask_key = jax.random.split(state.key, 5)
+        key, init_key, learn_key, risk_key, explore_key, ask_key = jax.random.split(state.key, 6)
         memory, expert = state.memory, parts.make_expert(data.expert)
-        train, metrics = learn(parts, state.train, memory, data.demos, learn_key)
+        train = parts.agent.init(init_key) if config.restart else state.train
+        train, metrics = learn(parts, train, memory, data.demos, learn_key)
         alone, gated = rollouts(parts, train, memory, expert, explore_key)
         blocks, _ = gated
         eligible = blocks.reached if parts.gate.labels_all else blocks.control

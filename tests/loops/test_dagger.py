@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ CONFIG = dagger.Config(
     batch_size=64,
     first_updates=150,
     updates_per_round=150,
+    restart=False,
     risk_updates=20,
 )
 
@@ -78,6 +81,16 @@ def test_asking_mends_what_demonstrations_left_out(name, data):
     taken = jax.tree.map(lambda x: np.asarray(x[:count]), state.memory.labels.chunks)
     assert taken.mask.any(1).all()  # nothing empty is among the labels
     assert step._cache_size() == 1
+
+
+def test_a_round_can_learn_from_the_beginning(data):
+    parts = _parts()
+    config = dataclasses.replace(CONFIG, restart=True, first_updates=1, updates_per_round=0)
+    loop = dagger.make(parts._replace(config=config))
+    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
+    for expected in (1, 0):
+        state, _ = step(state, data)
+        assert state.train.step == expected
 
 
 def test_a_round_continues_exactly(data):
