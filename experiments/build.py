@@ -166,7 +166,8 @@ def check_counts(loop: config_dict.ConfigDict, may_be_zero: tuple[str, ...]) -> 
     """Raises a ValueError where a number of the loop is below 1, or below 0 if it may be that."""
     for key, value in loop.items():
         least = 0 if key in may_be_zero else 1
-        if type(value) in (int, float) and value < least:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and value < least:
             raise ValueError(f'config.loop.{key}: expected at least {least}, found {value}')
 
 
