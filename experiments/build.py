@@ -166,8 +166,9 @@ def check_counts(loop: config_dict.ConfigDict, may_be_zero: tuple[str, ...]) -> 
     """Raises a ValueError where a number of the loop is below 1, or below 0 if it may be that."""
     for key, value in loop.items():
         least = 0 if key in may_be_zero else 1
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and value < least:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if value < least:
             raise ValueError(f'config.loop.{key}: expected at least {least}, found {value}')
 
 
