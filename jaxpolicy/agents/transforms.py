@@ -51,7 +51,7 @@ def normalize_obs(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
         seen = chunk.replace(obs=normalize.apply(state.stats['obs'], chunk.obs))
         return agent.surprise(state, seen, key)
 
-    return agent._replace(init=init, update=update, act=act, surprise=surprise)
+    return agent._replace(init=init, update=update, act=act, surprise=_known(agent, surprise))
 
 
 def normalize_action(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
@@ -73,7 +73,7 @@ def normalize_action(agent: types.Agent, affine: normalize.Affine) -> types.Agen
         action = normalize.apply(state.stats['action'], chunk.action)
         return agent.surprise(state, chunk.replace(action=action), key)
 
-    return agent._replace(init=init, update=update, act=act, surprise=surprise)
+    return agent._replace(init=init, update=update, act=act, surprise=_known(agent, surprise))
 
 
 def ensemble(agent: types.Agent, num_members: int) -> types.Agent:
@@ -106,7 +106,7 @@ def ensemble(agent: types.Agent, num_members: int) -> types.Agent:
     def surprise(state, chunk, key):
         return agent.surprise(jax.tree.map(lambda x: x[0], state), chunk, key)
 
-    return agent._replace(init=init, update=update, act=act, surprise=surprise)
+    return agent._replace(init=init, update=update, act=act, surprise=_known(agent, surprise))
 
 
 def standardize_obs(agent: types.Agent, spec: PyTree, clip: float = 10.0) -> types.Agent:
@@ -135,6 +135,11 @@ def standardize_obs(agent: types.Agent, spec: PyTree, clip: float = 10.0) -> typ
         return agent.act(state, _see(lambda x: see(state, x), obs), key, deterministic)
 
     return agent._replace(init=init, update=update, act=act)
+
+
+def _known(agent: types.Agent, surprise: Callable) -> Callable:
+    """The surprise of what surrounds an agent, if the agent has one."""
+    return types.no_surprise if agent.surprise is types.no_surprise else surprise
 
 
 def _see(change: Callable[[PyTree], PyTree], obs: PyTree) -> PyTree:
