@@ -41,8 +41,15 @@ class Window:
         if not glfw.init():
             raise RuntimeError('no screen to open a window on; run this where you can see it')
         self._viewer = mujoco.viewer.launch_passive(
-            self._model, self._data, key_callback=self._press
+            self._model,
+            self._data,
+            key_callback=self._press,
+            show_left_ui=False,
+            show_right_ui=False,
         )
+        camera = self._viewer.cam
+        camera.lookat[:] = (0.33, 0.0, 0.32)
+        camera.distance, camera.azimuth, camera.elevation = 1.5, 145.0, -28.0
 
     def close(self) -> None:
         """Closes it."""
