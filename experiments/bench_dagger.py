@@ -2,7 +2,7 @@
 
 Environment steps a second of the learner's plain rollout (`loops.evaluate`, as it is evaluated), of
 exploring with the gate, and of exploring and asking, which is what a round does; in turns, compiled
-and warm, medians. All with the same random weights and as many robots as the recipe has. The
+and warm, medians. Asking steps environments as well, which count; so also the share of episodes. All with the same random weights and as many robots as the recipe has. The
 expert takes over as often as the recipe's budget says.
 """
 
@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def programs(config):
-    """Compiled calls by name, and how many environment steps each of them does."""
+    """Compiled calls by name, the environment steps of each, and how often the expert acts."""
     parts, data = interactive.make_parts(config, build.load_episodes(config))
     train = jax.jit(parts.agent.init)(jax.random.key(0))
     memory = jax.jit(dagger.make(parts).init)(jax.random.key(1)).memory
@@ -70,7 +70,9 @@ def programs(config):
         'asking': lambda i: asking(train, data.expert, thresholds, key),
     }
     _, control, reached = exploring(train, data.expert, thresholds, key)
-    return calls, num * length, float(control / reached)
+    asked = parts.config.queries_per_round * (horizons.pred - horizons.obs + 1)
+    steps = {name: num * length + asked * (name == 'asking') for name in calls}
+    return calls, steps, float(control / reached)
 
 
 def main(_):
@@ -79,13 +81,23 @@ def main(_):
     except (ValueError, ImportError) as error:
         sys.exit(f'bench_dagger: error: {error}')
     times = latency.alternating(calls, FLAGS.seconds)
+    p50_ms = {who: float(np.median(ms)) for who, ms in times.items()}
+    plain = p50_ms['plain']
     rows = [
-        {'who': who, 'p50_ms': float(np.median(ms)), 'env_steps_per_s': 1e3 * steps / np.median(ms)}
-        for who, ms in times.items()
+        {
+            'who': who,
+            'p50_ms': ms,
+            'env_steps_per_s': 1e3 * steps[who] / ms,
+            'of_plain': steps[who] / ms * plain / steps['plain'],
+            'episodes_of_plain': plain / ms,
+        }
+        for who, ms in p50_ms.items()
     ]
     for row in rows:
-        row['of_plain'] = row['env_steps_per_s'] / rows[0]['env_steps_per_s']
-        print(f'{row["who"]:10s} {row["env_steps_per_s"]:10,.0f} steps/s  {row["of_plain"]:.2f}')
+        share = (
+            f'{row["of_plain"]:.2f} of the steps, {row["episodes_of_plain"]:.2f} of the episodes'
+        )
+        print(f'{row["who"]:10s} {row["env_steps_per_s"]:10,.0f} steps/s, {share}')
     print(f'the expert acted in {share:.0%} of the blocks')
     if FLAGS.out:
         workdir.write_json(Path(FLAGS.out), rows)
