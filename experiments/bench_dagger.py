@@ -2,8 +2,9 @@
 
 Environment steps a second of the learner's plain rollout (`loops.evaluate`, as it is evaluated), of
 exploring with the gate, and of exploring and asking, which is what a round does; in turns, compiled
-and warm, medians. Asking steps environments as well, which count; so also the share of episodes. All with the same random weights and as many robots as the recipe has. The
-expert takes over as often as the recipe's budget says.
+and warm, medians. Asking steps environments as well, which count; so also the share of episodes.
+All with the same random weights and as many robots as the recipe has; the expert takes over as
+often as the recipe's budget says.
 """
 
 import sys
