@@ -126,9 +126,12 @@ def within_budget(scores, reached, budget, r) -> jax.Array:
 
 
 def predictive(scores: jax.Array, reached: jax.Array, failed: jax.Array) -> jax.Array:
-    """AUROC [S]: does an episode's largest score tell failures? scores [B, N, S], reached [B, N].
+    """AUROC [S]: does a score tell which episodes will fail, among those as old?
 
     For episodes in which nobody interfered.
+
+    Args:
+      scores: [B, N, S]; reached: [B, N] bool; failed: [N] bool.
     """
-    largest = jnp.max(jnp.where(reached[..., None], scores, -jnp.inf), axis=0)  # [N, S]
-    return jax.vmap(lambda x: statistics.auroc(x, failed), in_axes=1)(largest)
+    fails = jnp.broadcast_to(failed, reached.shape)
+    return jax.vmap(lambda x: statistics.auroc(x, fails, reached), in_axes=2)(scores)

@@ -5,17 +5,19 @@ import jax
 import jax.numpy as jnp
 
 
-def auroc(score: jax.Array, positive: jax.Array) -> jax.Array:
+def auroc(score: jax.Array, positive: jax.Array, mask: jax.Array) -> jax.Array:
     """The odds that a positive scores above a negative, ties counting half; 0.5 without a pair.
 
-    The area under the receiver operating characteristic, as Mann and Whitney's U.
+    The area under the receiver operating characteristic, as Mann and Whitney's U. Pairs are formed
+    within a stratum only, so that a score which grows with time, say, tells nothing by that.
 
     Args:
-      score: [N]; positive: [N] bool.
+      score, positive (bool), mask (bool): [strata, N]; entries count where the mask holds.
     """
-    chex.assert_equal_shape([score, positive])
-    above = (score[:, None] > score) + 0.5 * (score[:, None] == score)
-    pair = positive[:, None] & ~positive
+    chex.assert_equal_shape([score, positive, mask])
+    x, y = score[:, :, None], score[:, None]
+    above = (x > y) + 0.5 * (x == y)
+    pair = (positive & mask)[:, :, None] & (~positive & mask)[:, None]
     return jnp.where(pair.any(), jnp.sum(above * pair) / jnp.maximum(pair.sum(), 1), 0.5)
 
 
