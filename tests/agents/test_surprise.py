@@ -90,7 +90,7 @@ def test_members_learn_apart_and_disagree_where_nothing_was_learnt():
         _bc('mse').act(jax.tree.map(lambda x: x[i], state), known * 5.0, jax.random.key(0))[0]
         for i in range(3)
     ]
-    np.testing.assert_allclose(action, members[0], rtol=1e-5)
+    np.testing.assert_allclose(action, members[0], rtol=1e-5, atol=1e-6)  # of values near 1
     spread = np.var(members, axis=0).mean((1, 2))
     np.testing.assert_allclose(far['disagreement'], spread, rtol=1e-3)
 
