@@ -33,14 +33,16 @@ def main(_):
         config = workdir.load_config(directory)
         build.choose('env.name', {name: envs.ENVS[name] for name in ARMS}, config.env.name)
         policy = trained.load_policy(directory, which=FLAGS.checkpoint)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        found = None
         with console.Screen(*build.env_module(config)) as person:
-            found = turns.session(config, policy, person, FLAGS.num_episodes, FLAGS.first_seed)
+            turn = turns.session(config, policy, person, FLAGS.num_episodes, FLAGS.first_seed)
+            for found in turn:
+                episodes_lib.save(out, found)  # after every episode: nothing is lost
     except (ValueError, RuntimeError) as error:
         sys.exit(f'intervene: error: {error}')
     if found is None:
         sys.exit('intervene: no step was made, nothing is written')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    episodes_lib.save(out, found)
     share = found.tags['intervention'].mean()
     print(
         f'{out}: {len(found.episode_ends)} episodes, {len(found.action)} steps, {share:.0%} yours'

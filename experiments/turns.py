@@ -1,6 +1,6 @@
 """A policy and a person in turns, one robot, one step after another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -36,22 +36,37 @@ def steering(config: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 class Recorded(NamedTuple):
+    """Steps of all episodes so far."""
+
     obs: list[np.ndarray]
     action: list[np.ndarray]
     intervention: list[bool]
     ends: list[int]
 
+    def episodes(self, env: str) -> episodes_lib.Episodes:
+        """As episodes, of which there is at least one."""
+        return episodes_lib.Episodes(
+            obs=np.stack(self.obs),
+            action=np.stack(self.action),
+            episode_ends=np.asarray(self.ends, np.int64),
+            info={'env': env, 'source': 'a policy and a person in turns'},
+            tags={'intervention': np.asarray(self.intervention, np.uint8)},
+        )
+
 
 def session(
     config: Any, policy: types.Policy, person: Console, num_episodes: int, first_seed: int
-) -> episodes_lib.Episodes | None:
-    """Episodes with a policy and a person in turns; None if nothing was done."""
+) -> Iterator[episodes_lib.Episodes]:
+    """Episodes with a policy and a person in turns: all so far, after each that has a step."""
     env, steer = build.make_env(config), steering(config)
     reset, step = jax.jit(env.reset), jax.jit(env.step)
+    first = reset(jax.random.key(first_seed)[None])  # compile now, not under the person's hands
+    jax.block_until_ready(step(first, steer(first.obs[0], jnp.zeros(3))[None]))
     found = Recorded([], [], [], [])
     for seed in range(first_seed, first_seed + num_episodes):
-        state, was_person, key = reset(jax.random.key(seed)[None]), False, jax.random.key(seed)
-        carry = policy.init(state.obs)
+        state, was_person = reset(jax.random.key(seed)[None]), False
+        act_key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)  # no key of the start
+        carry, before, command = policy.init(state.obs), len(found.obs), console.Command()
         for t in range(config.env.episode_steps):
             person.show(jax.tree.map(lambda x: x[0], state))
             command = person.command()
@@ -63,23 +78,15 @@ def session(
             if was_person:
                 action = steer(state.obs[0], jnp.asarray(command.velocity))[None]
             else:
-                carry, action, _ = policy.act(carry, state.obs, jax.random.fold_in(key, t))
+                carry, action, _ = policy.act(carry, state.obs, jax.random.fold_in(act_key, t))
             found.obs.append(np.asarray(state.obs[0]))
             found.action.append(np.clip(np.asarray(action[0], np.float32), -1.0, 1.0))
             found.intervention.append(was_person)
             state = step(state, action)
             if state.termination[0] | state.truncation[0]:
                 break
-        if len(found.obs) > (found.ends[-1] if found.ends else 0):
+        if len(found.obs) > before:
             found.ends.append(len(found.obs))
+            yield found.episodes(config.env.name)
         if command.quit:
             break
-    if not found.ends:
-        return None
-    return episodes_lib.Episodes(
-        obs=np.stack(found.obs),
-        action=np.stack(found.action),
-        episode_ends=np.asarray(found.ends, np.int64),
-        info={'env': config.env.name, 'source': 'a policy and a person in turns'},
-        tags={'intervention': np.asarray(found.intervention, np.uint8)},
-    )

@@ -23,7 +23,7 @@ from jaxpolicy.diffusion import objectives
 from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses
 
-ACTING = ('action_horizon', 'clip')
+ACTING = ('action_horizon', 'clip', 'num_steps')  # who has learnt two steps can act in one
 
 
 @dataclasses.dataclass(frozen=True)

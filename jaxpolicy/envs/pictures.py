@@ -13,12 +13,35 @@ import mujoco
 import numpy as np
 
 
-def _draw(scene: mujoco.MjvScene, shape: Any, size: Sequence[float], pos: Any, rgba: Any) -> None:
+def draw(scene: mujoco.MjvScene, shape: Any, size: Sequence[float], pos: Any, rgba: Any) -> None:
     """Adds one shape to a scene."""
     geom = scene.geoms[scene.ngeom]
     pos, upright = np.asarray(pos, np.float64), np.eye(3).ravel()
     mujoco.mjv_initGeom(geom, shape, np.asarray(size, np.float64), pos, upright, np.float32(rgba))
     scene.ngeom += 1
+
+
+def aim(camera: Any, distance: float = 1.5) -> None:
+    """Points a camera at the arm's workspace, from `distance` m."""
+    camera.lookat[:] = (0.33, 0.0, 0.32)
+    camera.distance, camera.azimuth, camera.elevation = distance, 145.0, -28.0
+
+
+def draw_task(
+    scene: mujoco.MjvScene,
+    goal: Any,
+    pillar: Any | None,
+    pillar_size: tuple[float, float],
+    goal_radius: float = 0.05,
+) -> None:
+    """Adds a goal [3] and, where there is one, a pillar [2] to a scene; lengths in m."""
+    kind = mujoco.mjtGeom
+    draw(scene, kind.mjGEOM_SPHERE, (goal_radius, 0, 0), goal, (0.1, 0.75, 0.3, 0.5))
+    if pillar is not None:
+        radius, height = pillar_size
+        half = (height - radius) / 2
+        centre = (*np.asarray(pillar), half)
+        draw(scene, kind.mjGEOM_CAPSULE, (radius, half, 0), centre, (0.85, 0.25, 0.2, 1))
 
 
 def open_renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:
@@ -66,9 +89,7 @@ def render(
     """
     data = mujoco.MjData(model)
     camera = mujoco.MjvCamera()
-    camera.lookat[:] = (0.33, 0.0, 0.32)
-    camera.distance, camera.azimuth, camera.elevation = distance, 145.0, -28.0
-    radius, height = pillar_size
+    aim(camera, distance)
     frames = []
     with open_renderer(model, *shape) as renderer:
         for t in range(len(qpos)):
@@ -76,11 +97,7 @@ def render(
             mujoco.mj_kinematics(model, data)
             mujoco.mj_camlight(model, data)
             renderer.update_scene(data, camera)
-            scene, kind = renderer.scene, mujoco.mjtGeom
-            _draw(scene, kind.mjGEOM_SPHERE, (goal_radius, 0, 0), goal[t], (0.1, 0.75, 0.3, 0.5))
-            if pillar is not None:
-                half = (height - radius) / 2
-                centre = (*pillar[t], half)
-                _draw(scene, kind.mjGEOM_CAPSULE, (radius, half, 0), centre, (0.85, 0.25, 0.2, 1))
+            at = None if pillar is None else pillar[t]
+            draw_task(renderer.scene, goal[t], at, pillar_size, goal_radius)
             frames.append(renderer.render())
     return np.stack(frames)

@@ -119,7 +119,7 @@ def _broken(state: EnvState) -> jax.Array:
     return bad
 
 
-def _select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+def select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     """Leaf by leaf and world by world, `yes` where the condition [N] holds, else `no`."""
 
     def pick(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -155,14 +155,14 @@ def auto_reset(env: Env, pool: EnvState) -> Env:
         broken = _broken(state)
         result = (state.next_obs, state.reward, state.metrics)
         zeros = jax.tree.map(jnp.zeros_like, result)
-        next_obs, reward, metrics = _select(broken, zeros, result)
+        next_obs, reward, metrics = select(broken, zeros, result)
         termination = state.termination | broken
         truncation = state.truncation & ~broken
 
         keys = jax.vmap(jax.random.split)(state.key)  # [N, 2]
         index = jax.vmap(lambda k: jax.random.randint(k, (), 0, pool.reward.shape[0]))(keys[:, 1])
         fresh = jax.tree.map(lambda x: x[index], (pool.obs, pool.sim))
-        obs, sim = _select(termination | truncation, fresh, (state.obs, state.sim))
+        obs, sim = select(termination | truncation, fresh, (state.obs, state.sim))
         return EnvState(
             obs=obs,
             next_obs=next_obs,

@@ -2,6 +2,7 @@
 # (MuJoCo and GLFW are without type stubs.)
 """An arm and its task in MuJoCo's viewer, with the keys and the gamepad of a person."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from jaxpolicy.envs import arm
+from jaxpolicy.envs import arm, pictures
 from jaxpolicy.types import EnvState
 
 
@@ -26,6 +27,7 @@ class Window:
         self._model = arm.make(config.num_dof, module.HOME).model
         self._data = mujoco.MjData(self._model)
         self._viewer: Any = None
+        self._threads: list[threading.Thread] = []  # the viewer's
         self._next = 0.0  # when the next picture is due
 
     def open(self) -> None:
@@ -38,8 +40,11 @@ class Window:
         import mujoco.viewer
 
         self._glfw = glfw
-        if not glfw.init():
+        screen = glfw.init()
+        glfw.terminate()  # the viewer begins anew, in a thread of its own
+        if not screen:
             raise RuntimeError('no screen to open a window on; run this where you can see it')
+        before = threading.enumerate()
         self._viewer = mujoco.viewer.launch_passive(
             self._model,
             self._data,
@@ -47,13 +52,14 @@ class Window:
             show_left_ui=False,
             show_right_ui=False,
         )
-        camera = self._viewer.cam
-        camera.lookat[:] = (0.33, 0.0, 0.32)
-        camera.distance, camera.azimuth, camera.elevation = 1.5, 145.0, -28.0
+        self._threads = [each for each in threading.enumerate() if each not in before]
+        pictures.aim(self._viewer.cam)
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes it, and waits until its thread has ended."""
         self._viewer.close()
+        for thread in self._threads:
+            thread.join(timeout=10.0)
 
     def is_open(self) -> bool:
         """False when the person has closed it."""
@@ -65,12 +71,10 @@ class Window:
         self._data.qpos[:] = np.asarray(sim.body.qpos)
         mujoco.mj_forward(self._model, self._data)
         self._viewer.user_scn.ngeom = 0
-        self._draw(mujoco.mjtGeom.mjGEOM_SPHERE, (0.05, 0, 0), sim.goal, (0.1, 0.75, 0.3, 0.5))
+        pillar, size = None, (0.0, 0.0)
         if self._module.__name__.endswith('detour'):
-            radius, height = self._config.pillar_radius, self._config.pillar_height
-            half = (height - radius) / 2
-            centre, red = (*np.asarray(sim.pillar), half), (0.85, 0.25, 0.2, 1)
-            self._draw(mujoco.mjtGeom.mjGEOM_CAPSULE, (radius, half, 0), centre, red)
+            pillar, size = sim.pillar, (self._config.pillar_radius, self._config.pillar_height)
+        pictures.draw_task(self._viewer.user_scn, sim.goal, pillar, size)
         self._viewer.sync()
         time.sleep(max(0.0, self._next - time.perf_counter()))
         self._next = time.perf_counter() + arm.CONTROL_DT
@@ -83,10 +87,3 @@ class Window:
         values, count = self._glfw.get_joystick_axes(pad)
         buttons, num_buttons = self._glfw.get_joystick_buttons(pad)
         return tuple(values[i] for i in range(count)), num_buttons > 0 and buttons[0] == 1
-
-    def _draw(self, shape: Any, size: Any, pos: Any, rgba: Any) -> None:
-        scene = self._viewer.user_scn
-        geom, upright = scene.geoms[scene.ngeom], np.eye(3).ravel()
-        sizes = (np.asarray(x, np.float64) for x in (size, pos))
-        mujoco.mjv_initGeom(geom, shape, *sizes, upright, np.float32(rgba))
-        scene.ngeom += 1

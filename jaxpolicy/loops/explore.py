@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxpolicy import types
-from jaxpolicy.loops import gates
+from jaxpolicy.envs import transforms
+from jaxpolicy.loops import gates, policies
 
 PyTree = types.PyTree
 
@@ -97,7 +98,7 @@ def explore(
         plan, extras = agent.act(situation.train, history, plan_key, True)  # as it is evaluated
         chunk = types.Chunk(history, plan, jnp.ones(plan.shape[:2], bool))
         anew = expert.policy.init(expert.see(state))
-        expert_carry = where(before, expert_carry, anew)
+        expert_carry = transforms.select(before, expert_carry, anew)
         suggestion = jnp.zeros((num, *env.spec.action.shape))
         if gate.uses_expert:
             suggestion = expert.policy.act(expert_carry, expert.see(state), suggest_key)[1]
@@ -122,15 +123,13 @@ def _step(env: types.Env, expert: Expert, control: jax.Array, carry, planned_and
 
     def steer(expert_carry):
         new, action, _ = expert.policy.act(expert_carry, expert.see(state), key)
-        return where(control, new, expert_carry), where(control, action, planned)
+        return transforms.select(control, (new, action), (expert_carry, planned))
 
     idle = lambda expert_carry: (expert_carry, planned)  # noqa: E731
     expert_carry, action = jax.lax.cond(jnp.any(control), steer, idle, expert_carry)
     state = env.step(state, action)
     steps = Steps(obs, action, running, control & running, state.metrics['success'] > 0)
-    history = jax.tree.map(
-        lambda h, x: jnp.concatenate([h[:, 1:], x[:, None]], axis=1), history, state.obs
-    )
+    history = policies.append(history, state.obs)
     past = jnp.concatenate([past, action[:, None]], axis=1)[:, 1:]
     running = running & ~(state.termination | state.truncation)
     return (state, history, past, expert_carry, running), steps
@@ -186,12 +185,3 @@ def ask(
 def succeeded(steps: Steps) -> jax.Array:
     """Which episodes succeeded, [N] bool."""
     return jnp.any(steps.success & steps.running, axis=(0, 1))
-
-
-def where(rows: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """Row by row, leaf by leaf: `yes` where rows [N] holds, else `no`."""
-
-    def pick(a, b):
-        return jnp.where(rows.reshape(-1, *[1] * (b.ndim - 1)), a, b)
-
-    return jax.tree.map(pick, yes, no)

@@ -80,7 +80,7 @@ def receding_horizon(
         }
 
     def act(carry, obs, key):
-        history, old = _append(carry['history'], obs), (carry['queue'], carry['memory'])
+        history, old = append(carry['history'], obs), (carry['queue'], carry['memory'])
         needed = (carry['index'] < 0) | (carry['index'] >= action_horizon)
 
         def replan():
@@ -135,7 +135,7 @@ def temporal_ensemble(
         }
 
     def act(carry, obs, key):
-        history = _append(carry['history'], obs)
+        history = append(carry['history'], obs)
         weight = jnp.exp(-decay * carry['count'])
         total = carry['total'] + weight[..., None] * plan(history, key)
         weight = carry['weight'] + weight
@@ -178,7 +178,7 @@ def ahead_of_time(
     )
 
 
-def _append(history, obs):
+def append(history, obs):
     """Histories [N, To, ...] without their oldest entry, with the newest one."""
     return jax.tree.map(lambda h, x: jnp.concatenate([h[:, 1:], x[:, None]], axis=1), history, obs)
 

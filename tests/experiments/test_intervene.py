@@ -34,9 +34,10 @@ def recorded():
         return ()
 
     policy = Policy(init, lambda carry, obs, key: (carry, jnp.full((1, 7), 0.25), {}))
-    found = turns.session(config, policy, Scripted(), num_episodes=2, first_seed=3)
+    found = list(turns.session(config, policy, Scripted(), num_episodes=2, first_seed=3))
+    assert [len(each.episode_ends) for each in found] == [1, 2]  # each can be saved
     assert len(inits) == 2  # the policy never got it back
-    return found
+    return found[-1]
 
 
 def test_the_persons_steps_are_marked_and_move_the_tip(recorded):
