@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 PyTree = Any
@@ -22,11 +23,17 @@ class Spec(NamedTuple):
     """Shapes and dtypes of one unbatched observation and action.
 
     obs: pytree of ShapeDtypeStruct.
-    action: ShapeDtypeStruct [A]; actions always lie in [-1, 1], physical units live in the env.
+    action: ShapeDtypeStruct [A]; actions always lie in [-1, 1], physical units live in the env. Or
+        int8 [M]: one of M choices, one-hot; see `is_discrete`.
     """
 
     obs: PyTree
     action: jax.ShapeDtypeStruct
+
+
+def is_discrete(spec: Spec) -> bool:
+    """Whether an action is one of M choices, one-hot [M], and not numbers in [-1, 1]."""
+    return jnp.issubdtype(spec.action.dtype, jnp.integer)
 
 
 class EnvState(struct.PyTreeNode):
@@ -116,6 +123,27 @@ class Chunk(struct.PyTreeNode):
     mask: jax.Array  # [B, Tp] bool; False where the window reaches beyond its episode
 
 
+def no_news(state: Any, rollout: Transition) -> Any:
+    """The state of an agent that new experience teaches nothing before it is replayed."""
+    del rollout
+    return state
+
+
+class Goals(NamedTuple):
+    """What hindsight needs of an environment whose observations contain a goal.
+
+    achieved(obs) -> [..., G], what was reached there, in the units of goals.
+    wanted(obs) -> [..., G], the goal.
+    replace(obs, goal) -> obs, as it would be with another goal.
+    reward(next_obs) -> [...], of the step that led there, with the goal that is in it.
+    """
+
+    achieved: Callable[[PyTree], jax.Array]
+    wanted: Callable[[PyTree], jax.Array]
+    replace: Callable[[PyTree, jax.Array], PyTree]
+    reward: Callable[[PyTree], jax.Array]
+
+
 class Agent(NamedTuple):
     """A learning rule.
 
@@ -129,6 +157,8 @@ class Agent(NamedTuple):
         from then on. Its `update` finds the memory of a rollout's start in `Transition.memory`.
     surprise(state, chunk, key) -> [B], how unlikely the agent that acts finds the actions of a
         `Chunk` where it is: what its loss is of each.
+    observe(state, rollout) -> state: takes in new experience [T, N] before it is stored; for
+        agents that learn from what is replayed.
     """
 
     init: Callable[[Key], Any]
@@ -136,6 +166,7 @@ class Agent(NamedTuple):
     act: Callable[..., tuple[jax.Array, dict[str, Any]]]
     memory: Callable[[PyTree], PyTree] = no_memory
     surprise: Callable[[Any, Any, Key], jax.Array] = no_surprise
+    observe: Callable[[Any, Transition], Any] = no_news
 
 
 class Policy(NamedTuple):

@@ -3,7 +3,8 @@ and `control_hz`.
 
 `ENVS` run on the device, and so does any task of MuJoCo Playground, as 'playground/<task>';
 `resolve` knows both. `HOST_ENVS` are simulators outside JAX, for evaluation; `EXPERTS` are scripted
-demonstrators of an env, `make(config of the env) -> Policy`.
+demonstrators of an env, `make(config of the env) -> Policy`. The modules in `GOALS` have
+`goals(config) -> types.Goals`: their observations contain the goal, which hindsight may replace.
 """
 
 import os
@@ -13,12 +14,31 @@ from typing import Any
 if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
     os.environ.setdefault('MUJOCO_GL', 'egl')  # mujoco reads it once, when it is first imported
 
-from jaxpolicy.envs import detour, expert, pick, pick_expert, playground, pusht, pusht_gym, reach
+from jaxpolicy.envs import (
+    cartpole,
+    detour,
+    expert,
+    pendulum,
+    pick,
+    pick_expert,
+    playground,
+    pusht,
+    pusht_gym,
+    reach,
+)
 
-ENVS = {'detour': detour, 'pick': pick, 'pusht': pusht, 'reach': reach}
+ENVS = {
+    'cartpole': cartpole,
+    'detour': detour,
+    'pendulum': pendulum,
+    'pick': pick,
+    'pusht': pusht,
+    'reach': reach,
+}
 HOST_ENVS = {'pusht_gym': pusht_gym}
 RANDOMIZABLE = (detour, pick, playground, reach)  # `make` takes a draw of envs.randomize
 RELATIVE = (detour, pick, reach)  # actions are changes of targets: zeros hold them
+GOALS = {'pick': pick, 'reach': reach}
 EXPERTS = {'detour': expert, 'pick': pick_expert}
 
 

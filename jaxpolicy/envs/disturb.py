@@ -33,7 +33,11 @@ def noise_action(env: Env, std: ArrayLike) -> Env:
 
     Args:
       std: of [A] or [], in units of the action.
+
+    Raises:
+      ValueError: an action is one of M choices.
     """
+    perturb.check_continuous('action_noise', env)
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
         key, own = jax.random.split(state.key)
@@ -54,6 +58,9 @@ def late_action(
     Args:
       delay: [] int, steps, at most `most`.
       idle: the start's state -> the action [A] executed until the first one arrives; None: zeros.
+
+    Raises:
+      ValueError: an action is one of M choices.
     """
     late = perturb.delay_action(env, 0, most)
 
@@ -169,7 +176,12 @@ def hold(env: Env, interval: ArrayLike, relative: bool) -> Env:
       interval: [] int, at least 1, the same for all worlds of a batch.
       relative: actions are changes of targets, so that zeros hold them between two decisions;
         otherwise they are targets, and the same action goes on.
+
+    Raises:
+      ValueError: `relative`, and an action is one of M choices.
     """
+    if relative:
+        perturb.check_continuous('relative', env)
 
     def reset(key: Key) -> EnvState:
         return counted(env.reset(key), jnp.zeros(()))

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxpolicy import envs
 from jaxpolicy.envs import transforms
-from jaxpolicy.types import Env, EnvState
+from jaxpolicy.types import Env, EnvState, Spec, is_discrete
 
 try:
     import gymnasium
@@ -53,9 +53,9 @@ class VectorEnv(vector.VectorEnv):
     """
 
     def __init__(self, env: Env, num_envs: int, render: Render | None = None) -> None:
-        self.num_envs = num_envs
+        self.num_envs, self._spec = num_envs, env.spec
         self.single_observation_space = space(env.spec.obs)
-        self.single_action_space = action_space(env.spec.action)
+        self.single_action_space = action_space(env.spec)
         self.observation_space = utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = utils.batch_space(self.single_action_space, num_envs)
         self.metadata = {
@@ -107,9 +107,10 @@ class VectorEnv(vector.VectorEnv):
         A world with a number that is not finite ends with reward 0 and metric `nan_world` 1.
 
         Raises:
-          ValueError: actions of another shape than [N, A].
+          ValueError: actions of another shape than [N, A], or, where an action is one of M choices,
+            [N], or a choice that is not in 0..M - 1.
         """
-        actions = _action(actions, self.action_space)
+        actions = _action(actions, self.action_space, self._spec)
         self._state = state = self._step(_started(self._state), self._pool, actions)
         termination, truncation = np.array(state.termination), np.array(state.truncation)
         done = termination | truncation
@@ -145,10 +146,8 @@ class SingleEnv(gymnasium.Env):
     """
 
     def __init__(self, env: Env, render: Render | None = None, control_hz: float = 20.0) -> None:
-        self.observation_space, self.action_space = (
-            space(env.spec.obs),
-            action_space(env.spec.action),
-        )
+        self._spec, self.observation_space = env.spec, space(env.spec.obs)
+        self.action_space = action_space(env.spec)
         self.metadata = {'render_modes': ['rgb_array'], 'render_fps': round(control_hz)}
         self.render_mode = 'rgb_array' if render else None
         self._render = render
@@ -165,8 +164,9 @@ class SingleEnv(gymnasium.Env):
         return _numpy(state.obs), {}
 
     def step(self, action):
-        """(obs, reward, terminated, truncated, metrics); raises ValueError for a wrong shape."""
-        self._state = state = self._step(_started(self._state), _action(action, self.action_space))
+        """(obs, reward, terminated, truncated, metrics); raises ValueError for a wrong action."""
+        action = _action(action, self.action_space, self._spec)
+        self._state = state = self._step(_started(self._state), action)
         info = {name: float(value) for name, value in state.metrics.items()}
         ends = bool(state.termination), bool(state.truncation)
         return _numpy(state.next_obs), float(state.reward), *ends, info
@@ -224,9 +224,11 @@ def space(spec: PyTree) -> spaces.Space:
     return spaces.Box(limits.min, limits.max, spec.shape, dtype.type)
 
 
-def action_space(spec: jax.ShapeDtypeStruct) -> spaces.Box:
-    """[-1, 1]^A."""
-    return spaces.Box(-1.0, 1.0, spec.shape, np.dtype(spec.dtype).type)
+def action_space(spec: Spec) -> spaces.Space:
+    """[-1, 1]^A, or one of M choices."""
+    if is_discrete(spec):
+        return spaces.Discrete(spec.action.shape[0])
+    return spaces.Box(-1.0, 1.0, spec.action.shape, np.dtype(spec.action.dtype).type)
 
 
 def _make(name: str, fields: dict[str, Any]) -> tuple[Env, Render, float]:
@@ -245,11 +247,17 @@ def _numpy(tree: PyTree) -> PyTree:
     return jax.tree.map(np.array, tree)
 
 
-def _action(action: Any, like: gymnasium.Space) -> np.ndarray:
+def _action(action: Any, like: gymnasium.Space, spec: Spec) -> np.ndarray:
+    """The action that the environment takes: choices become one-hot."""
     action = np.asarray(action, like.dtype)
     if action.shape != like.shape:
         raise ValueError(f'action: expected shape {like.shape}, found {action.shape}')
-    return action
+    if not is_discrete(spec):
+        return action
+    (num,) = spec.action.shape
+    if ((action < 0) | (action >= num)).any():
+        raise ValueError(f'action: expected choices in 0..{num - 1}, found {action}')
+    return np.eye(num, dtype=spec.action.dtype)[action]
 
 
 def _started(state: EnvState | None) -> EnvState:

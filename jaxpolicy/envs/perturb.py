@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxpolicy.types import Env, EnvState, Key
+from jaxpolicy.types import Env, EnvState, Key, is_discrete
 
 PyTree = Any
 
@@ -51,7 +51,8 @@ def apply(env: Env, config: Config) -> Env:
     """All disturbances that are not zero.
 
     Raises:
-      ValueError: a number is out of range, or pushes where there is no velocity to change.
+      ValueError: a number is out of range, pushes where there is no velocity to change, or delayed
+        actions where an action is one of M choices.
     """
     if config.push_interval or config.push_speed:
         env = push(env, config.push_interval, config.push_speed)
@@ -70,8 +71,12 @@ def delay_action(env: Env, fewest: int, most: int) -> Env:
     """Each action is executed `delay` steps late; until the first one arrives, zeros are.
 
     The delay of an episode is uniform in fewest..most.
+
+    Raises:
+      ValueError: a bad range, or an action is one of M choices: none of them is zero.
     """
     _check_delay('action_delay', fewest, most)
+    check_continuous('action_delay', env)
 
     def reset(key: Key) -> EnvState:
         inner_key, delay_key = jax.random.split(key)
@@ -208,6 +213,15 @@ def changed(sim: PyTree, name: str, function: Callable[[jax.Array], jax.Array]) 
     values = [leaf for _, leaf in leaves]
     values[found[0]] = function(values[found[0]])
     return jax.tree.unflatten(tree, values)
+
+
+def check_continuous(name: str, env: Env) -> None:
+    """Raises a ValueError where an action is one of M choices."""
+    if is_discrete(env.spec):
+        raise ValueError(
+            f'{name}: expected an env whose actions lie in [-1, 1], '
+            f'found one with {env.spec.action.shape[0]} choices'
+        )
 
 
 def _kicked(sim: PyTree, key: Key, speed: jax.Array) -> PyTree:

@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxpolicy.envs import arm, polygons, pusht_gym, rigid2d, shapes2d
+from jaxpolicy.envs import arm, drawing, polygons, pusht_gym, rigid2d, shapes2d
 from jaxpolicy.types import Env, EnvState, Key, Spec
 
 GOAL = (256.0, 256.0, np.pi / 4)  # x, y (px) of the block's origin, angle
@@ -178,18 +178,15 @@ def render(config: Config, states: EnvState, height: int, width: int) -> np.ndar
     y = (rows + 0.5) * (pusht_gym.WINDOW_PX / height)
     edge = np.abs(np.stack([x, y]) - shapes2d.ROOM_CENTRE).max(0) - shapes2d.ROOM_HALF
     empty = np.full((height, width, 3), 255, np.uint8)
-    empty[np.abs(edge) <= shapes2d.WALL_RADIUS] = (211, 211, 211)
+    empty[np.abs(edge) <= shapes2d.WALL_RADIUS] = drawing.FIXED
     cos, sin = np.cos(GOAL[2]), np.sin(GOAL[2])
     x_goal, y_goal = GOAL[0] - 45.0 * sin, GOAL[1] + 45.0 * cos
-    empty[_inside(x, y, (x_goal, y_goal, GOAL[2]))] = (144, 238, 144)
+    empty[_inside(x, y, (x_goal, y_goal, GOAL[2]))] = drawing.GOAL
     frames = np.repeat(empty[None], len(world.pose), axis=0)
     for frame, pose, agent in zip(frames, world.pose, world.agent, strict=True):
-        frame[_inside(x, y, pose)] = (119, 136, 153)
-        frame[(x - agent[0]) ** 2 + (y - agent[1]) ** 2 <= shapes2d.AGENT_RADIUS**2] = (
-            65,
-            105,
-            225,
-        )
+        frame[_inside(x, y, pose)] = drawing.OBJECT
+        reached = (x - agent[0]) ** 2 + (y - agent[1]) ** 2 <= shapes2d.AGENT_RADIUS**2
+        frame[reached] = drawing.AGENT
     return frames
 
 
