@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import collect, demo_measure, demo_report, train
+from experiments import demo_measure, demo_report, demonstrations, demonstrators, train
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.io import workdir
@@ -59,7 +59,8 @@ def demo() -> None:
 
     if not demos.exists():
         say(f'collecting {FLAGS.num_demos} demonstrations')
-        episodes_lib.save(demos, collect.collect('detour', FLAGS.num_demos, seed)[0])
+        expert = demonstrators.scripted('detour')
+        episodes_lib.save(demos, demonstrations.collect(expert, FLAGS.num_demos, seed)[0])
     results = []
     for name in METHODS:
         config, directory = load_config(name, demos), root / Path(METHODS[name]).stem

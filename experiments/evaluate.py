@@ -16,7 +16,6 @@ from absl import flags
 from experiments import build, evaluation
 from experiments import summary as summary_lib
 from experiments import trained as trained_run
-from jaxpolicy import agents
 from jaxpolicy.io import checkpoint, workdir
 from jaxpolicy.io import flags as config_flags
 
@@ -35,14 +34,7 @@ def show(config, mode: str, metrics: dict[str, dict[str, float]]) -> None:
 def load(directory: Path) -> tuple[Any, int]:
     """The config of a run, with the changes that the flags ask for, and its number of seeds."""
     config = trained_run.load_config(directory)
-    if wrong := [pair for pair in FLAGS.override if '=' not in pair]:
-        raise ValueError(f'--override: expected key=value, found {wrong}')
-    pairs = [pair.split('=', 1) for pair in FLAGS.override]
-    config_flags.override(config, [(key, value) for key, value in pairs])
-    acting = [f'agent.{name}' for name in agents.AGENTS[config.agent.name].ACTING]
-    for key, _ in pairs:
-        if key.split('.')[0] not in GROUPS and key not in acting:
-            raise ValueError(f'--override: expected a key of {GROUPS} or {acting}, found {key!r}')
+    trained_run.change(config, FLAGS.override, GROUPS)
     return config, workdir.load_num_seeds(directory)
 
 

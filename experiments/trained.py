@@ -1,7 +1,7 @@
 """What a trained run left in its workdir, for those who begin with it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -51,6 +51,27 @@ def load_config(directory: Path) -> config_dict.ConfigDict:
             if field not in config.env:
                 config.env[field] = value
     return config
+
+
+def change(config: config_dict.ConfigDict, changes: Sequence[str], groups: Sequence[str]) -> None:
+    """Sets keys of a run's config from `group.key=value`, where they may differ from training's.
+
+    Args:
+      groups: that may differ; what an agent that is there acts by may as well.
+
+    Raises:
+      ValueError: a key that does not exist or may not differ, or a value of another type.
+    """
+    if wrong := [text for text in changes if '=' not in text]:
+        raise ValueError(f'--override: expected key=value, found {wrong}')
+    pairs = [text.split('=', 1) for text in changes]
+    config_flags.override(config, [(key, value) for key, value in pairs])
+    acting = agents.AGENTS[config.agent.name].ACTING if 'agent' in config else ()
+    keys = [f'agent.{name}' for name in acting]
+    for key, _ in pairs:
+        if key.split('.')[0] not in groups and key not in keys:
+            expected = f'a key of {groups}' + (f' or {keys}' if keys else '')
+            raise ValueError(f'--override: expected {expected}, found {key!r}')
 
 
 def load_policy(

@@ -10,6 +10,10 @@ with the arrays
   episode_ends  [E] int64, strictly increasing; episode e is the rows [episode_ends[e - 1],
                 episode_ends[e]) and the last end is n
   tag/<name>    [n] uint8, optional: what is marked about rows, as where an expert intervened
+  reward        [n] float32, optional: what action[i] brought
+  termination   [n] uint8, optional: 1 on the last rows of episodes that ended by themselves, where
+                there is no value beyond; elsewhere 0. Other episodes ran out of time
+  last_obs      [E, ...], optional, named as `obs`: where the last action of each episode led
   info          [] unicode string: a flat JSON object of strings and numbers (source, units)
 
 A file is written under another name and then moved into place, so a reader never sees half of one.
@@ -27,10 +31,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxpolicy.data import checks
+
 PyTree = Any
 
 VERSION = 1
-TOLERANCE = 1e-5  # how far an action may lie outside [-1, 1]: rounding of float32 conversions
 
 # What a damaged archive raises, depending on which byte is damaged.
 _DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -44,6 +49,9 @@ class Episodes(NamedTuple):
     episode_ends: [E] int64, where each episode ends (exclusive); the last is n.
     info: where the episodes come from and what their units are.
     tags: [n] uint8 each, marks of rows, such as 'intervention'.
+    reward: [n] float32, or None where nobody rewarded.
+    termination: [n] uint8, 1 on the last rows of episodes that ended by themselves, or None.
+    last_obs: [E, ...] as obs, where the last action of each episode led, or None.
     """
 
     obs: PyTree
@@ -51,29 +59,9 @@ class Episodes(NamedTuple):
     episode_ends: np.ndarray
     info: dict[str, str | float]
     tags: Mapping[str, np.ndarray] = types.MappingProxyType({})
-
-
-def check_array(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
-    """Checks that an array has the shape (None: any length but 0) and only finite values.
-
-    Raises:
-      ValueError: names the array, what was expected and what was found.
-    """
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in 'fiu':
-        found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(f'{name}: expected an array of numbers, found {found}')
-    expected = str(['any' if size is None else size for size in shape]).replace("'", '')
-    matches = len(array.shape) == len(shape) and all(
-        want is None or want == size for want, size in zip(shape, array.shape, strict=True)
-    )
-    if not matches:
-        raise ValueError(f'{name}: expected shape {expected}, found {list(array.shape)}')
-    if array.size == 0:
-        raise ValueError(f'{name}: expected data, found an empty array of shape {array.shape}')
-    if array.dtype.kind == 'f' and not (finite := np.isfinite(array)).all():
-        row = int(np.argwhere(~finite)[0][0])
-        count = int((~finite).sum())
-        raise ValueError(f'{name}: expected finite values, found {count} that are not, row {row}')
+    reward: np.ndarray | None = None
+    termination: np.ndarray | None = None
+    last_obs: PyTree | None = None
 
 
 def validate(episodes: Episodes, name: str) -> Episodes:
@@ -84,51 +72,28 @@ def validate(episodes: Episodes, name: str) -> Episodes:
 
     Raises:
       ValueError: an array is empty, not finite, of the wrong shape or dtype, the lengths disagree,
-        an action lies outside [-1, 1], or `episode_ends` do not increase up to the last row. The
-        message names the array, what was expected and what was found.
+        an action lies outside [-1, 1], `episode_ends` do not increase up to the last row, or an
+        episode terminates before its end. The message names the array, what was expected and what
+        was found.
     """
-    action, ends = episodes.action, episodes.episode_ends
-    check_array(f"{name}: 'action'", action, (None, None))
-    if action.dtype != np.float32:
-        raise ValueError(f"{name}: 'action': expected float32, found {action.dtype}")
-    rows = len(action)
-    if (largest := float(np.abs(action).max())) > 1.0 + TOLERANCE:
-        row = int(np.abs(action).max(1).argmax())
-        message = f'expected values in [-1, 1], found magnitude {largest:g} in row {row}'
-        raise ValueError(f"{name}: 'action': {message}")
-    flat = flatten_obs(episodes.obs)
-    if not flat:
-        raise ValueError(f"{name}: 'obs': expected at least one array, found none")
-    for key, array in flat.items():
-        trailing = array.shape[1:] if isinstance(array, np.ndarray) else ()
-        check_array(f'{name}: {key!r}', array, (rows, *trailing))
-        if array.dtype not in (np.float32, np.uint8):
-            raise ValueError(f'{name}: {key!r}: expected float32 or uint8, found {array.dtype}')
-    _check_ends(name, ends, rows)
+    checks.action(f"{name}: 'action'", episodes.action)
+    rows, ends = len(episodes.action), episodes.episode_ends
+    obs = flatten_obs(episodes.obs)
+    checks.obs(name, obs, rows)
+    checks.ends(f"{name}: 'episode_ends'", ends, rows)
     for key, tag in flatten_obs(episodes.tags, 'tag').items():
-        check_array(f'{name}: {key!r}', tag, (rows,))
-        if tag.dtype != np.uint8:
-            raise ValueError(f'{name}: {key!r}: expected uint8, found {tag.dtype}')
+        checks.typed(f'{name}: {key!r}', tag, (rows,), np.uint8)
+    if episodes.reward is not None:
+        checks.typed(f"{name}: 'reward'", episodes.reward, (rows,), np.float32)
+    if episodes.termination is not None:
+        checks.termination(f"{name}: 'termination'", episodes.termination, ends)
+    if episodes.last_obs is not None:
+        checks.like(name, flatten_obs(episodes.last_obs, 'last_obs'), obs, len(ends))
     for key, value in episodes.info.items():
         if not isinstance(key, str) or not isinstance(value, str | int | float):
             message = f'expected a string or a number, found {value!r:.40}'
             raise ValueError(f"{name}: 'info' {key!r}: {message}")
     return episodes
-
-
-def _check_ends(name: str, ends: Any, rows: int) -> None:
-    check_array(f"{name}: 'episode_ends'", ends, (None,))
-    if ends.dtype != np.int64:
-        raise ValueError(f"{name}: 'episode_ends': expected int64, found {ends.dtype}")
-    lengths = np.diff(ends, prepend=0)
-    if (lengths <= 0).any():
-        at = int(np.argmax(lengths <= 0))
-        before = int(ends[at - 1]) if at else 0
-        message = f'expected increasing ends, found {int(ends[at])} after {before} (episode {at})'
-        raise ValueError(f"{name}: 'episode_ends': {message}")
-    if ends[-1] != rows:
-        message = f"expected the last to be {rows}, the rows of 'action', found {int(ends[-1])}"
-        raise ValueError(f"{name}: 'episode_ends': {message}")
 
 
 def save(path: str | os.PathLike[str], episodes: Episodes) -> None:
@@ -140,7 +105,7 @@ def save(path: str | os.PathLike[str], episodes: Episodes) -> None:
     path = os.fspath(path)
     validate(episodes, path)
     arrays = dict(
-        flatten_obs(episodes.obs) | flatten_obs(episodes.tags, 'tag'),
+        flatten_obs(episodes.obs) | flatten_obs(episodes.tags, 'tag') | _outcomes(episodes),
         action=episodes.action,
         episode_ends=episodes.episode_ends,
         version=np.asarray(VERSION, np.int64),
@@ -180,18 +145,39 @@ def load(path: str | os.PathLike[str]) -> Episodes:
     except _DAMAGE as error:
         raise ValueError(f'{path}: expected a whole .npz file, found: {error}') from error
     expected = {'version', 'info', 'action', 'episode_ends'}
-    obs_keys = {key for key in arrays if key == 'obs' or key.startswith('obs/')}
-    if missing := sorted(expected - set(arrays)) or ([] if obs_keys else ['obs']):
+    obs, tags, last_obs = (_named(arrays, prefix) for prefix in ('obs', 'tag', 'last_obs'))
+    tags.pop('tag', None)  # has no name
+    if missing := sorted(expected - set(arrays)) or ([] if obs else ['obs']):
         raise ValueError(f'{path}: {missing[0]!r}: expected an array, found only {sorted(arrays)}')
-    tag_keys = {key for key in arrays if key.startswith('tag/')}
-    if unknown := sorted(set(arrays) - expected - obs_keys - tag_keys):
+    known = expected | {'reward', 'termination'} | set(obs) | set(tags) | set(last_obs)
+    if unknown := sorted(set(arrays) - known):
         raise ValueError(f'{path}: {unknown[0]!r}: expected no such array')
     if arrays['version'].shape != () or arrays['version'] != VERSION:
         raise ValueError(f"{path}: 'version': expected {VERSION}, found {arrays['version']}")
-    obs = _unflatten_obs({key: arrays[key] for key in sorted(obs_keys)}, path)
-    info = _parse_info(path, arrays['info'])
-    tags = {key.removeprefix('tag/'): arrays[key] for key in sorted(tag_keys)}
-    return validate(Episodes(obs, arrays['action'], arrays['episode_ends'], info, tags), path)
+    episodes = Episodes(
+        obs=_unflatten_obs(obs, path),
+        action=arrays['action'],
+        episode_ends=arrays['episode_ends'],
+        info=_parse_info(path, arrays['info']),
+        tags={key.removeprefix('tag/'): tag for key, tag in tags.items()},
+        reward=arrays.get('reward'),
+        termination=arrays.get('termination'),
+        last_obs=_unflatten_obs(last_obs, path) if last_obs else None,
+    )
+    return validate(episodes, path)
+
+
+def _outcomes(episodes: Episodes) -> dict[str, np.ndarray]:
+    """What the actions led to, as far as it is known, by the names of the format."""
+    last = {} if episodes.last_obs is None else flatten_obs(episodes.last_obs, 'last_obs')
+    found = {'reward': episodes.reward, 'termination': episodes.termination, **last}
+    return {name: array for name, array in found.items() if array is not None}
+
+
+def _named(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The array of that name, or its parts."""
+    keys = [key for key in sorted(arrays) if key == prefix or key.startswith(f'{prefix}/')]
+    return {key: arrays[key] for key in keys}
 
 
 def subset(episodes: Episodes, num_episodes: int | None, seed: int) -> Episodes:
@@ -210,17 +196,27 @@ def subset(episodes: Episodes, num_episodes: int | None, seed: int) -> Episodes:
     chosen = np.sort(np.random.default_rng(seed).choice(len(ends), num_episodes, replace=False))
     starts = np.concatenate([[0], ends[:-1]])
     rows = np.concatenate([np.arange(int(starts[e]), int(ends[e])) for e in chosen])
+
+    def take(tree: PyTree, index: np.ndarray) -> PyTree:
+        return jax.tree.map(lambda x: x[index], tree)  # of None, None
+
     return Episodes(
-        obs=jax.tree.map(lambda x: x[rows], episodes.obs),
+        obs=take(episodes.obs, rows),
         action=episodes.action[rows],
         episode_ends=np.cumsum(ends[chosen] - starts[chosen]),
         info=episodes.info,
-        tags={name: tag[rows] for name, tag in episodes.tags.items()},
+        tags=take(dict(episodes.tags), rows),
+        reward=take(episodes.reward, rows),
+        termination=take(episodes.termination, rows),
+        last_obs=take(episodes.last_obs, chosen),
     )
 
 
 def concatenate(parts: Sequence[Episodes]) -> Episodes:
     """Several sets of episodes, one after another; rows without a tag that others have carry it.
+
+    Rewards, terminations and last observations that only some of them have are left out, so that
+    imitation learns from all.
 
     Raises:
       ValueError: observations or actions have other shapes.
@@ -236,15 +232,19 @@ def concatenate(parts: Sequence[Episodes]) -> Episodes:
     lengths = [len(part.action) for part in parts]
     names = sorted({name for part in parts for name in part.tags})
     before = np.cumsum([0, *lengths[:-1]])
+
+    def join(trees: Sequence[PyTree]) -> PyTree:
+        if any(tree is None for tree in trees):
+            return None
+        return jax.tree.map(lambda *x: np.concatenate(x), *trees)
+
     return Episodes(
-        obs=jax.tree.map(lambda *x: np.concatenate(x), *(part.obs for part in parts)),
-        action=np.concatenate([part.action for part in parts]),
-        episode_ends=np.concatenate(
-            [p.episode_ends + b for p, b in zip(parts, before, strict=True)]
-        ),
+        obs=join([part.obs for part in parts]),
+        action=join([part.action for part in parts]),
+        episode_ends=join([p.episode_ends + b for p, b in zip(parts, before, strict=True)]),
         info=first.info,
         tags={
-            name: np.concatenate(
+            name: join(
                 [
                     p.tags.get(name, np.ones(n, np.uint8))
                     for p, n in zip(parts, lengths, strict=True)
@@ -252,6 +252,9 @@ def concatenate(parts: Sequence[Episodes]) -> Episodes:
             )
             for name in names
         },
+        reward=join([part.reward for part in parts]),
+        termination=join([part.termination for part in parts]),
+        last_obs=join([part.last_obs for part in parts]),
     )
 
 
@@ -272,10 +275,13 @@ def flatten_obs(obs: PyTree, prefix: str = 'obs') -> dict[str, Any]:
 
 
 def _unflatten_obs(flat: dict[str, np.ndarray], path: str) -> PyTree:
-    if 'obs' in flat:
+    prefix = next(iter(flat)).split('/')[0]
+    if prefix in flat:
         if len(flat) > 1:
-            raise ValueError(f"{path}: 'obs': expected one array or parts, found {sorted(flat)}")
-        return flat['obs']
+            raise ValueError(
+                f'{path}: {prefix!r}: expected one array or parts, found {sorted(flat)}'
+            )
+        return flat[prefix]
     tree: dict[str, Any] = {}
     for key, array in flat.items():
         *folders, leaf = key.split('/')[1:]

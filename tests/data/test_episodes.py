@@ -1,6 +1,7 @@
 import json
 import os
 
+import jax
 import numpy as np
 import pytest
 
@@ -107,6 +108,106 @@ def test_tags_are_saved_chosen_and_checked(tmp_path):
             episodes_lib.validate(GOOD._replace(tags={'intervention': wrong}), 'x')
 
 
+def rewarded(lengths=(3, 5, 2), seed=0):
+    """Episodes with rewards, of which every other one ran out of time."""
+    episodes = make_episodes(lengths, seed=seed)
+    random = np.random.default_rng(seed + 1)
+    termination = np.zeros(sum(lengths), np.uint8)
+    termination[episodes.episode_ends[::2] - 1] = 1
+    return episodes._replace(
+        obs={'arm': {'speed': episodes.obs}, 'cube': episodes.obs[:, :1]},
+        reward=random.normal(size=sum(lengths)).astype(np.float32),
+        termination=termination,
+        last_obs={
+            'arm': {'speed': random.normal(size=(len(lengths), 4)).astype(np.float32)},
+            'cube': random.normal(size=(len(lengths), 1)).astype(np.float32),
+        },
+    )
+
+
+def assert_same(found, wanted):
+    for field in ('obs', 'action', 'episode_ends', 'reward', 'termination', 'last_obs'):
+        a, b = (e._asdict()[field] for e in (found, wanted))
+        assert jax.tree.structure(a) == jax.tree.structure(b)
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize('parts', [True, False])
+def test_rewards_and_what_they_end_with_are_saved(tmp_path, parts):
+    episodes, path = rewarded(), tmp_path / 'demo.npz'
+    if not parts:
+        speed = [tree['arm']['speed'] for tree in (episodes.obs, episodes.last_obs)]
+        episodes = episodes._replace(obs=speed[0], last_obs=speed[1])
+    episodes_lib.save(path, episodes)
+    loaded = episodes_lib.load(path)
+    assert_same(loaded, episodes)
+    last = {'last_obs/arm/speed', 'last_obs/cube'} if parts else {'last_obs'}
+    with np.load(path) as file:
+        assert {'reward', 'termination', *last} < set(file.files)
+    episodes_lib.save(path, episodes._replace(termination=None, last_obs=None))
+    loaded = episodes_lib.load(path)
+    assert loaded.reward is not None and loaded.termination is None and loaded.last_obs is None
+
+
+def test_rewards_are_chosen_and_joined_with_their_episodes():
+    one, two = rewarded(), rewarded((4, 1), seed=5)
+    both = episodes_lib.validate(episodes_lib.concatenate([one, two]), 'both')
+    np.testing.assert_array_equal(both.reward, np.concatenate([one.reward, two.reward]))
+    assert both.termination.tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0]
+    np.testing.assert_array_equal(both.last_obs['cube'][3:], two.last_obs['cube'])
+    assert_same(episodes_lib.subset(both, 5, seed=0), both)
+    chosen = episodes_lib.subset(both, 3, seed=0)
+    episodes_lib.validate(chosen, 'subset')
+    starts = dict(zip(both.last_obs['cube'][:, 0], [0, 3, 8, 10, 14], strict=True))
+    begin = 0
+    for e, end in enumerate(chosen.episode_ends):
+        start = starts[chosen.last_obs['cube'][e, 0]]
+        np.testing.assert_array_equal(
+            chosen.reward[begin:end], both.reward[start : start + end - begin]
+        )
+        begin = end
+
+
+def test_what_only_some_parts_have_is_left_out():
+    one, two = rewarded(), rewarded((4, 1), seed=5)
+    both = episodes_lib.concatenate([one, two._replace(reward=None, last_obs=None)])
+    assert both.reward is None and both.last_obs is None and len(both.termination) == 15
+
+
+REWARDED = rewarded()
+BAD_OUTCOMES = {
+    "'reward': expected shape [10], found [9]": {'reward': REWARDED.reward[:-1]},
+    "'reward': expected float32, found float64": {'reward': REWARDED.reward.astype(float)},
+    "'reward': expected finite values, found 1 that are not, row 4": {
+        'reward': spoil(REWARDED.reward, 4, np.nan)
+    },
+    "'termination': expected shape [10], found [3]": {'termination': REWARDED.termination[:3]},
+    "'termination': expected uint8, found int64": {'termination': np.zeros(10, int)},
+    "'termination': expected 0, or 1 on the last row of an episode, found 1 in row 3": {
+        'termination': spoil(REWARDED.termination, 3, 1)
+    },
+    "'termination': expected 0, or 1 on the last row of an episode, found 2 in row 7": {
+        'termination': spoil(REWARDED.termination, 7, 2)
+    },
+    "'last_obs/cube': expected shape [3, 1], found [10, 1]": {
+        'last_obs': REWARDED.last_obs | {'cube': REWARDED.obs['cube']}
+    },
+    "'last_obs/cube': expected float32, found uint8": {
+        'last_obs': REWARDED.last_obs | {'cube': np.zeros((3, 1), np.uint8)}
+    },
+    "'last_obs': expected ['last_obs/arm/speed', 'last_obs/cube'], found ['last_obs']": {
+        'last_obs': REWARDED.last_obs['cube']
+    },
+}
+
+
+@pytest.mark.parametrize('message', BAD_OUTCOMES)
+def test_rewards_and_ends_are_checked(message):
+    with pytest.raises(ValueError) as error:
+        episodes_lib.validate(REWARDED._replace(**BAD_OUTCOMES[message]), 'demo.npz')
+    assert f'demo.npz: {message}' in str(error.value)
+
+
 def test_the_file_is_what_the_docstring_says(tmp_path):
     path = tmp_path / 'demo.npz'
     episodes_lib.save(path, GOOD._replace(obs={'arm': GOOD.obs}))
@@ -188,6 +289,11 @@ def write_arrays(path, **changes):
         ({'info': np.asarray('{not json')}, "'info': expected a JSON object"),
         ({'info': np.asarray('[1]')}, "'info': expected a JSON object, found list"),
         ({'obs/a': GOOD.obs}, "'obs': expected one array or parts"),
+        ({'tag': np.zeros(10, np.uint8)}, "'tag': expected no such array"),
+        (
+            {'last_obs': GOOD.obs[:3], 'last_obs/a': GOOD.obs[:3]},
+            "'last_obs': expected one array or parts",
+        ),
         ({'obs': None, 'obs/a': GOOD.obs, 'obs/a/b': GOOD.obs}, "'obs/a/b': expected a tree"),
         ({'obs': np.array([None] * 10)}, 'expected a whole .npz file'),
         ({'action': GOOD.action[:4]}, 'expected shape [4, 4], found [10, 4]'),

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpolicy.data import checks
 from jaxpolicy.data import episodes as episodes_lib
 
 WINDOW_PX = 512.0
@@ -81,5 +82,5 @@ def _read(path: str, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
     except (ValueError, OSError, OverflowError) as error:
         reason = str(error).replace('\n', ' ').split(' [')[0]
         raise ValueError(f'{path}: {key}: expected a readable array, found: {reason}') from error
-    episodes_lib.check_array(f'{path}: {key}', array, shape)
+    checks.array(f'{path}: {key}', array, shape)
     return array
