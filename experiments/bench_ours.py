@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from experiments import build, program
+from experiments import build, program, runs
 from jaxpolicy import types
 from jaxpolicy.envs import transforms
 from jaxpolicy.loops import policies, rollout
@@ -33,7 +33,7 @@ class Contender(NamedTuple):
 
 def start(config: config_dict.ConfigDict, seed: int) -> Contender:
     """A run from scratch; its first epoch compiles."""
-    run = build.make_run(config)
+    run = runs.make_run(config)
     compiled = program.make(run.loop, seed, num_seeds=1)
     agent = build.make_agent(config, run.spec)
     states = [compiled.init()]

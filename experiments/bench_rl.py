@@ -6,6 +6,8 @@ products at the rate measured here. `--peer=brax` trains brax's PPO on the same 
 and hyper-parameters, epoch by epoch in turns with ours. `--threshold=success_final:0.9` goes on
 until both have reached it, in evaluations that do not count. `--out=FILE` writes JSON.
 
+A recipe of the loop off_policy has its own figures and peer, `--peer=sb3`: see bench_replay.
+
 Times are medians. `compile_s` goes from nothing to the end of the second epoch, less two epochs;
 nothing comes from a cache on disk. `seconds_to_threshold` includes it.
 """
@@ -20,7 +22,7 @@ from absl import flags
 from ml_collections import config_dict
 
 from configs import base
-from experiments import bench_figures, bench_race
+from experiments import bench_figures, bench_race, bench_replay
 from jaxpolicy.io import flags as config_flags
 
 FLAGS = flags.FLAGS
@@ -77,7 +79,8 @@ def main(_):
         options = bench_figures.Options(
             FLAGS.peer, parse_goal(FLAGS.threshold), FLAGS.seeds, FLAGS.repeats
         )
-        result = bench_figures.measure(config, options)
+        replayed = config.loop.name == 'off_policy'
+        result = (bench_replay if replayed else bench_figures).measure(config, options)
     except (ValueError, ImportError) as error:
         sys.exit(f'bench_rl: error: {error}')
     show(result)
@@ -90,7 +93,7 @@ if __name__ == '__main__':
     config_flags.define_config()
     flags.DEFINE_string('env', None, "A task's name, with the library's defaults.")
     flags.DEFINE_string(
-        'peer', '', f'One of {sorted(bench_figures.PEERS)}: trained in turns with ours.'
+        'peer', '', f'One of {sorted(bench_figures.PEERS)}, or sb3: trained beside ours.'
     )
     flags.DEFINE_string('threshold', '', "'metric:value' of the evaluation, as success_final:0.9.")
     flags.DEFINE_integer('seeds', 1, 'Training runs of each side.', lower_bound=1)

@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_dict
 
-from experiments import bench_floor, build, program
+from experiments import bench_floor, build, program, runs
 from experiments import bench_sampling_parts as parts
 from jaxpolicy import agents
 from jaxpolicy.io import flags as config_flags
@@ -41,7 +41,7 @@ def make_runners(
         raise ValueError(f'--config: expected a diffusion agent, found {config.agent.name!r}')
     if peer not in PEERS:
         raise ValueError(f'--peer: expected one of {PEERS}, found {peer!r}')
-    run = build.make_run(config)
+    run = runs.make_run(config)
     compiled = program.make(run.loop, seed=0, num_seeds=1)
     state = compiled.init()
     params = jax.device_get(state.train.params['denoiser'])

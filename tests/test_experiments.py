@@ -15,7 +15,8 @@ import pytest
 from jaxpolicy.data import episodes as episodes_lib
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = ('bc', 'diffusion', 'dagger', 'ppo')
+RECIPES = ('bc', 'diffusion', 'dagger', 'ppo', 'sac')
+ONLINE = ('ppo', 'sac')
 AGENTS = {'dagger': 'bc'}  # where it has another name
 
 
@@ -50,7 +51,7 @@ def demos(tmp_path_factory):
 
 
 def train_arguments(recipe, demos, directory, *more):
-    data = [] if recipe == 'ppo' else [f'--config.data.path={demos[recipe]}']
+    data = [] if recipe in ONLINE else [f'--config.data.path={demos[recipe]}']
     config = f'--config=configs/smoke/{recipe}.py'
     return ['train', config, *data, f'--workdir={directory}', '--novideo', *more]
 
@@ -142,7 +143,7 @@ def test_the_workdir_holds_the_run(finished):
     assert all(np.isfinite(list(row.values())).all() for row in found)
     assert len(list(directory.glob('rounds/*.npz'))) == (4 if recipe == 'dagger' else 0)
     assert 'eval/success_max' in found[3] and 'eval/success_max' not in found[0]
-    assert (found[-1]['env_steps'] > 0) == (recipe in ('ppo', 'dagger'))
+    assert (found[-1]['env_steps'] > 0) == (recipe in (*ONLINE, 'dagger'))
 
 
 def test_evaluate(finished, tmp_path):
@@ -243,3 +244,46 @@ def test_collect_writes_what_training_reads(tmp_path):
     assert (distance[first] > 0.2).all()
     # The observation before the last action: one step of at most a few centimetres away.
     assert (distance[episodes.episode_ends - 1] < 0.08).all()
+    # The last action led to the goal, which ended the episode and was rewarded.
+    last = episodes.last_obs
+    assert (np.linalg.norm(last[:, 24:27] - last[:, 21:24], axis=-1) < 0.05).all()
+    assert np.abs(last[:, :7] - episodes.obs[episodes.episode_ends - 1, :7]).max() < 0.1
+    np.testing.assert_array_equal(np.flatnonzero(episodes.termination), episodes.episode_ends - 1)
+    assert (episodes.reward[episodes.episode_ends - 1] > 4.9).all()
+    returns = np.add.reduceat(episodes.reward, first)
+    assert (returns > 5.0 + 5.0 * (distance[first] - 0.05)).all()  # the way around is longer
+    assert f'mean return {returns.mean():.3f}' in result.stdout
+    assert '512 episodes were tried: success rate 1.000' in result.stdout
+
+
+def test_a_run_demonstrates(finished, tmp_path):
+    recipe, directory = finished
+    if recipe != 'ppo':
+        pytest.skip('one recipe is enough')
+    out = tmp_path / 'demos.npz'
+    arguments = [
+        '--num_episodes=5',
+        '--noise=0,1',
+        '--mode=stochastic',
+        '--override=episode_steps=2',
+    ]
+    result = run('collect', f'--workdir={directory}', f'--out={out}', *arguments)
+    assert result.returncode == 0, result.stderr
+    episodes = episodes_lib.load(out)
+    assert episodes.episode_ends.tolist() == [2, 4, 6, 8, 10]
+    assert episodes.tags['noise'].tolist() == [0] * 6 + [100] * 4
+    assert not episodes.termination.any() and len(episodes.last_obs) == 5
+    assert result.stdout.count('success rate') == 4  # of the file, of all, and of each noise
+
+
+@pytest.mark.parametrize(
+    ('argument', 'words'),
+    [
+        ('--noise=0,2', '--noise: expected different numbers from 0 to 1'),
+        ('--mode=stochastic', '--mode: expected a --workdir with it'),
+    ],
+)
+def test_bad_flags_of_collect_give_one_clear_line(argument, words, tmp_path):
+    result = run('collect', f'--out={tmp_path / "x.npz"}', argument)
+    assert result.returncode != 0 and 'Traceback' not in result.stderr
+    assert result.stderr.startswith('collect: error: ') and words in result.stderr

@@ -40,8 +40,10 @@ def normalize_obs(agent: types.Agent, affine: normalize.Affine) -> types.Agent:
         return state.replace(stats={**state.stats, 'obs': affine})
 
     def update(state, batch, key):
-        obs = normalize.apply(state.stats['obs'], batch.obs)
-        return agent.update(state, batch.replace(obs=obs), key)
+        seen = batch.replace(obs=normalize.apply(state.stats['obs'], batch.obs))
+        if isinstance(batch, types.Transition):
+            seen = seen.replace(next_obs=normalize.apply(state.stats['obs'], batch.next_obs))
+        return agent.update(state, seen, key)
 
     def act(state, obs, key, deterministic=False):
         obs = _see(lambda x: normalize.apply(state.stats['obs'], x), obs)
@@ -135,6 +137,27 @@ def standardize_obs(agent: types.Agent, spec: PyTree, clip: float = 10.0) -> typ
         return agent.act(state, _see(lambda x: see(state, x), obs), key, deterministic)
 
     return agent._replace(init=init, update=update, act=act)
+
+
+def standardize_replay(agent: types.Agent, spec: PyTree, clip: float = 10.0) -> types.Agent:
+    """`standardize_obs` for agents that learn from replayed transitions.
+
+    What is stored stays as it was; it is standardised when it is used, by the statistics of all
+    experience so far, each step of which counts once, when it is new.
+    """
+    inner = standardize_obs(agent, spec, clip)
+
+    def update(state, batch, key):
+        stats = state.stats
+        state, metrics = inner.update(state, batch, key)
+        return state.replace(stats=stats), metrics
+
+    def observe(state, rollout):
+        valid = rollout.extras['valid']
+        stats = normalize.update(state.stats['obs'], rollout.obs, valid)
+        return state.replace(stats={**state.stats, 'obs': stats})
+
+    return inner._replace(update=update, observe=observe)
 
 
 def _known(agent: types.Agent, surprise: Callable) -> Callable:

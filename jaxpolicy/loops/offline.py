@@ -1,9 +1,12 @@
 """Learning from a data set that lies on the device: an epoch is one scan."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
 from jaxpolicy import types
+from jaxpolicy.data import buffer as buffer_lib
 from jaxpolicy.data import windows
 
 
@@ -53,6 +56,43 @@ def make(agent: types.Agent, batch_size: int, epochs_per_step: int = 1) -> types
         key, epoch_key = jax.random.split(state.key)
         keys = jax.random.split(epoch_key, epochs_per_step)
         train, metrics = jax.lax.scan(lambda s, k: epoch(s, k, data), state.train, keys)
+        return state.replace(train=train, key=key), jax.tree.map(jnp.mean, metrics)
+
+    return types.Loop(init, step)
+
+
+def replay(
+    agent: types.Agent, batch_size: int, updates_per_step: int, num_steps: int, gamma: float
+) -> types.Loop:
+    """A loop over a `Buffer` of demonstrations with rewards, for agents that learn values.
+
+    Args:
+      agent: takes minibatches [U, B] of n-step transitions.
+      batch_size: B.
+      updates_per_step: U, minibatches in one call of `step`.
+      num_steps: n.
+      gamma: the agent's discount.
+    """
+
+    def init(key):
+        agent_key, loop_key = jax.random.split(key)
+        return types.LoopState(train=agent.init(agent_key), env=(), key=loop_key)
+
+    def step(state, data):
+        key, step_key = jax.random.split(state.key)
+
+        def update(train, update_key):
+            sample_key, learn_key = jax.random.split(update_key)
+            shape = (group, batch_size)
+            batch = buffer_lib.sample(data, sample_key, shape, num_steps, gamma)
+            train, metrics = agent.update(train, batch, learn_key)
+            metrics.pop('td_error', None)
+            return train, metrics
+
+        # some minibatches at a time: all of a long step's would not fit
+        group = math.gcd(updates_per_step, 20)
+        keys = jax.random.split(step_key, updates_per_step // group)
+        train, metrics = jax.lax.scan(update, state.train, keys)
         return state.replace(train=train, key=key), jax.tree.map(jnp.mean, metrics)
 
     return types.Loop(init, step)

@@ -39,7 +39,7 @@ def make(
         env_state = transforms.auto_reset(env, pool).reset(jax.random.split(reset_key, num_envs))
         env_state = transforms.random_phase(env_state, phase_key, episode_steps)
         memory = agent.memory(env_state.obs)
-        return _strong(types.LoopState(agent.init(agent_key), env_state, loop_key, memory))
+        return strong(types.LoopState(agent.init(agent_key), env_state, loop_key, memory))
 
     def iteration(state, iteration_key):
         pool_key, rollout_key, update_key = jax.random.split(iteration_key, 3)
@@ -61,12 +61,12 @@ def make(
         key, step_key = jax.random.split(state.key)
         keys = jax.random.split(step_key, updates_per_step)
         state, metrics = jax.lax.scan(iteration, state.replace(key=key), keys)
-        return _strong(state), per_episode(jax.tree.map(jnp.mean, metrics))
+        return strong(state), per_episode(jax.tree.map(jnp.mean, metrics))
 
     return types.Loop(init, step)
 
 
-def _strong(state: types.LoopState) -> types.LoopState:
+def strong(state: types.LoopState) -> types.LoopState:
     """No weak types: an environment whose reward is `jnp.where(x, 1.0, 0.0)` has one, which its
     reset may not have, and then the second call of `step` would compile it once more.
     """

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import types
-from jaxpolicy.agents import ppo
+from jaxpolicy.agents import ppo, sac
 from jaxpolicy.agents import transforms as agent_transforms
 from jaxpolicy.envs import transforms
-from jaxpolicy.loops import on_policy
+from jaxpolicy.loops import off_policy, on_policy
 
 NUM_ENVS = 8
 SPEC = types.Spec(*(jax.ShapeDtypeStruct((2,), jnp.float32),) * 2)
@@ -35,3 +35,20 @@ def loop() -> types.Loop:
     config = ppo.Config(hidden=(8,), num_epochs=2, num_minibatches=4)
     agent = agent_transforms.standardize_obs(ppo.make(config, SPEC), SPEC.obs)
     return on_policy.make(env(), agent, NUM_ENVS, 4, 1, 5)
+
+
+def replay_loop() -> types.Loop:
+    """SAC with 8 environments, prioritised n-step samples and an update a step."""
+    agent = sac.make(sac.Config(hidden=(8,), learning_rate=1e-2), SPEC)
+    agent = agent_transforms.standardize_replay(agent, SPEC.obs)
+    config = off_policy.Config(
+        num_envs=NUM_ENVS,
+        num_minibatches=2,
+        batch_size=16,
+        buffer_size=8 * NUM_ENVS,
+        learning_starts=4 * NUM_ENVS,
+        num_steps=2,
+        iterations_per_step=3,
+        priority_exponent=0.5,
+    )
+    return off_policy.make(env(), agent, config, 0.9, 5)

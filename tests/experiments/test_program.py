@@ -10,9 +10,9 @@ from jaxpolicy import sharding
 from tests.experiments import integrator
 
 
-@pytest.fixture(scope='module')
-def loop():
-    return integrator.loop()
+@pytest.fixture(scope='module', params=['on_policy', 'off_policy'])
+def loop(request):
+    return integrator.loop() if request.param == 'on_policy' else integrator.replay_loop()
 
 
 def assert_close(wanted, found, tolerance):

@@ -1,0 +1,30 @@
+"""SAC on the pendulum, for two CPU cores.
+
+python -m experiments.train --config=configs/pendulum/sac.py --workdir=runs/pendulum --num_seeds=5
+"""
+
+from configs import base
+
+
+def get_config():
+    return small(base.off_policy('sac', 'pendulum'))
+
+
+def small(config):
+    """What the recipes of the pendulum share."""
+    config.agent.hidden = (64, 64)
+    config.agent.learning_rate = 1e-3
+    config.agent.gamma = 0.98
+    config.loop.num_envs = 1
+    config.loop.rollout_length = 2
+    config.loop.num_minibatches = 2
+    config.loop.learning_starts = 1000
+    config.loop.buffer_size = 20_000
+    config.loop.iterations_per_step = 500
+    config.loop.num_env_steps = 20_000
+    config.eval.every = 2
+    config.checkpoint.every = 19
+    config.eval.num_episodes = 100
+    config.eval.score = 'return'
+    config.eval.metrics = ('return', 'success_final', 'length')
+    return config

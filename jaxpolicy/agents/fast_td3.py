@@ -1,0 +1,187 @@
+"""FastTD3: TD3 for thousands of parallel environments.
+
+TD3's targets, delays and deterministic actor, with
+
+  a distributional critic   Z_i(s, a), probabilities of `num_atoms` returns between `min_value` and
+                            `max_value`; the loss is the cross-entropy to the projected target
+  the less of two           the target is the whole distribution of the critic whose mean is less
+  large batches             tens of thousands of transitions, few updates a step
+  noise of many sizes       world i of N explores with a deviation between `min_noise` and
+                            `max_noise`, evenly spread over the worlds
+  decoupled weight decay    AdamW
+
+and a running observation normaliser around it (normalize.obs = 'running').
+
+    L_Q  = -E[sum_j p_j log Z_i(s, a)_j],  p = project(r + gamma^m (1 - termination) z, Z'(s', a'))
+    L_mu = -E[mean_i E[Z_i(s, mu(s))]]
+
+Known deviation: worlds keep their noise for good; the paper draws it anew for each episode.
+
+Sources: Seo et al., 2025 (arXiv:2505.22642), section 2; Bellemare et al., 2017 (arXiv:1707.06887),
+algorithm 1.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpolicy import train_state, types
+from jaxpolicy.agents import replay
+from jaxpolicy.nets import critics, embed, heads
+from jaxpolicy.ops import distributions, losses
+
+ACTING = ('min_noise', 'max_noise')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    actor_hidden: tuple[int, ...] = (512, 256, 128)
+    critic_hidden: tuple[int, ...] = (1024, 512, 256)
+    activation: str = 'relu'
+    num_atoms: int = 101  # of the returns' distribution
+    min_value: float = -10.0  # the least return
+    max_value: float = 10.0  # the largest return
+    gamma: float = 0.97
+    tau: float = 0.1  # of the targets
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.1
+    min_noise: float = 0.001  # standard deviations of exploration
+    max_noise: float = 0.4
+    policy_noise: float = 0.001  # standard deviation of the target's actions
+    noise_clip: float = 0.5  # of the target's noise
+    actor_delay: int = 2  # minibatches for one step of the actor
+
+
+class Networks(NamedTuple):
+    """What the parameters mean."""
+
+    policy: Callable[[Any, Any], jax.Array]  # params, obs -> mu [B, A]
+    logits: Callable[[Any, Any, jax.Array], jax.Array]  # params, obs, action -> [2, B, atoms]
+
+
+def make(config: Config, spec: types.Spec) -> types.Agent:
+    """Builds the agent; its batches are minibatches [U, B] of n-step transitions.
+
+    Raises:
+      ValueError: an unknown activation, discrete actions, or numbers out of range; from `update`:
+        U is no multiple of `actor_delay`.
+    """
+    _validate(config, spec)
+    action_dim = spec.action.shape[0]
+    actor = heads.TanhActor(config.actor_hidden, action_dim, config.activation)
+    critic = critics.Critics(2, config.critic_hidden, config.num_atoms, config.activation)
+    tx = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
+    txs = {'actor': tx, 'critic': tx}
+
+    def policy(params, obs) -> Any:
+        return actor.apply(params, embed.encode(obs, spec.obs))
+
+    def logits(params, obs, action) -> Any:
+        return critic.apply(params, embed.encode(obs, spec.obs), action)
+
+    def init(key):
+        actor_key, critic_key = jax.random.split(key)
+        obs, action = jnp.zeros((1, embed.obs_dim(spec.obs))), jnp.zeros((1, action_dim))
+        params = {
+            'actor': actor.init(actor_key, obs),
+            'critic': critic.init(critic_key, obs, action),
+        }
+        return train_state.create(params, txs, target_params={'critic': params['critic']})
+
+    def act(state, obs, key, deterministic=False):
+        action = policy(state.params['actor'], obs)
+        std = jnp.linspace(config.min_noise, config.max_noise, len(action))[:, None]
+        noisy = jnp.clip(action + std * jax.random.normal(key, action.shape), -1.0, 1.0)
+        return jnp.where(deterministic, action, noisy), {}
+
+    nets = Networks(policy, logits)
+    learn_values = functools.partial(critic_step, config, nets, txs)
+    learn_policy = functools.partial(actor_step, config, nets, txs)
+
+    def update(state, batch, key):
+        chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
+        return replay.delayed(learn_values, learn_policy, config.actor_delay, state, batch, key)
+
+    return types.Agent(init, update, act)
+
+
+def returns_of(config: Config) -> jax.Array:
+    """The atoms z, evenly spaced returns [num_atoms]."""
+    return jnp.linspace(config.min_value, config.max_value, config.num_atoms)
+
+
+def critic_step(config: Config, nets: Networks, txs, state, batch, key):
+    """A step down L_Q on a minibatch [B], and of the target."""
+    atoms = returns_of(config)
+    noise = config.policy_noise * jax.random.normal(key, batch.action.shape)
+    noise = jnp.clip(noise, -config.noise_clip, config.noise_clip)
+    next_action = nets.policy(state.params['actor'], batch.next_obs) + noise
+    next_action = jnp.clip(next_action, -1.0, 1.0)
+    each = nets.logits(state.target_params['critic'], batch.next_obs, next_action)
+    target = project(batch, lesser(jax.nn.softmax(each), atoms), atoms)
+
+    def loss_fn(params):
+        return cross_entropy(nets.logits(params, batch.obs, batch.action), target, atoms, batch)
+
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params['critic'])
+    return replay.step_with_target(state, txs, 'critic', grads, config.tau), metrics
+
+
+def actor_step(config: Config, nets: Networks, txs, state, batch, key):
+    """A step down L_mu on a minibatch [B]."""
+    del key
+
+    def loss_fn(params):
+        action = nets.policy(params, batch.obs)
+        each = nets.logits(state.params['critic'], batch.obs, action)
+        worth = jnp.mean(jax.nn.softmax(each) @ returns_of(config), axis=0)
+        loss = -losses.masked_mean(worth, batch.extras['valid'])
+        return loss, {'actor_loss': loss}
+
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params['actor'])
+    return train_state.apply_gradients(state, txs, {'actor': grads}), metrics
+
+
+def lesser(probs: jax.Array, atoms: jax.Array) -> jax.Array:
+    """Of two distributions [2, B, atoms], the one of lesser mean, row by row: [B, atoms]."""
+    mean = probs @ atoms
+    return jnp.where((mean[0] <= mean[1])[:, None], probs[0], probs[1])
+
+
+def project(batch: types.Transition, probs: jax.Array, atoms: jax.Array) -> jax.Array:
+    """The distribution of r + gamma^m (1 - termination) z on the atoms, without a gradient."""
+    going_on = batch.extras['discount'] * (1.0 - batch.termination)
+    returns = batch.reward[:, None] + going_on[:, None] * atoms
+    return jax.lax.stop_gradient(distributions.project(returns, probs, atoms))
+
+
+def cross_entropy(
+    logits: jax.Array, target: jax.Array, atoms: jax.Array, batch: types.Transition
+) -> losses.Loss:
+    """-sum_j p_j log Z_j of two critics [2, B, atoms], averaged over B, summed over the critics."""
+    valid = batch.extras['valid']
+    weight = valid * batch.extras.get('weight', jnp.ones_like(valid))
+    each = -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)  # [2, B]
+    entropy = jnp.sum(each * weight, axis=1) / jnp.maximum(jnp.sum(valid), 1.0)
+    value, wanted = jnp.mean(jax.nn.softmax(logits) @ atoms, axis=0), target @ atoms
+    return jnp.sum(entropy), {
+        'critic_loss': jnp.mean(entropy),
+        'value': losses.masked_mean(value, valid),
+        'target': losses.masked_mean(wanted, valid),
+        'td_error': jnp.abs(value - wanted) * valid,
+    }
+
+
+def _validate(config: Config, spec: types.Spec) -> None:
+    replay.check(config, spec)
+    if config.num_atoms < 2 or config.min_value >= config.max_value:
+        raise ValueError(
+            'agent.num_atoms, agent.min_value, agent.max_value: expected at least 2 atoms on a '
+            f'range, found {config.num_atoms} on [{config.min_value}, {config.max_value}]'
+        )

@@ -1,0 +1,137 @@
+"""What agents that learn from replayed transitions share.
+
+Their batches are U minibatches of B transitions, leaves [U, B, ...], with extras valid (0 where a
+world broke), discount (gamma^m of an m-step return) and, where samples are prioritised, weight.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpolicy import train_state, types
+from jaxpolicy.nets import mlp
+from jaxpolicy.ops import losses
+
+Step = Callable[[train_state.TrainState, types.Transition, types.Key], tuple[Any, types.Metrics]]
+
+
+def adam(learning_rate: float, max_grad_norm: float = 0.0) -> optax.GradientTransformation:
+    """Adam, after the gradient's norm is clipped if asked to."""
+    if not max_grad_norm:
+        return optax.adam(learning_rate)
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate))
+
+
+def bootstrap(batch: types.Transition, next_value: jax.Array) -> jax.Array:
+    """r + gamma^m (1 - termination) V(next_obs), without a gradient, [B]; a truncation goes on."""
+    going_on = batch.extras['discount'] * (1.0 - batch.termination)
+    return jax.lax.stop_gradient(batch.reward + going_on * next_value)
+
+
+def value_loss(values: jax.Array, target: jax.Array, batch: types.Transition) -> losses.Loss:
+    """The squared errors of E critics [E, B] to one target [B], each averaged over B, summed.
+
+    Samples count by their weight; metric td_error [B] is the mean error of the critics.
+    """
+    valid = batch.extras['valid']
+    weight = valid * batch.extras.get('weight', jnp.ones_like(valid))
+    error = values - target
+    square = jnp.sum(error**2 * weight, axis=1) / jnp.maximum(jnp.sum(valid), 1.0)
+    metrics = {
+        'critic_loss': jnp.mean(square),
+        'value': losses.masked_mean(jnp.mean(values, axis=0), valid),
+        'target': losses.masked_mean(target, valid),
+        'td_error': jnp.abs(jnp.mean(error, axis=0)) * valid,
+    }
+    return jnp.sum(square), metrics
+
+
+def step_with_target(
+    state: train_state.TrainState, txs: Mapping[str, Any], name: str, grads: Any, tau: float
+) -> train_state.TrainState:
+    """Steps a network, then moves its target towards the updated one by tau."""
+    state = train_state.apply_gradients(state, txs, {name: grads})
+    target = train_state.polyak(state.target_params[name], state.params[name], tau)
+    return state.replace(target_params={**state.target_params, name: target})
+
+
+def delayed(
+    critic_step: Step,
+    actor_step: Step,
+    delay: int,
+    state: train_state.TrainState,
+    batch: types.Transition,
+    key: types.Key,
+) -> tuple[train_state.TrainState, types.Metrics]:
+    """U minibatches: a step of the critic on each, of the actor on every `delay`-th.
+
+    Invalid transitions become zeros first: 0 * NaN is NaN, so a mask alone is not enough.
+
+    Returns:
+      (state, metrics); td_error is [U, B], all others are averages.
+
+    Raises:
+      ValueError: U is no multiple of `delay`.
+    """
+    num = batch.reward.shape[0]
+    if num % delay:
+        raise ValueError(
+            f'agent.actor_delay: expected a divisor of the {num} minibatches of an update '
+            f'(loop.num_minibatches), found {delay}'
+        )
+    batch = silence(batch)
+    groups = jax.tree.map(lambda x: x.reshape(num // delay, delay, *x.shape[1:]), batch)
+
+    def one(state, inputs):
+        minibatch, key = inputs
+        state, metrics = critic_step(state, minibatch, key)
+        return state.replace(step=state.step + 1), metrics
+
+    def group(state, inputs):
+        minibatches, key = inputs
+        actor_key, critic_key = jax.random.split(key)
+        keys = jax.random.split(critic_key, delay)
+        state, metrics = jax.lax.scan(one, state, (minibatches, keys))
+        last = jax.tree.map(lambda x: x[-1], minibatches)
+        state, actor_metrics = actor_step(state, last, actor_key)
+        return state, (metrics, actor_metrics)
+
+    keys = jax.random.split(key, num // delay)
+    state, (metrics, actor_metrics) = jax.lax.scan(group, state, (groups, keys))
+    td_error = metrics.pop('td_error').reshape(batch.reward.shape)
+    means = jax.tree.map(jnp.mean, metrics | actor_metrics)
+    return state, means | {'td_error': td_error}
+
+
+def silence(batch: types.Transition) -> types.Transition:
+    """Zeros for all that invalid transitions [U, B] report."""
+    valid = batch.extras['valid']
+
+    def keep(x):
+        return jnp.where(valid.reshape(valid.shape + (1,) * (x.ndim - 2)) > 0, x, 0)
+
+    kept = (batch.obs, batch.next_obs, batch.action, batch.reward)
+    obs, next_obs, action, reward = jax.tree.map(keep, kept)
+    return batch.replace(obs=obs, next_obs=next_obs, action=action, reward=reward)
+
+
+def check(config: Any, spec: types.Spec, discrete: bool = False) -> None:
+    """Raises a ValueError for fields that these agents share, and for the wrong kind of actions."""
+    if config.activation not in mlp.ACTIVATIONS:
+        raise ValueError(
+            f'agent.activation: expected one of {sorted(mlp.ACTIVATIONS)}, '
+            f'found {config.activation!r}'
+        )
+    if types.is_discrete(spec) != discrete:
+        kinds = ('continuous', 'discrete')
+        raise ValueError(
+            f'env.name: expected {kinds[discrete]} actions for this agent, found '
+            f'{kinds[not discrete]} ones'
+        )
+    if not 0.0 < config.tau <= 1.0:
+        raise ValueError(f'agent.tau: expected 0 to 1, found {config.tau}')
+    if not 0.0 <= config.gamma < 1.0:
+        raise ValueError(f'agent.gamma: expected 0 to below 1, found {config.gamma}')
