@@ -3,6 +3,8 @@
 agent      name, and the fields of that agent's Config
 env        name, and the fields of that environment's Config
 randomize  what the environment draws anew for every episode
+shaping    a reward for coming closer to the goal, which leaves optimal policies as they are
+imitate    the demonstration whose observations are the reward (off-policy only)
 perturb    delays, noise, pushes and hidden columns
 data       where demonstrations come from (offline only)
 normalize  what the agent sees through a normaliser
@@ -23,10 +25,16 @@ from ml_collections import config_dict
 from jaxpolicy import agents, envs
 from jaxpolicy.envs import perturb
 from jaxpolicy.loops import dagger as loop
+from jaxpolicy.loops import off_policy as replay
 
 
 def _named(name: str, defaults) -> dict:
     return {'name': name, **dataclasses.asdict(defaults)}
+
+
+# The potential is -scale * distance to the goal, see envs.transforms.shape_reward; 0: off. With it,
+# evaluations have the task's own reward as 'task_reward_mean'.
+SHAPING = {'scale': 0.0}
 
 
 def _shared(modes: tuple[str, ...]) -> dict:
@@ -116,6 +124,7 @@ def on_policy(agent: str, env: str) -> config_dict.ConfigDict:
         {
             'agent': _named(agent, agents.AGENTS[agent].Config()),
             'env': _named(env, envs.resolve(env)[1]),
+            'shaping': dict(SHAPING),
             'normalize': {'obs': 'running', 'action': 'none'},  # obs: 'running' or 'none'
             'loop': {
                 'name': 'on_policy',
@@ -128,3 +137,57 @@ def on_policy(agent: str, env: str) -> config_dict.ConfigDict:
             **_shared(('deterministic', 'stochastic')),
         }
     )
+
+
+def off_policy(agent: str, env: str) -> config_dict.ConfigDict:
+    """Learning from replayed experience, and from demonstrations beside it if asked to.
+
+    Args:
+      env: a name in envs.ENVS, or 'playground/<task>' (needs the extra `playground`).
+    """
+    return config_dict.ConfigDict(
+        {
+            'agent': _named(agent, agents.AGENTS[agent].Config()),
+            'env': _named(env, envs.resolve(env)[1]),
+            'shaping': dict(SHAPING),
+            'normalize': {'obs': 'none', 'action': 'none'},  # obs: 'running' or 'none'
+            'data': {'path': ''},  # demonstrations with rewards, for loop.demo_share
+            # A demonstration's observations that give the reward instead of the task, see
+            # envs.coverage; metrics 'task_reward_...' of evaluations are the task's own.
+            'imitate': {
+                'path': '',  # of a file of episodes; '': the task's reward
+                'episode': 0,  # of the file
+                'length': 0,  # rows of it, the first ones; 0: all
+                'stride': 5,  # every so many rows is a frame, counted from the last one
+                'columns': (),  # of the observation, that are compared; (): all
+                'scale': (),  # of these columns; (): their standard deviation over those rows
+                'temperature': 1.0,  # distance at which a frame is visited with probability 1 / e
+            },
+            'loop': {
+                'name': 'off_policy',
+                **dataclasses.asdict(replay.Config()),
+                'num_env_steps': 100_000,  # with the random ones; rounded up to whole calls of step
+            },
+            **_shared(('deterministic', 'stochastic')),
+        }
+    )
+
+
+def offline_rl(agent: str, env: str, data_path: str) -> config_dict.ConfigDict:
+    """Learning values from demonstrations with rewards, as `experiments.collect` writes them."""
+    config = off_policy(agent, env)
+    del config.imitate, config.shaping
+    config.normalize.obs = 'min_max'
+    config.data = config_dict.ConfigDict(
+        {'format': 'episodes', 'path': data_path, 'num_episodes': 0, 'subset_seed': 42}
+    )
+    config.loop = config_dict.ConfigDict(
+        {
+            'name': 'offline_rl',
+            'batch_size': 256,
+            'num_updates': 50_000,  # rounded up to whole calls of step
+            'updates_per_step': 2_000,  # in one compiled call, one row of metrics
+            'num_steps': 1,  # n of n-step returns
+        }
+    )
+    return config

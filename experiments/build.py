@@ -9,16 +9,20 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
+from experiments import goals as goals_lib
+from experiments import imitation
 from jaxpolicy import agents, envs, types
 from jaxpolicy.agents import transforms as agent_transforms
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.data import formats, windows
+from jaxpolicy.data import formats
 from jaxpolicy.envs import perturb, randomize
 from jaxpolicy.envs import transforms as env_transforms
-from jaxpolicy.loops import offline, on_policy
 from jaxpolicy.ops import normalize
 
 PyTree = Any
+
+
+ONLINE = ('on_policy', 'off_policy')  # loops in which an environment runs on the device
 
 
 class Run(NamedTuple):
@@ -32,10 +36,16 @@ class Run(NamedTuple):
     spec: types.Spec  # of the experience
     fingerprint: str  # of the demonstrations; '' for online learning
     more_updates: int = 0  # that the first step does
+    first_env_steps: int = 0  # before the first step
+    traced: types.Loop | None = None  # of a loop that is no program: the same as one
 
     def updates(self, step: int) -> int:
         """Updates up to and with the step."""
         return step * self.updates_per_step + self.more_updates * (step > 0)
+
+    def env_steps(self, step: int) -> int:
+        """Environment steps up to and with the step; Python's integers do not overflow."""
+        return step * self.env_steps_per_step + self.first_env_steps
 
 
 def choose(key: str, table: dict[str, Any], name: str) -> Any:
@@ -68,7 +78,8 @@ def make_agent(
     episodes: episodes_lib.Episodes | None = None,
 ) -> types.Agent:
     """The agent behind its normalisers, which are fitted to `episodes` if there are any."""
-    allowed = ('running', 'none') if config.loop.name == 'on_policy' else ('min_max', 'none')
+    online = config.loop.name in ONLINE
+    allowed = ('running', 'none') if online else ('min_max', 'none')
     choose('normalize.obs', dict.fromkeys(allowed), config.normalize.obs)
     choose('normalize.action', dict.fromkeys(set(allowed) - {'running'}), config.normalize.action)
     module = choose('agent.name', agents.AGENTS, config.agent.name)
@@ -91,7 +102,10 @@ def _behind_normalizers(config, agent, spec, episodes) -> types.Agent:
             affine = normalize.fit_min_max(jnp.asarray(episodes.action))
         agent = agent_transforms.normalize_action(agent, affine)
     if config.normalize.obs == 'running':
-        return agent_transforms.standardize_obs(agent, spec.obs)
+        replayed = config.loop.name == 'off_policy'
+        standardize = agent_transforms.standardize_obs
+        standardize = agent_transforms.standardize_replay if replayed else standardize
+        return standardize(agent, spec.obs)
     if config.normalize.obs == 'min_max':
         affine = normalize.identity(spec.obs)
         if episodes is not None:
@@ -114,13 +128,14 @@ def env_module(config: config_dict.ConfigDict) -> tuple[Any, Any]:
 def make_env(
     config: config_dict.ConfigDict, within: Callable[[types.Env], types.Env] | None = None
 ) -> types.Env:
-    """The environment: randomised, disturbed, time-limited and vectorised.
+    """The environment: randomised, rewarded, disturbed, time-limited and vectorised.
 
     `within` is applied below the disturbances.
     """
     module, chosen = env_module(config)
     env = module.make(chosen, *_randomization(config, module))
     env = within(env) if within else env
+    env = goals_lib.shape(config, chosen, imitation.apply(config, env))
     env = perturb.apply(env, perturb.Config(**config.perturb))
     return env_transforms.vectorize(env_transforms.time_limit(env, chosen.episode_steps))
 
@@ -147,29 +162,6 @@ def load_episodes(config: config_dict.ConfigDict) -> episodes_lib.Episodes:
     if not more:
         return episodes
     return episodes_lib.concatenate([episodes, *(episodes_lib.load(p) for p in more)])
-
-
-def make_run(config: config_dict.ConfigDict) -> Run:
-    """Everything that training needs.
-
-    Raises:
-      ValueError: the config names what is not there, or its numbers do not fit.
-    """
-    makers = {'data': ('offline', _offline), 'env': ('on_policy', _on_policy)}
-    name, maker = makers['data' if 'data' in config else 'env']
-    choose('loop.name', {name: maker}, config.loop.name)
-    check_counts(config.loop, may_be_zero=('pool_size',))
-    return maker(config)
-
-
-def check_counts(loop: config_dict.ConfigDict, may_be_zero: tuple[str, ...]) -> None:
-    """Raises a ValueError where a number of the loop is below 1, or below 0 if it may be that."""
-    for key, value in loop.items():
-        least = 0 if key in may_be_zero else 1
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if value < least:
-            raise ValueError(f'config.loop.{key}: expected at least {least}, found {value}')
 
 
 def check_fit(config: config_dict.ConfigDict, data: types.Spec, env: types.Spec) -> None:
@@ -202,33 +194,3 @@ def fingerprint(episodes: episodes_lib.Episodes) -> str:
     """What tells one set of demonstrations from another."""
     count, rows = len(episodes.episode_ends), len(episodes.action)
     return f'{count} episodes, {rows} steps, crc {zlib.crc32(episodes.action.tobytes())}'
-
-
-def _offline(config: config_dict.ConfigDict) -> Run:
-    episodes = load_episodes(config)
-    spec = spec_of(episodes)
-    horizons = (config.agent.obs_horizon, config.agent.pred_horizon, config.agent.action_horizon)
-    data = windows.make(episodes, *horizons, config.data.get('tag', ''))
-    num_updates = offline.num_updates(windows.num_windows(data), config.loop.batch_size)
-    num_steps = -(-config.loop.num_epochs // config.loop.epochs_per_step)
-    updates_per_step = num_updates * config.loop.epochs_per_step
-    agent = make_agent(config, spec, num_steps * updates_per_step, episodes)
-    loop = offline.make(agent, config.loop.batch_size, config.loop.epochs_per_step)
-    return Run(loop, data, num_steps, updates_per_step, 0, spec, fingerprint(episodes))
-
-
-def _on_policy(config: config_dict.ConfigDict) -> Run:
-    env = make_env(config)
-    settings = config.loop
-    loop = on_policy.make(
-        env,
-        make_agent(config, env.spec),
-        num_envs=settings.num_envs,
-        rollout_length=settings.rollout_length,
-        updates_per_step=settings.updates_per_step,
-        episode_steps=config.env.episode_steps,
-        pool_size=settings.pool_size,
-    )
-    per_step = settings.num_envs * settings.rollout_length * settings.updates_per_step
-    num_steps = -(-settings.num_env_steps // per_step)
-    return Run(loop, (), num_steps, settings.updates_per_step, per_step, env.spec, '')

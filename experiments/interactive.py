@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from experiments import build, evaluation, trained
+from experiments import build, evaluation, runs, trained
 from jaxpolicy import envs, types
 from jaxpolicy.agents import risk as risk_lib
 from jaxpolicy.data import episodes as episodes_lib
@@ -29,7 +29,7 @@ def make_run(config: config_dict.ConfigDict) -> build.Run:
       ValueError: the config names what is not there, or its numbers do not fit.
     """
     if config.loop.name != 'dagger':
-        return build.make_run(config)
+        return runs.make_run(config)
     episodes = build.load_episodes(config)
     parts, data = make_parts(config, episodes)
     settings, horizons = parts.config, parts.horizons
@@ -67,7 +67,7 @@ def make_parts(
 
 def _settings(config: config_dict.ConfigDict) -> tuple[dagger.Config, explore.Horizons]:
     """The numbers of the loop, checked."""
-    build.check_counts(config.loop, may_be_zero=('first_updates', 'beta', 'label_share'))
+    runs.check_counts(config.loop, may_be_zero=('first_updates', 'beta', 'label_share'))
     if config.loop.label_share >= 1.0:
         raise ValueError(
             f'config.loop.label_share: expected 0 to below 1, found {config.loop.label_share}'

@@ -67,6 +67,36 @@ def make(
     return Program(lambda: init_fn(first), step_fn, template)
 
 
+def of_run(run, seed: int, num_seeds: int, mesh: jax.sharding.Mesh | None) -> Program:
+    """The program of a `build.Run`; arguments as `make`.
+
+    Raises:
+      ValueError: several seeds or devices for a buffer on the host; see `make`.
+    """
+    if not run.traced:
+        return make(run.loop, seed, num_seeds, mesh)
+    if num_seeds > 1 or mesh:
+        raise ValueError(
+            "config.loop.buffer_on: expected 'device' for several seeds or devices, found 'host'"
+        )
+    return on_host(run.loop, run.traced, seed)
+
+
+def on_host(loop: types.Loop, traced: types.Loop, seed: int) -> Program:
+    """A loop that runs programs itself and keeps its memory on the host: one seed, one device.
+
+    Args:
+      traced: the same loop as one program, for the shapes.
+    """
+    key = jax.random.key(seed)
+    shapes, host = jax.eval_shape(traced.init, key), jax.devices('cpu')[0]
+    there = jax.sharding.SingleDeviceSharding(host)
+    memory = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), shapes.memory
+    )
+    return Program(lambda: loop.init(key), loop.step, shapes.replace(memory=memory))
+
+
 def shardings(mesh: jax.sharding.Mesh, state: types.LoopState, several_seeds: bool) -> PyTree:
     """Environments and the policy's memories are cut along [N], all else is everywhere."""
     cut = sharding.shard_leading(mesh, (state.env, state.memory), axis=int(several_seeds))

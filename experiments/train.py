@@ -73,7 +73,7 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
 def _make(config, options: Options):
     """The run, its evaluation (or None) and its compiled programs, on one device or on several."""
     run, mesh = interactive.make_run(config), None
-    if config.loop.name == 'on_policy':  # imitation learns on one device
+    if config.loop.name in build.ONLINE:  # imitation learns on one device
         mesh = sharding.make_mesh(options.num_devices)
         mesh = mesh if mesh.size > 1 else None
     elif options.num_devices > 1 or jax.process_count() > 1:
@@ -85,7 +85,7 @@ def _make(config, options: Options):
     if config.eval.every:
         evaluator = evaluation.make(config, options.num_seeds, mesh)
         build.check_fit(config, run.spec, evaluator.spec)
-    compiled = program.make(run.loop, options.seed, options.num_seeds, mesh)
+    compiled = program.of_run(run, options.seed, options.num_seeds, mesh)
     init = compiled.init
     for name, function in (('teacher', trained.teach), ('begin', trained.begin)):
         if name in config:

@@ -15,7 +15,13 @@ from experiments import build, evaluation, summary
 from jaxpolicy import sharding
 from jaxpolicy.io import checkpoint, progress
 
-_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+_copy_tree = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+
+def _copy(state):
+    """The memory apart, as it may lie on another device."""
+    rest = _copy_tree(state.replace(memory=()))
+    return rest.replace(memory=_copy_tree(state.memory))
 
 
 class Trainer:
@@ -77,7 +83,7 @@ class Trainer:
             row['time/train_s'] = self._train_s
             row |= extra if extra and not self._pending else {}
             updates = self._run.updates(step)
-            env_steps = step * self._run.env_steps_per_step  # Python's integers: no overflow
+            env_steps = self._run.env_steps(step)
             self._writer.write(summary.over_seeds(row), env_steps, updates, step)
 
     def _count_time(self) -> None:

@@ -6,6 +6,8 @@ is part of the state, and so a run continues exactly. It begins with random acti
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +35,7 @@ class Config:
     hindsight_share: float = 0.0  # of the samples that get another goal
     priority_exponent: float = 0.0  # of prioritised replay; 0: uniform
     priority_beta: float = 0.4  # of its importance weights
+    buffer_on: str = 'device'  # or 'host': in main memory, where the device's is too small
 
 
 class Memory(struct.PyTreeNode):
@@ -40,6 +43,23 @@ class Memory(struct.PyTreeNode):
 
     buffer: buffer_lib.Buffer
     priority: types.PyTree  # [N, C], or () for uniform samples
+
+
+class Parts(NamedTuple):
+    """What an iteration consists of; pure functions.
+
+    begin(key) -> (LoopState without a memory, the random rollout that it begins with)
+    empty() -> a memory of nothing
+    act(train, env_state, pool, key) -> (train, env_state, rollout [T, N], metrics)
+    sample(memory, demonstrations, key) -> (minibatches [U, B], where they come from)
+    learn(train, minibatches, key) -> (train, metrics); metrics has td_error [U, B]
+    """
+
+    begin: Callable
+    empty: Callable
+    act: Callable
+    sample: Callable
+    learn: Callable
 
 
 def make(
@@ -59,36 +79,23 @@ def make(
       episode_steps: the time limit; first episodes start at a random phase of it.
       goals: of the env, for hindsight.
     """
-    learner = _learner(agent, config, gamma, episode_steps, goals)
+    parts = make_parts(env, agent, config, gamma, episode_steps, goals)
 
     def init(key):
-        agent_key, begin_key, loop_key = jax.random.split(key, 3)
-        env_state, batch = at_random(env, config, episode_steps, begin_key)
-        capacity = config.buffer_size // config.num_envs
-        priority = priorities.make(config.num_envs, capacity) if config.priority_exponent else ()
-        empty = Memory(buffer_lib.make(env.spec, config.num_envs, capacity), priority)
-        train = agent.observe(agent.init(agent_key), batch)
-        return on_policy.strong(types.LoopState(train, env_state, loop_key, store(empty, batch)))
+        state, batch = parts.begin(key)
+        return state.replace(memory=store(parts.empty(), batch))
 
-    def iteration(state, inputs, pool, data):
-        rollout_key, update_key = jax.random.split(inputs)
-        env_state, _, batch, env_metrics = rollout.rollout(
-            transforms.auto_reset(env, pool),
-            policies.memoryless(agent, state.train),
-            state.env,
-            (),
-            rollout_key,
-            config.rollout_length,
-        )
-        train, memory = agent.observe(state.train, batch), store(state.memory, batch)
-        train, memory, metrics = learner(train, memory, data, update_key)
-        state = state.replace(train=train, env=env_state, memory=memory)
-        return state, metrics | on_policy.summarize(batch, env_metrics)
+    def iteration(state, key, pool, data):
+        act_key, sample_key, learn_key = jax.random.split(key, 3)
+        train, env_state, batch, metrics = parts.act(state.train, state.env, pool, act_key)
+        memory = store(state.memory, batch)
+        batch, places = parts.sample(memory, data, sample_key)
+        train, learnt = parts.learn(train, batch, learn_key)
+        memory = prioritise(memory, places, learnt.pop('td_error'))
+        return state.replace(train=train, env=env_state, memory=memory), metrics | learnt
 
     def step(state, data):
-        key, pool_key, step_key = jax.random.split(state.key, 3)
-        pool = env.reset(jax.random.split(pool_key, config.pool_size))
-        keys = jax.random.split(step_key, config.iterations_per_step)
+        key, pool, keys = begin_step(env, config, state.key)
         state, metrics = jax.lax.scan(
             lambda s, k: iteration(s, k, pool, data), state.replace(key=key), keys
         )
@@ -98,13 +105,30 @@ def make(
     return types.Loop(init, step)
 
 
-def _learner(agent, config: Config, gamma: float, episode_steps: int, goals):
-    """(train, memory, demonstrations, key) -> (train, memory, metrics): one update."""
+def make_parts(env, agent, config: Config, gamma: float, episode_steps: int, goals) -> Parts:
+    """The parts of `make`, which says what the arguments are."""
     num_demos = round(config.demo_share * config.batch_size)
     shape = (config.num_minibatches, config.batch_size - num_demos)
 
-    def learn(train, memory, demos, key):
-        place_key, goal_key, demo_key, update_key = jax.random.split(key, 4)
+    def begin(key):
+        agent_key, begin_key, loop_key = jax.random.split(key, 3)
+        env_state, batch = at_random(env, config, episode_steps, begin_key)
+        train = agent.observe(agent.init(agent_key), batch)
+        return on_policy.strong(types.LoopState(train, env_state, loop_key)), batch
+
+    def empty():
+        capacity = config.buffer_size // config.num_envs
+        priority = priorities.make(config.num_envs, capacity) if config.priority_exponent else ()
+        return Memory(buffer_lib.make(env.spec, config.num_envs, capacity), priority)
+
+    def act(train, env_state, pool, key):
+        resetting, policy = transforms.auto_reset(env, pool), policies.memoryless(agent, train)
+        length = config.rollout_length
+        env_state, _, batch, found = rollout.rollout(resetting, policy, env_state, (), key, length)
+        return agent.observe(train, batch), env_state, batch, on_policy.summarize(batch, found)
+
+    def sample(memory, demos, key):
+        place_key, goal_key, demo_key = jax.random.split(key, 3)
         buffer, weight = memory.buffer, None
         if config.priority_exponent:
             exponents = (config.priority_exponent, config.priority_beta)
@@ -124,13 +148,23 @@ def _learner(agent, config: Config, gamma: float, episode_steps: int, goals):
             lengths = (config.num_minibatches, num_demos)
             shown = buffer_lib.sample(demos, demo_key, lengths, config.num_steps, gamma)
             batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), batch, shown)
-        train, metrics = agent.update(train, batch, update_key)
-        td_error = metrics.pop('td_error')
-        if config.priority_exponent:
-            memory = memory.replace(priority=priorities.update(memory.priority, places, td_error))
-        return train, memory, metrics
+        return batch, places
 
-    return learn
+    return Parts(begin, empty, act, sample, agent.update)
+
+
+def begin_step(env: types.Env, config: Config, key: types.Key):
+    """(the next step's key, a pool of fresh starts, a key for each iteration)."""
+    key, pool_key, step_key = jax.random.split(key, 3)
+    pool = env.reset(jax.random.split(pool_key, config.pool_size))
+    return key, pool, jax.random.split(step_key, config.iterations_per_step)
+
+
+def prioritise(memory: Memory, places: buffer_lib.Places, td_error: jax.Array) -> Memory:
+    """The memory after the critic's errors at these places were seen."""
+    if not isinstance(memory.priority, jax.Array):
+        return memory
+    return memory.replace(priority=priorities.update(memory.priority, places, td_error))
 
 
 def at_random(

@@ -37,8 +37,11 @@ def loop() -> types.Loop:
     return on_policy.make(env(), agent, NUM_ENVS, 4, 1, 5)
 
 
-def replay_loop() -> types.Loop:
-    """SAC with 8 environments, prioritised n-step samples and an update a step."""
+def replay_loop(make=off_policy.make) -> types.Loop:
+    """SAC with 8 environments, prioritised n-step samples and an update a step.
+
+    make: of off_policy, or of off_policy_host.
+    """
     agent = sac.make(sac.Config(hidden=(8,), learning_rate=1e-2), SPEC)
     agent = agent_transforms.standardize_replay(agent, SPEC.obs)
     config = off_policy.Config(
@@ -51,4 +54,4 @@ def replay_loop() -> types.Loop:
         iterations_per_step=3,
         priority_exponent=0.5,
     )
-    return off_policy.make(env(), agent, config, 0.9, 5)
+    return make(env(), agent, config, 0.9, 5)

@@ -41,10 +41,10 @@ def test_mistakes_are_named(config):
 
 @pytest.mark.skipif(importlib.util.find_spec('diffusers') is None, reason="needs the extra 'bench'")
 def test_the_peer_sees_our_windows(config):
-    from experiments import bench_torch_training, build
+    from experiments import bench_torch_training, runs
     from jaxpolicy.data import windows
 
-    data = build.make_run(config).data
+    data = runs.make_run(config).data
     theirs = bench_torch_training.Windows(data)
     assert len(theirs) == windows.num_windows(data)
     chunk = windows.gather(data, np.arange(len(theirs)))

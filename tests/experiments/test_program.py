@@ -7,6 +7,7 @@ import pytest
 
 from experiments import program
 from jaxpolicy import sharding
+from jaxpolicy.loops import off_policy_host
 from tests.experiments import integrator
 
 
@@ -58,3 +59,16 @@ def test_eight_devices_make_the_update_of_one(loop, num_seeds):
 def test_environments_that_do_not_divide_are_refused(loop):
     with pytest.raises(ValueError, match='num_envs: expected a multiple of the 3 devices'):
         program.make(loop, seed=0, num_seeds=1, mesh=sharding.make_mesh(3))
+
+
+def test_a_buffer_on_the_host_changes_nothing():
+    traced = integrator.replay_loop()
+    wanted = program.make(traced, seed=3, num_seeds=1)
+    found = program.on_host(integrator.replay_loop(off_policy_host.make), traced, seed=3)
+    wanted_state, state = wanted.init(), found.init()
+    for _ in range(2):
+        wanted_state, wanted_metrics = wanted.step(wanted_state, ())
+        state, metrics = found.step(state, ())
+    assert jax.tree.map(lambda x: x.shape, state) == jax.tree.map(lambda x: x.shape, found.template)
+    assert_close(wanted_state, state, 1e-4)
+    assert_close(wanted_metrics, metrics, 1e-3)

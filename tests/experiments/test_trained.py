@@ -99,7 +99,7 @@ def test_a_policy_is_loaded_ready_to_act(teacher):
 
 def test_methods_of_the_bake_off_are_recipes(demos, tmp_path):
     """Each is a config of its agent, with the recipe's network and epochs."""
-    from experiments import build
+    from experiments import runs
 
     for name in bake_off_methods.METHODS:
         config = bake_off_methods.config(recipe(demos), name, tmp_path)
@@ -107,5 +107,5 @@ def test_methods_of_the_bake_off_are_recipes(demos, tmp_path):
         for acting in bake_off_methods.ACTING[config.agent.name]:
             config.agent.update(acting)
             if acting.get('num_sample_steps', 0) <= 4:  # the smoke recipe trains four levels
-                build.make_run(config)
+                runs.make_run(config)
             assert bake_off_methods.evaluations(config.agent) >= 1

@@ -1,0 +1,120 @@
+"""Inverse dynamics: which action led from one observation to the next, for BCO.
+
+From own experience, whatever policy made it, minimise
+
+    mse       |a - f(s, s')|^2
+    gaussian  -log N(a; mu(s, s'), sigma(s, s'))
+
+and label the steps of demonstrations without actions with f or mu. Behavioural cloning of those is
+BCO(0). BCO(alpha) repeats both with the experience of the policy that was cloned.
+
+The network sees s and s' - s, each standardised by the statistics of the experience (`observe`):
+from step to step s' differs little from s, and what differs is what says the action.
+
+`act` takes the pair (obs, next_obs) as its observation: this agent acts for no robot, and is not
+among `agents.AGENTS`.
+
+Source: Torabi et al., 2018 (BCO, arXiv:1805.01954), section 4.
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy import train_state, types
+from jaxpolicy.agents import replay
+from jaxpolicy.nets import embed, mlp
+from jaxpolicy.ops import distributions, losses, normalize
+
+HEADS = ('mse', 'gaussian')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    head: str = 'mse'  # or 'gaussian'
+    hidden: tuple[int, ...] = (256, 256)
+    activation: str = 'swish'
+    min_std: float = 0.01  # of the gaussian head
+    learning_rate: float = 1e-3
+    clip: float = 10.0  # of what the network sees, in standard deviations
+
+
+def make(config: Config, spec: types.Spec) -> types.Agent:
+    """Builds the agent; its batches are minibatches [U, B] of transitions, as for replay agents.
+
+    Raises:
+      ValueError: an unknown head or activation, or discrete actions.
+    """
+    _validate(config, spec)
+    action_dim, num_inputs = spec.action.shape[0], 2 * embed.obs_dim(spec.obs)
+    outputs = action_dim * (2 if config.head == 'gaussian' else 1)
+    net = mlp.MLP(config.hidden, outputs, config.activation, output_scale=0.01)
+    txs = {'inverse': replay.adam(config.learning_rate)}
+    inputs_spec = jax.ShapeDtypeStruct((num_inputs,), jnp.float32)
+
+    def init(key):
+        params = {'inverse': net.init(key, jnp.zeros((1, num_inputs)))}
+        stats = {'inputs': normalize.welford(inputs_spec)}
+        return train_state.create(params, txs, stats=stats)
+
+    def output(params, stats, obs, next_obs):
+        affine = normalize.affine(stats['inputs'], epsilon=1e-8)
+        seen = normalize.apply(affine, _inputs(spec, obs, next_obs), config.clip)
+        return jnp.split(jnp.asarray(net.apply(params, seen)), outputs // action_dim, axis=-1)
+
+    def loss_fn(params, stats, batch):
+        mean, *raw = output(params, stats, batch.obs, batch.next_obs)
+        valid = batch.extras['valid']
+        mse = losses.masked_mean(jnp.mean((mean - batch.action) ** 2, axis=-1), valid)
+        if not raw:
+            return mse, {'mse': mse}
+        log_prob = _gaussian(config, mean, raw[0]).log_prob(batch.action)
+        nll = -losses.masked_mean(log_prob, valid)
+        return nll, {'mse': mse, 'nll': nll}
+
+    def update(state, batch, key):
+        del key  # nothing is random
+        chex.assert_equal_shape_prefix([batch.action, batch.extras['valid']], 2)
+
+        def one(state, minibatch):
+            params = state.params['inverse']
+            grads, metrics = jax.grad(loss_fn, has_aux=True)(params, state.stats, minibatch)
+            state = train_state.apply_gradients(state, txs, {'inverse': grads})
+            return state.replace(step=state.step + 1), metrics
+
+        state, metrics = jax.lax.scan(one, state, replay.silence(batch))
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def act(state, obs, key, deterministic=False):
+        mean, *raw = output(state.params['inverse'], state.stats, *obs)
+        if not raw:
+            return mean, {}
+        sample = _gaussian(config, mean, raw[0]).sample(key)
+        return jnp.where(deterministic, mean, sample), {}
+
+    def observe(state, rollout):
+        seen = _inputs(spec, rollout.obs, rollout.next_obs)
+        stats = normalize.update(state.stats['inputs'], seen, rollout.extras['valid'])
+        return state.replace(stats={'inputs': stats})
+
+    return types.Agent(init, update, act, observe=observe)
+
+
+def _inputs(spec: types.Spec, obs: types.PyTree, next_obs: types.PyTree) -> jax.Array:
+    """Where a step began and how far it went, [..., 2 D]."""
+    here, there = embed.encode(obs, spec.obs), embed.encode(next_obs, spec.obs)
+    return jnp.concatenate([here, there - here], axis=-1)
+
+
+def _gaussian(config: Config, mean: jax.Array, raw: jax.Array) -> distributions.Gaussian:
+    return distributions.Gaussian(mean, jnp.log(jax.nn.softplus(raw) + config.min_std))
+
+
+def _validate(config: Config, spec: types.Spec) -> None:
+    for field, known in (('head', HEADS), ('activation', sorted(mlp.ACTIVATIONS))):
+        if (found := getattr(config, field)) not in known:
+            raise ValueError(f'agent.{field}: expected one of {known}, found {found!r}')
+    if types.is_discrete(spec):
+        raise ValueError('inverse dynamics: expected continuous actions, found discrete ones')
