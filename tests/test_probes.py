@@ -1,131 +1,126 @@
-"""Small problems whose answers are known: what is learnt, not only that something is.
-
-The environments follow the idea of probe environments (A. Jones, "Debugging RL, without the
-agonizing pain", 2021): each isolates one thing that can be wrong.
-"""
+"""Small problems whose answers are known: what is learnt, not only that something is."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.agents import bc, diffusion_policy, ppo, ppo_recurrent
+from jaxpolicy.agents import a2c, bc, diffusion_policy, ppo, ppo_recurrent, reinforce
 from jaxpolicy.data import episodes, windows
 from jaxpolicy.envs import transforms
 from jaxpolicy.loops import evaluate, offline, on_policy, policies
 from jaxpolicy.nets import mlp
 from jaxpolicy.types import Env, EnvState, Spec
+from tests import probe_envs
 
-GAMMA = 0.9
-SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
-CONFIG = ppo.Config(
-    hidden=(32,),
-    activation='tanh',
-    gamma=GAMMA,
-    num_minibatches=4,
-    learning_rate=3e-3,
-    target_kl=0.0,
-    entropy_cost=0.0,
-)
-
-
-def _env(first_obs, transition, limit: int) -> Env:
-    """first_obs(key) -> obs []; transition(obs, action) -> (next obs, reward, termination)."""
-
-    def state(obs, reward, termination, key):
-        obs, no = jnp.reshape(obs, (1,)), jnp.zeros((), bool)
-        return EnvState(obs, obs, jnp.asarray(reward), termination, no, {}, key, ())
-
-    def reset(key):
-        key, obs_key = jax.random.split(key)
-        return state(first_obs(obs_key), 0.0, jnp.zeros((), bool), key)
-
-    def step(before, action):
-        obs, reward, termination = transition(before.obs[0], action[0])
-        return state(obs, reward + 0.0 * action[0], termination | jnp.zeros((), bool), before.key)
-
-    return transforms.vectorize(transforms.time_limit(Env(reset, step, SPEC), limit))
+GAMMA, SPEC = probe_envs.GAMMA, probe_envs.SPEC
+# LLVM's expensive passes would take most of the time of these tests.
+_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+_jit = functools.partial(jax.jit, compiler_options=_QUICK)
+SMALL = {'hidden': (32,), 'activation': 'tanh', 'gamma': GAMMA, 'learning_rate': 3e-3}
+CONFIG = ppo.Config(num_minibatches=4, target_kl=0.0, entropy_cost=0.0, **SMALL)
+ON_POLICY = {  # module, config, rollouts in a step of `_learn`
+    'ppo': (ppo, CONFIG, 25),
+    'a2c': (a2c, a2c.Config(entropy_cost=0.0, **SMALL), 250),
+    'reinforce': (reinforce, reinforce.Config(num_baseline_steps=4, **SMALL), 250),
+}
+every_agent = pytest.mark.parametrize('name', ON_POLICY)
 
 
-def _zero(key):
-    return jnp.zeros(())
+def _column(numbers):
+    return jnp.reshape(jnp.asarray(numbers), (-1, 1))
 
 
-def _sign(key):
-    return jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
-
-
-def _learn(env, limit, steps, config=CONFIG):
-    """Trains PPO in the real loop; returns V(obs [n]), and mean and deviation of the policy."""
-    agent = ppo.make(config, SPEC)
-    loop = on_policy.make(env, agent, 32, 16, updates_per_step=25, episode_steps=limit)
-    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step, donate_argnums=0)
+def _learn(name, env, limit, steps):
+    """Trains in the real loop; returns V(obs [n]), and the policy's extras at obs."""
+    module, config, updates = ON_POLICY[name]
+    agent = module.make(config, env.spec)
+    loop = on_policy.make(env, agent, 32, 16, updates_per_step=updates, episode_steps=limit)
+    state, step = _jit(loop.init)(jax.random.key(0)), _jit(loop.step, donate_argnums=0)
     for _ in range(steps):
         state, _ = step(state, ())
     critic = mlp.MLP(config.hidden, 1, config.activation)
 
     def value(obs):
-        return critic.apply(state.train.params['critic'], jnp.reshape(jnp.asarray(obs), (-1, 1)))[
-            :, 0
-        ]
+        return critic.apply(state.train.params['critic'], _column(obs))[:, 0]
 
     def policy(obs):
-        obs = jnp.reshape(jnp.asarray(obs), (-1, 1))
-        _, extras = agent.act(state.train, obs, jax.random.key(0))
-        return extras['mean'][:, 0], jnp.exp(extras['log_std'][:, 0])
+        return agent.act(state.train, _column(obs), jax.random.key(0))[1]
 
     return value, policy
 
 
-def test_a_time_limit_is_not_the_end_of_the_world():
+@every_agent
+def test_a_time_limit_is_not_the_end_of_the_world(name):
     """Reward 1 for ever, seen through episodes of 10 steps: V = 1 / (1 - gamma) = 10."""
-    env = _env(_zero, lambda obs, action: (obs, 1.0, False), limit=10)
-    value, _ = _learn(env, 10, steps=4)
+    env = probe_envs.make(probe_envs.zero, lambda obs, action: (obs, 1.0, False), limit=10)
+    value, _ = _learn(name, env, 10, steps=4)
     np.testing.assert_allclose(value([0.0]), 1 / (1 - GAMMA), rtol=0.03)
 
 
-def test_a_termination_is():
+@every_agent
+def test_a_termination_is(name):
     """Reward 1 for five steps: V counts those that are left."""
 
     def transition(obs, action):
         return obs + 0.2, 1.0, obs > 0.7  # the fifth step starts at 0.8
 
-    value, _ = _learn(_env(_zero, transition, limit=20), 20, steps=4)
+    value, _ = _learn(name, probe_envs.make(probe_envs.zero, transition, limit=20), 20, steps=4)
     left = np.array([5, 4, 3, 2, 1])
     expected = (1 - GAMMA**left) / (1 - GAMMA)
     np.testing.assert_allclose(value([0.0, 0.2, 0.4, 0.6, 0.8]), expected, atol=0.12)
 
 
-def test_values_depend_on_what_is_seen():
+@every_agent
+def test_values_depend_on_what_is_seen(name):
     """One step; the reward is the observation."""
-    env = _env(_sign, lambda obs, action: (obs, obs, True), limit=5)
-    value, _ = _learn(env, 5, steps=2)
+    env = probe_envs.make(probe_envs.sign, lambda obs, action: (obs, obs, True), limit=5)
+    value, _ = _learn(name, env, 5, steps=2)
     np.testing.assert_allclose(value([1.0, -1.0]), [1.0, -1.0], atol=0.05)
 
 
-def test_later_rewards_are_discounted():
+@every_agent
+def test_later_rewards_are_discounted(name):
     """Two steps; only the second is rewarded."""
 
     def transition(obs, action):
         return obs + 1.0, obs, obs > 0.5
 
-    value, _ = _learn(_env(_zero, transition, limit=5), 5, steps=2)
+    value, _ = _learn(name, probe_envs.make(probe_envs.zero, transition, limit=5), 5, steps=2)
     np.testing.assert_allclose(value([0.0, 1.0]), [GAMMA, 1.0], atol=0.05)
 
 
-def test_the_policy_finds_the_best_action():
+@every_agent
+def test_the_policy_finds_the_best_action(name):
     """One step; the best action is 0.5 times what is seen, and V is what exploration costs."""
 
     def transition(obs, action):
         return obs, -((action - 0.5 * obs) ** 2), True
 
-    value, policy = _learn(_env(_sign, transition, limit=5), 5, steps=4)
-    mean, std = policy([1.0, -1.0])
+    value, policy = _learn(name, probe_envs.make(probe_envs.sign, transition, limit=5), 5, steps=4)
+    extras = policy([1.0, -1.0])
+    mean, std = extras['mean'][:, 0], np.exp(extras['log_std'][:, 0])
     np.testing.assert_allclose(mean, [0.5, -0.5], atol=0.07)
     assert (std < CONFIG.init_std).all()
     np.testing.assert_allclose(value([1.0, -1.0]), -(std**2), atol=0.03)
+
+
+@pytest.mark.parametrize('name', ['a2c', 'reinforce'])
+def test_the_policy_finds_the_best_of_two_choices(name):
+    """One step; right is the choice of the sign that is seen, and V its probability."""
+
+    def transition(obs, choice):
+        return obs, (choice == (obs > 0)).astype(jnp.float32), True
+
+    env = probe_envs.make(probe_envs.sign, transition, 5, probe_envs.DISCRETE)
+    value, policy = _learn(name, env, 5, steps=1)
+    probs = jax.nn.softmax(policy([1.0, -1.0])['logits'])
+    right = jnp.diagonal(probs[:, ::-1])
+    assert (right > 0.9).all()
+    np.testing.assert_allclose(value([1.0, -1.0]), right, atol=0.03)
 
 
 def _recall(delay: int) -> Env:
@@ -142,7 +137,7 @@ def _recall(delay: int) -> Env:
 
     def reset(key):
         key, sign_key = jax.random.split(key)
-        return state(_sign(sign_key), jnp.zeros((), jnp.int32), jnp.zeros(()), key)
+        return state(probe_envs.sign(sign_key), jnp.zeros((), jnp.int32), jnp.zeros(()), key)
 
     def step(before, action):
         sign, time = before.sim

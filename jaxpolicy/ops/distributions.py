@@ -42,6 +42,55 @@ class Gaussian(NamedTuple):
         return 0.5 * jnp.sum(ratio + shift - 1.0 + 2.0 * (other.log_std - self.log_std), axis=-1)
 
 
+class TanhGaussian(NamedTuple):
+    """tanh(u), u of a diagonal Gaussian over the last axis; mean and log_std [..., D] are u's.
+
+    Source: Haarnoja et al., 2018 (arXiv:1812.05905), appendix C.
+    """
+
+    mean: jax.Array
+    log_std: jax.Array
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return jnp.tanh(Gaussian(*self).sample(key))
+
+    def sample_log_prob(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A sample [..., D] and its log density, summed over D; tanh is not inverted."""
+        inner = Gaussian(*self)
+        u = inner.sample(key)
+        # log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which no large u breaks
+        slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+        return jnp.tanh(u), inner.log_prob(u) - jnp.sum(slope, axis=-1)
+
+    def mode(self) -> jax.Array:
+        """tanh of the mean (the median; the mode of the density has no formula)."""
+        return jnp.tanh(self.mean)
+
+
+class Categorical(NamedTuple):
+    """One of M choices, as a one-hot action [..., M] of int8; logits [..., M], finite."""
+
+    logits: jax.Array
+
+    def _one_hot(self, choice: jax.Array) -> jax.Array:
+        return jax.nn.one_hot(choice, self.logits.shape[-1], dtype=jnp.int8)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        return self._one_hot(jax.random.categorical(key, self.logits))
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Log probability of one-hot x [..., M]."""
+        return jnp.sum(x * jax.nn.log_softmax(self.logits), axis=-1)
+
+    def mode(self) -> jax.Array:
+        return self._one_hot(jnp.argmax(self.logits, axis=-1))
+
+    def entropy(self) -> jax.Array:
+        """Nats."""
+        log_prob = jax.nn.log_softmax(self.logits)
+        return -jnp.sum(jnp.exp(log_prob) * log_prob, axis=-1)
+
+
 class Mixture(NamedTuple):
     """M diagonal Gaussians over the last axis; logits [..., M], mean and log_std [..., M, D]."""
 
@@ -70,3 +119,24 @@ class Mixture(NamedTuple):
     def mode(self) -> jax.Array:
         """The mean of the likeliest component (the mode of the density has no formula)."""
         return self._pick(jnp.argmax(self.logits, axis=-1)).mean
+
+
+def project(returns: jax.Array, probs: jax.Array, atoms: jax.Array) -> jax.Array:
+    """A distribution over any returns as one over evenly spaced atoms, with the same mean.
+
+    Each return gives its probability to the two atoms beside it, by nearness; returns beyond the
+    atoms count as the outermost one.
+
+    Args:
+      returns, probs: [..., K].
+      atoms: [K'], increasing.
+
+    Returns:
+      [..., K'].
+
+    Source: Bellemare et al., 2017 (arXiv:1707.06887), equation 7.
+    """
+    gap = atoms[1] - atoms[0]
+    returns = jnp.clip(returns, atoms[0], atoms[-1])
+    share = jnp.clip(1.0 - jnp.abs(returns[..., None] - atoms) / gap, 0.0, 1.0)
+    return jnp.sum(share * probs[..., None], axis=-2)

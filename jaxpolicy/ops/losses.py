@@ -35,6 +35,16 @@ def chunk_mse(
     return loss, {'mse': mse}
 
 
+def policy_gradient(log_prob: jax.Array, advantage: jax.Array, mask: jax.Array) -> Loss:
+    """-E[A log pi(a | s)], whose gradient is the policy's; none flows into A. All alike in shape.
+
+    Source: Sutton et al., 2000, theorem 1, with a baseline.
+    """
+    chex.assert_equal_shape([log_prob, advantage, mask])
+    loss = -masked_mean(jax.lax.stop_gradient(advantage) * log_prob, mask)
+    return loss, {'policy_loss': loss}
+
+
 def ppo_clip(
     log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, clip: float, mask: jax.Array
 ) -> Loss:
@@ -59,3 +69,19 @@ def value_mse(value: jax.Array, target: jax.Array, mask: jax.Array) -> Loss:
     loss = 0.5 * masked_mean((value - target) ** 2, mask)
     variance = masked_mean((target - masked_mean(target, mask)) ** 2, mask)
     return loss, {'explained_variance': 1.0 - 2.0 * loss / jnp.maximum(variance, 1e-8)}
+
+
+def expectile(value: jax.Array, target: jax.Array, level: float, mask: jax.Array) -> Loss:
+    """E[|level - 1(u < 0)| u^2], u = target - value; no gradient flows into the target. All [B].
+
+    The minimum is the expectile of the targets: their mean at level 0.5, their largest towards 1.
+
+    Args:
+      level: in (0, 1).
+    Source: Kostrikov et al., 2021 (arXiv:2110.06169), section 4.1 and equation 5.
+    """
+    chex.assert_equal_shape([value, target, mask])
+    error = jax.lax.stop_gradient(target) - value
+    weight = jnp.where(error < 0, 1.0 - level, level)
+    loss = masked_mean(weight * error**2, mask)
+    return loss, {'expectile_loss': loss}

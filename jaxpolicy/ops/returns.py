@@ -48,3 +48,46 @@ def gae(
         backward, jnp.zeros_like(value[0]), (delta, decay, valid), reverse=True
     )
     return advantages
+
+
+def monte_carlo(
+    reward: jax.Array,
+    next_value: jax.Array,
+    termination: jax.Array,
+    truncation: jax.Array,
+    gamma: float,
+    valid: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns to go of the episodes that end within T steps.
+
+    G_t = r_t + gamma G_{t+1} within an episode; at its end G_{t+1} is 0 where it terminated, and
+    V(next_obs_t) where it was truncated: the world goes on. What follows the last of T steps is not
+    known unless an episode ends there, and nor is then the return of any step that leads up to it.
+
+    Args:
+      reward, termination, truncation: [T, ...].
+      next_value: [T, ...], the value of `next_obs`, before any reset.
+      gamma: discount in [0, 1].
+      valid: [T, ...] of 0 or 1; an invalid step has no return, nor have the steps of its episode
+        that lead up to it.
+
+    Returns:
+      (returns [T, ...], known [T, ...] of 0 or 1); a return that is not known is 0.
+
+    Source: Sutton and Barto, 2018, section 13.3.
+    """
+    chex.assert_equal_shape([reward, next_value, termination, truncation])
+    valid = jnp.ones_like(reward) if valid is None else valid
+    ended = jnp.maximum(termination, truncation)
+    beyond = (1.0 - termination) * next_value
+
+    def backward(later, inputs):
+        value, known = later
+        reward_t, beyond_t, ended_t, valid_t = inputs
+        known = valid_t * jnp.where(ended_t > 0, 1.0, known)
+        value = known * (reward_t + gamma * jnp.where(ended_t > 0, beyond_t, value))
+        return (value, known), (value, known)
+
+    start = (jnp.zeros_like(reward[0]), jnp.zeros_like(reward[0]))
+    _, found = jax.lax.scan(backward, start, (reward, beyond, ended, valid), reverse=True)
+    return found

@@ -14,13 +14,20 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxpolicy.agents import (
+    a2c,
     bc,
     diffusion_policy,
+    dqn,
     drifting,
+    fast_td3,
     flow_map,
+    iql,
     mip,
     ppo,
     ppo_recurrent,
+    reinforce,
+    sac,
+    td3,
     transforms,
 )
 from jaxpolicy.io import checkpoint
@@ -28,6 +35,7 @@ from jaxpolicy.ops import normalize
 from jaxpolicy.types import Agent, Chunk, LoopState, Remembered, Spec, Transition
 
 A, TO, TP = 2, 2, 4
+U, M = 2, 8  # minibatches of a replay agent's update, discrete actions
 SPEC = Spec(
     obs={
         'arm': jax.ShapeDtypeStruct((3,), jnp.float32),
@@ -35,6 +43,7 @@ SPEC = Spec(
     },
     action=jax.ShapeDtypeStruct((A,), jnp.float32),
 )
+DISCRETE = Spec(SPEC.obs, jax.ShapeDtypeStruct((M,), jnp.int8))
 # LLVM's expensive passes would take most of the time of these tests.
 _QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
 _jit = functools.partial(jax.jit, compiler_options=_QUICK)
@@ -53,6 +62,8 @@ class Case(NamedTuple):
     batch_axis: int  # the axis of the batch to shard
     obs: Any  # key -> obs of 5 rows, as `act` takes them
     action_shape: tuple[int, ...]
+    action_dtype: Any = jnp.float32
+    num_minibatches: int = 1  # that count as a step each
 
 
 def _obs(key, *lead):
@@ -108,19 +119,58 @@ def _imitation(module, **fields) -> Case:
     return Case(make, _chunks, 0, lambda key: _obs(key, 5, TO), (5, TP, A))
 
 
-def _online(module, **fields) -> Case:
+def _online(module, spec=SPEC, **fields) -> Case:
     def make():
-        config = module.Config(hidden=(16,), num_epochs=2, num_minibatches=2, **fields)
-        return transforms.standardize_obs(module.make(config, SPEC), SPEC.obs)
+        return transforms.standardize_obs(module.make(module.Config(**fields), spec), spec.obs)
 
     def obs(key):
         seen, memory = _obs(key, 5), _memory(make(), 5)
         return Remembered(seen, memory) if memory else seen
 
     def batch(key):
-        return _rollouts(key).replace(memory=_memory(make(), 16))
+        key, action_key = jax.random.split(key)
+        batch = _rollouts(key).replace(memory=_memory(make(), 16))
+        return batch.replace(action=_choices(action_key, 4, 16)) if spec is DISCRETE else batch
 
-    return Case(make, batch, 1, obs, (5, A))
+    return Case(make, batch, 1, obs, (5, *spec.action.shape), spec.action.dtype)
+
+
+def _choices(key, *lead):
+    """Discrete actions."""
+    return jax.nn.one_hot(jax.random.randint(key, lead, 0, M), M, dtype=jnp.int8)
+
+
+def _replay(module, wrap=None, **fields) -> Case:
+    """Agents that learn from minibatches [U, B] of transitions; `wrap` is around the agent."""
+    discrete = module is dqn
+    spec = DISCRETE if discrete else SPEC
+
+    def make():
+        agent = module.make(module.Config(learning_rate=0.02, **fields), spec)
+        return (wrap or _standardized)(agent)
+
+    def batch(key):
+        rollout_key, action_key, m_key = jax.random.split(key, 3)
+        batch = jax.tree.map(lambda x: x[:U], _rollouts(rollout_key))
+        action = jnp.clip(batch.action, -1.0, 1.0)
+        if discrete:
+            action = _choices(action_key, U, 16)
+        discount = 0.9 ** jax.random.randint(m_key, (U, 16), 1, 4).astype(jnp.float32)
+        extras = {'valid': batch.extras['valid'], 'discount': discount}
+        return batch.replace(action=action, extras=extras)
+
+    shape = (5, *spec.action.shape)
+    return Case(make, batch, 1, lambda key: _obs(key, 5), shape, spec.action.dtype, U)
+
+
+def _standardized(agent: Agent) -> Agent:
+    """Behind running statistics that have seen something."""
+    agent = transforms.standardize_replay(agent, SPEC.obs)
+
+    def init(key):
+        return agent.observe(agent.init(key), _rollouts(jax.random.key(3)))
+
+    return agent._replace(init=init)
 
 
 def _memory(agent, num):
@@ -154,6 +204,8 @@ _bc = functools.partial(_imitation, bc, width=16, num_blocks=1, num_components=3
 _diffusion = functools.partial(
     _imitation, diffusion_policy, width=16, num_blocks=1, num_train_steps=8, num_sample_steps=3
 )
+_epochs = functools.partial(_online, hidden=(16,), num_epochs=2, num_minibatches=2)
+_once = functools.partial(_online, hidden=(16,), learning_rate=0.1)
 _mlp = functools.partial(_imitation, network='mlp', width=16, num_blocks=1)
 CASES = {
     'bc_mse': _bc(head='mse'),
@@ -175,10 +227,23 @@ CASES = {
     'shortcut': _mlp(flow_map, loss='shortcut', num_sample_steps=2),
     'consistency': _taught(_mlp(flow_map, loss='consistency_trajectory')),
     'drifting': _mlp(drifting, num_samples=3),
-    'ppo': _online(ppo),
-    'ppo_asymmetric': _online(ppo, actor_obs=('arm',)),
-    'ppo_gru': _online(ppo_recurrent, memory_size=16),
-    'ppo_lstm': _online(ppo_recurrent, memory_size=16, cell='lstm', actor_obs=('arm',)),
+    'ppo': _epochs(ppo),
+    'ppo_asymmetric': _epochs(ppo, actor_obs=('arm',)),
+    'ppo_gru': _epochs(ppo_recurrent, memory_size=16),
+    'ppo_lstm': _epochs(ppo_recurrent, memory_size=16, cell='lstm', actor_obs=('arm',)),
+    'a2c': _once(a2c, actor_obs=('arm',)),
+    'a2c_discrete': _once(a2c, DISCRETE),
+    'reinforce': _once(reinforce, baseline_learning_rate=0.1, num_baseline_steps=2),
+    'reinforce_discrete': _once(reinforce, DISCRETE, critic_obs=('arm',)),
+    'sac': _replay(sac, hidden=(16,)),
+    'redq': _replay(
+        sac, hidden=(16,), num_critics=3, layer_norm=True, mean_value=True, actor_delay=2
+    ),
+    'td3': _replay(td3, hidden=(16,)),
+    'td3_bc': _replay(td3, _normalised, hidden=(16,), bc_weight=0.4),
+    'fast_td3': _replay(fast_td3, actor_hidden=(16,), critic_hidden=(16,), num_atoms=11),
+    'dqn': _replay(dqn, hidden=(16,)),
+    'iql': _replay(iql, _normalised, hidden=(16,)),
 }
 
 
@@ -204,6 +269,7 @@ def built(request) -> Built:
 @pytest.fixture(params=CASES)
 def plain(request, monkeypatch) -> tuple[Case, Agent]:
     """The case with plain gradient descent: Adam turns rounding of tiny gradients into steps."""
+    monkeypatch.setattr(optax, 'rmsprop', lambda rate, **_: optax.sgd(rate))
     monkeypatch.setattr(optax, 'adam', lambda rate: optax.sgd(rate))
     monkeypatch.setattr(optax, 'adamw', lambda schedule, **_: optax.sgd(0.1))
     return CASES[request.param], CASES[request.param].make()
@@ -250,10 +316,11 @@ def test_update_compiles_once_donates_and_counts(built):
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(batch))
     assert built.update._cache_size() == 1
-    assert _shapes(state) == abstract and state.step == 3
+    assert _shapes(state) == abstract and state.step == 3 * built.case.num_minibatches
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
     for name, value in metrics.items():
-        assert value.shape == () and np.isfinite(value), name
+        shape = batch.reward.shape if name == 'td_error' else ()  # which priorities come from
+        assert value.shape == shape and np.isfinite(value).all(), name
     for leaf in jax.tree.leaves(state):
         assert np.isfinite(leaf).all()
 
@@ -323,7 +390,8 @@ def test_act(built):
     act = _jit(built.agent.act, static_argnames='deterministic')
     for deterministic in (False, True):
         action, extras = act(state, obs, jax.random.key(2), deterministic=deterministic)
-        assert action.shape == built.case.action_shape and action.dtype == jnp.float32
+        assert action.shape == built.case.action_shape
+        assert action.dtype == built.case.action_dtype
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((action, extras)))
         assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(extras))
         again, _ = act(state, obs, jax.random.key(2), deterministic=deterministic)
@@ -360,6 +428,29 @@ def _shift(obs):
     if isinstance(obs, Remembered):
         return obs.replace(obs=_shift(obs.obs))
     return jax.tree.map(lambda x: x + 1.0, obs)
+
+
+@pytest.mark.parametrize('name', [n for n, case in CASES.items() if case.batch_axis == 1])
+def test_broken_transitions_teach_nothing(name):
+    built = _build(name)
+    batch, key = built.case.batch(jax.random.key(1)), jax.random.key(2)
+    valid = batch.extras['valid']
+    assert 0 < valid.sum() < valid.size
+
+    def break_with(value):
+        def broken(x):
+            keep = valid.reshape(valid.shape + (1,) * (x.ndim - 2)) > 0
+            return jnp.where(keep, x, jnp.asarray(value).astype(x.dtype))
+
+        fields = ('obs', 'action', 'reward', 'next_obs')
+        return batch.replace(**{f: jax.tree.map(broken, getattr(batch, f)) for f in fields})
+
+    states = [
+        built.update(built.init(jax.random.key(0)), break_with(value), key)[0]
+        for value in (0.5, np.nan)
+    ]
+    for a, b in zip(*map(_bits, states), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_no_key_is_used_twice(built):

@@ -98,3 +98,24 @@ def test_mixture_samples_whole_components():
 def test_mixture_mode_is_the_likeliest_components_mean():
     best = LOGITS.argmax(-1)
     np.testing.assert_array_equal(MIXTURE.mode(), MIX_MEAN[np.arange(5), best])
+
+
+def test_categorical_equals_scipy():
+    categorical, probs = distributions.Categorical(jnp.asarray(LOGITS)), special.softmax(LOGITS, -1)
+    for choice in range(4):
+        x = np.eye(4, dtype=np.int8)[[choice] * 5]
+        np.testing.assert_allclose(categorical.log_prob(x), np.log(probs[:, choice]), rtol=1e-5)
+    np.testing.assert_allclose(categorical.entropy(), stats.entropy(probs, axis=-1), rtol=1e-5)
+    mode = categorical.mode()
+    np.testing.assert_array_equal(mode, np.eye(4)[LOGITS.argmax(-1)])
+    assert mode.dtype == jnp.int8
+
+
+def test_categorical_samples_are_one_hot_and_as_frequent_as_likely():
+    categorical = distributions.Categorical(jnp.asarray(LOGITS))
+    keys = jax.random.split(jax.random.key(0), 10_000)
+    x = np.asarray(jax.vmap(categorical.sample)(keys))
+    assert x.dtype == np.int8 and x.shape == (10_000, 5, 4)
+    assert (x.sum(-1) == 1).all() and set(np.unique(x)) == {0, 1}
+    probs = special.softmax(LOGITS, -1)
+    assert (np.abs(x.mean(0) - probs) < 5 * np.sqrt(probs * (1 - probs) / len(keys))).all()

@@ -34,6 +34,19 @@ def test_chunk_mse():
     assert metrics['mse'] == loss
 
 
+def test_policy_gradient():
+    """Its gradient to the log-probabilities is -A / n, and none goes into the advantages."""
+    log_prob, advantage = jnp.asarray([-1.0, -2.0, -3.0]), jnp.asarray([2.0, -1.0, 70.0])
+    mask = jnp.asarray([1.0, 1.0, 0.0])
+    loss, metrics = losses.policy_gradient(log_prob, advantage, mask)
+    np.testing.assert_allclose(loss, -(-2.0 + 2.0) / 2, atol=1e-6)
+    assert metrics['policy_loss'] == loss
+    loss_fn = jax.grad(losses.policy_gradient, argnums=(0, 1), has_aux=True)
+    (to_log_prob, to_advantage), _ = loss_fn(log_prob, advantage, mask)
+    np.testing.assert_allclose(to_log_prob, [-1.0, 0.5, 0.0])
+    np.testing.assert_array_equal(to_advantage, 0.0)
+
+
 def test_ppo_clip_in_all_four_corners():
     ratio = jnp.asarray([1.5, 0.5, 1.5, 0.5, 1.1])
     advantage = jnp.asarray([1.0, 1.0, -1.0, -1.0, 2.0])
@@ -66,3 +79,20 @@ def test_value_mse():
     np.testing.assert_allclose(metrics['explained_variance'], 1 - 2.5 / 1.0)
     _, perfect = losses.value_mse(target, target, mask)
     assert perfect['explained_variance'] == 1.0
+
+
+def test_expectile():
+    value, target = jnp.asarray([1.0, 2.0, 9.0]), jnp.asarray([3.0, 1.0, -5.0])
+    mask = jnp.asarray([1.0, 1.0, 0.0])
+    loss, _ = losses.expectile(value, target, 0.9, mask)
+    np.testing.assert_allclose(loss, (0.9 * 2**2 + 0.1 * 1**2) / 2, rtol=1e-6)
+
+    def loss_fn(value, target):
+        return losses.expectile(value, target, 0.9, mask)[0]
+
+    grads = jax.grad(loss_fn, argnums=(0, 1))(value, target)
+    np.testing.assert_allclose(grads[0], [-0.9 * 2, 0.1, 0], rtol=1e-6)
+    np.testing.assert_array_equal(grads[1], 0)
+    # level 0.5 is half the squared error
+    half, _ = losses.expectile(value, target, 0.5, mask)
+    np.testing.assert_allclose(half, losses.value_mse(value, target, mask)[0], rtol=1e-6)

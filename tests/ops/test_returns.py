@@ -120,3 +120,48 @@ def test_shapes_are_checked():
     arrays[1] = arrays[1][:-1]
     with pytest.raises(AssertionError):
         jax.eval_shape(lambda *a: returns.gae(*a, 0.9, 0.95), *arrays)
+
+
+def _returns_by_hand(reward, next_value, termination, truncation, valid, gamma):
+    found, known = np.zeros((2, T, N))
+    for n in range(N):
+        for t in range(T):
+            ends = (s for s in range(t, T) if termination[s, n] or truncation[s, n])
+            end = next(ends, None)
+            if end is None or not valid[t : end + 1, n].all():
+                continue
+            known[t, n] = 1.0
+            found[t, n] = sum(gamma ** (s - t) * reward[s, n] for s in range(t, end + 1))
+            if not termination[end, n]:
+                found[t, n] += gamma ** (end + 1 - t) * next_value[end, n]
+    return found, known
+
+
+@pytest.mark.parametrize('gamma', [1.0, 0.9])
+@pytest.mark.parametrize('seed', range(3))
+def test_monte_carlo_equals_a_loop(seed, gamma):
+    reward, _, *others = _rollout(seed)
+    for share in (1.0, 0.9):
+        valid = (np.random.default_rng(seed + 100).random((T, N)) < share).astype(np.float32)
+        found = returns.monte_carlo(reward, *others, gamma, valid)
+        expected = _returns_by_hand(reward, *others, valid, gamma)
+        assert 0.3 < expected[1].mean() < 1.0
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        if share == 1.0:  # which is what counts if nothing is said
+            jax.tree.map(
+                np.testing.assert_array_equal, returns.monte_carlo(reward, *others, gamma), found
+            )
+
+
+def test_monte_carlo_by_hand():
+    """Four steps: one episode is terminated at the second, the next one truncated, or goes on."""
+    reward = jnp.asarray([[1.0], [2.0], [4.0], [8.0]])
+    next_value = jnp.asarray([[50.0], [60.0], [70.0], [16.0]])
+    ended, last = jnp.zeros((2, 4, 1)).at[0, 1].set(1.0).at[1, 3].set(1.0)
+    found, known = returns.monte_carlo(reward, next_value, ended, last, 0.5)
+    np.testing.assert_array_equal(found[:, 0], [2.0, 2.0, 4.0 + 0.5 * 8.0 + 0.25 * 16.0, 16.0])
+    np.testing.assert_array_equal(known[:, 0], 1.0)
+    found, known = returns.monte_carlo(reward, next_value, ended, jnp.zeros((4, 1)), 0.5)
+    np.testing.assert_array_equal(found[:, 0], [2.0, 2.0, 0.0, 0.0])
+    np.testing.assert_array_equal(known[:, 0], [1.0, 1.0, 0.0, 0.0])

@@ -1,0 +1,112 @@
+"""REINFORCE with a learnt baseline: the policy gradient, from the returns of whole episodes.
+
+From a rollout [T, N] of the current policy, with G the return to go and b the baseline (the
+critic), one step down the gradient of each of
+
+    -E[(G - b(s)) log pi(a | s)]   and   1/2 E[(b(s) - G)^2],   G = r_t + gamma r_{t+1} + ...
+
+A return is known only where the episode ends within the rollout; all other steps count nowhere, and
+neither do steps before one that is marked invalid (extras['valid'] = 0). So the last steps of a
+rollout count where an episode ends soon and not where it goes on: too short a rollout sees the
+short episodes only, and where long ones are the good ones it learns from the failures. Make
+rollout_length several episodes, or at least the env's episode_steps: then only the last
+episode_steps of it are affected. Metric `known_fraction` is the share of steps that count.
+
+It bootstraps in one place: where time ran out the world goes on, and the baseline of where the last
+step led takes the place of the rewards that would have followed.
+
+Known deviations from the book: one step on the mean over many episodes, not one after each step of
+an episode; no factor gamma^t, which would all but ignore late steps; Adam, whose steps do not
+depend on the scale of the rewards.
+
+Sources: Williams, 1992 (Machine Learning 8); Sutton and Barto, 2018, section 13.4.
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpolicy import train_state, types
+from jaxpolicy.agents import actor_critic, ppo
+from jaxpolicy.ops import losses, returns
+
+ACTING = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    actor_obs: tuple[str, ...] = ()  # keys of a dict observation that the actor sees; (): all
+    critic_obs: tuple[str, ...] = ()  # the same for the baseline, which only training needs
+    hidden: tuple[int, ...] = (64, 64)  # of actor and baseline
+    activation: str = 'tanh'
+    init_std: float = 0.6  # of the policy, where actions are continuous
+    reward_scale: float = 1.0  # of the rewards that are learnt from
+    gamma: float = 0.99
+    learning_rate: float = 3e-3  # of the actor
+    baseline_learning_rate: float = 3e-3
+    num_baseline_steps: int = 1  # of gradient descent, on each rollout
+
+
+def make(config: Config, spec: types.Spec) -> types.Agent:
+    """Builds the agent; its batches are rollouts [T, N].
+
+    Raises:
+      ValueError: an unknown activation or key of an observation.
+    """
+    nets = actor_critic.make(config, spec)
+    txs = {
+        'actor': optax.adam(config.learning_rate),
+        'critic': optax.adam(config.baseline_learning_rate),
+    }
+
+    def init(key):
+        return train_state.create(nets.init(key), txs)
+
+    def actor_loss(params, batch, advantage, known):
+        dist = nets.policy(params, batch.obs)
+        loss, metrics = losses.policy_gradient(dist.log_prob(batch.action), advantage, known)
+        entropy = losses.masked_mean(dist.entropy(), batch.extras['valid'])
+        return loss, metrics | {'entropy': entropy}
+
+    def baseline_loss(params, batch, target, known):
+        return losses.value_mse(nets.value(params, batch.obs), target, known)
+
+    def update(state, batch, key):
+        del key
+        chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
+        batch = ppo.silence(batch)
+        params = state.params['critic']
+        baseline, next_value = (nets.value(params, x) for x in (batch.obs, batch.next_obs))
+        target, known = returns_to_go(config, batch, next_value)
+        grads, metrics = jax.grad(actor_loss, has_aux=True)(
+            state.params['actor'], batch, target - baseline, known
+        )
+        state = train_state.apply_gradients(state, txs, {'actor': grads})
+
+        def baseline_step(state, _):
+            grads, metrics = jax.grad(baseline_loss, has_aux=True)(
+                state.params['critic'], batch, target, known
+            )
+            return train_state.apply_gradients(state, txs, {'critic': grads}), metrics
+
+        state, each = jax.lax.scan(baseline_step, state, length=config.num_baseline_steps)
+        metrics |= jax.tree.map(lambda x: x[0], each)  # of the baseline that was used
+        metrics |= {
+            'value': losses.masked_mean(baseline, known),
+            'known_fraction': jnp.mean(known),
+        }
+        return state.replace(step=state.step + 1), metrics
+
+    return types.Agent(init, update, nets.act)
+
+
+def returns_to_go(
+    config: Config, batch: types.Transition, next_value: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """G [T, N] and where it is known [T, N]; `next_value` is the baseline of next_obs."""
+    reward = config.reward_scale * batch.reward
+    ends = (batch.termination.astype(reward.dtype), batch.truncation.astype(reward.dtype))
+    return returns.monte_carlo(reward, next_value, *ends, config.gamma, batch.extras['valid'])
