@@ -24,6 +24,8 @@ def relabel(
 ) -> Transition:
     """Steps [n, ...] at and after these places, a share of the places with goals in hindsight.
 
+    Steps after the end of an episode get its goal as well; `buffer.n_step` leaves them out.
+
     Args:
       share: in [0, 1]; 0.8 in the paper.
       horizon: the most steps of an episode.

@@ -54,12 +54,13 @@ def draw(
     index = jnp.searchsorted(total, point, side='right')
     index = jnp.minimum(index, num_worlds * capacity - 1)
     index = jax.random.permutation(order_key, index).reshape(shape)
-    world, slot = index // capacity, index % capacity
-    chance = scaled.reshape(-1)[index] / total[-1]
+    # rounding of the sums may point to a slot of no priority: the newest whole sample instead
+    world, time = index // capacity, jnp.minimum(time[index % capacity], count - num_steps)
+    chance = scaled[world, time % capacity] / total[-1]
     num_stored = num_worlds * jnp.sum(whole)
     weight = (num_stored * jnp.maximum(chance, 1e-12)) ** -beta
     weight = weight / jnp.max(weight)
-    return buffer_lib.Places(world, time[slot]), weight
+    return buffer_lib.Places(world, time), weight
 
 
 def update(priority: jax.Array, places: buffer_lib.Places, td_error: jax.Array) -> jax.Array:

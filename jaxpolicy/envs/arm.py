@@ -24,7 +24,7 @@ from flax import struct
 from jax.typing import ArrayLike
 
 from jaxpolicy.envs import physics, randomize
-from jaxpolicy.types import Key, Spec
+from jaxpolicy.types import Goals, Key, Spec
 
 PyTree = Any
 T = TypeVar('T')
@@ -254,6 +254,26 @@ def spec(obs_size: int, num_dof: int) -> Spec:
     """The spec of a task with flat observations."""
     shapes = ((obs_size,), (num_dof,))
     return Spec(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+
+
+def goals(point: int, goal: int, tolerance: float) -> Goals:
+    """Hindsight for flat observations that contain a point, its goal, and goal minus point, in m.
+
+    The reward is 1 where the point is within the tolerance of the goal, else 0.
+
+    Args:
+      point, goal: the first of their three columns; those of the difference follow on the goal's.
+    """
+    there, wanted, gap = (slice(first, first + 3) for first in (point, goal, goal + 3))
+
+    def replace(obs: jax.Array, new: jax.Array) -> jax.Array:
+        return obs.at[..., wanted].set(new).at[..., gap].set(new - obs[..., there])
+
+    def reward(next_obs: jax.Array) -> jax.Array:
+        distance = jnp.linalg.norm(next_obs[..., there] - next_obs[..., wanted], axis=-1)
+        return (distance < tolerance).astype(jnp.float32)
+
+    return Goals(lambda obs: obs[..., there], lambda obs: obs[..., wanted], replace, reward)
 
 
 def find(sim: PyTree, kind: type[T]) -> T:

@@ -28,7 +28,7 @@ mean(action^2), with d the distance from end effector to cube and g from cube to
   aligned = half for the hand pointing down, half for the fingers parallel to a side of the cube;
   grasp = how far the cube keeps the fingers from their target, up to 5 mm, where d < 2.5 cm;
   lift = the cube's height above the floor, up to 5 cm, where d < 5 cm (a thrown cube counts not).
-It lies below 1.46. 'sparse': 1 on every step with success, else 0. Discounts of 0.97 to 0.99 suit.
+It lies below 1.46. 'sparse': 1 where g < 5 cm, else 0. Discounts of 0.97 to 0.99 suit.
 
 Success: the cube was within 5 cm of the goal at each of the last 10 steps (0.5 s). It does not end
 the episode; nothing but a time limit does.
@@ -47,7 +47,7 @@ import numpy as np
 from flax import struct
 
 from jaxpolicy.envs import arm, backends, gripper, physics, pictures, randomize
-from jaxpolicy.types import Env, EnvState, Key, Spec
+from jaxpolicy.types import Env, EnvState, Goals, Key, Spec
 
 HOME = (0.597, 1.947, 0.597)  # rad: shoulder, elbow and wrist pitch; hand straight down
 REWARDS = ('shaped', 'sparse')
@@ -146,13 +146,19 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
         held = jnp.where(there, sim.held + 1, 0)
         sim = Sim(moved, target, opening, view.body.trail, sim.goal, held, sim.overrides)
         obs, metrics, no = observe(view, sim), measure(config, view, sim), jnp.zeros((), bool)
-        reward = metrics['success']
+        reward = there.astype(jnp.float32)
         if config.reward == 'shaped':
             reward = shaped(view, sim, there) - now.action_cost * jnp.mean(action**2)
         return EnvState(obs, obs, reward, no, no, metrics, state.key, sim)
 
     spaces = (3 * num_dof + 34, num_dof + 1)
     return Env(reset, step, Spec(*(jax.ShapeDtypeStruct((n,), jnp.float32) for n in spaces)))
+
+
+def goals(config: Config) -> Goals:
+    """The cube's goals, in m; the reward is 'sparse', with the tolerance of the config."""
+    rest = 3 * config.num_dof
+    return arm.goals(rest + 13, rest + 28, config.tolerance)
 
 
 def make_view(model: mujoco.MjModel, num_dof: int) -> Callable[..., View]:

@@ -12,8 +12,8 @@ Observation, float32 [3 D + 9], D joints:
 Action, [-1, 1]^D, clipped here: change of the controllers' targets, in units of 0.05 rad per
 0.05 s step.
 
-Reward per step, d the distance to the goal in m: exp(-(d / 0.05)^2) - 2 d - 0.01 mean(action^2).
-It is dense and at most 1; discounts of 0.97 to 0.99 suit it.
+Reward per step, d the distance to the goal in m after it, 'dense': exp(-(d / 0.05)^2) - 2 d - 0.01
+mean(action^2), at most 1. 'sparse': 1 where d < 5 cm, else 0. Discounts of 0.95 to 0.99 suit them.
 
 Success: the end effector was within 5 cm of the goal at each of the last 10 steps (0.5 s). It does
 not end the episode; nothing but a time limit does.
@@ -27,9 +27,10 @@ import numpy as np
 from flax import struct
 
 from jaxpolicy.envs import arm, pictures, randomize
-from jaxpolicy.types import Env, EnvState, Key
+from jaxpolicy.types import Env, EnvState, Goals, Key
 
 HOME = (0.2, 1.8, 1.1)  # rad: shoulder, elbow and wrist pitch
+REWARDS = ('dense', 'sparse')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Config:
     """The task's numbers. Lengths in m, angles in rad."""
 
     num_dof: int = 7  # or 6: no upper-arm roll
+    reward: str = 'dense'  # or 'sparse'
     episode_steps: int = 60  # recommended time limit, 3 s
     action_scale: float = 0.05  # rad, change of a target at action 1
     tolerance: float = 0.05  # m, end effector to goal
@@ -65,8 +67,10 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
       draw: domain randomisation, anew at each reset.
 
     Raises:
-      ValueError: there is no arm with that number of joints.
+      ValueError: there is no arm with that number of joints, or no such reward.
     """
+    if config.reward not in REWARDS:
+        raise ValueError(f'reward: expected one of {REWARDS}, found {config.reward!r}')
     nominal, robot = config, arm.make(config.num_dof, HOME, draw)
 
     def observe(sim: Sim) -> jax.Array:
@@ -92,9 +96,13 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
         action = jnp.clip(action, -1.0, 1.0)
         body, pose = robot.move(sim.body, config.action_scale * action)
         distance = jnp.linalg.norm(pose.ee - sim.goal)
-        held = jnp.where(distance < config.tolerance, sim.held + 1, 0)
-        reward = jnp.exp(-((distance / config.tolerance) ** 2)) - config.distance_cost * distance
-        reward -= config.action_cost * jnp.mean(action**2)
+        there = distance < config.tolerance
+        held = jnp.where(there, sim.held + 1, 0)
+        reward = there.astype(jnp.float32)
+        if config.reward == 'dense':
+            near = jnp.exp(-((distance / config.tolerance) ** 2))
+            reward = near - config.distance_cost * distance
+            reward -= config.action_cost * jnp.mean(action**2)
         sim = Sim(body, sim.goal, held)
         success = (held >= config.hold_steps).astype(jnp.float32)
         return state.replace(
@@ -108,6 +116,12 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
         )
 
     return Env(reset, step, arm.spec(3 * nominal.num_dof + 9, nominal.num_dof))
+
+
+def goals(config: Config) -> Goals:
+    """The end effector's goals, in m; the reward is 'sparse', with the tolerance of the config."""
+    ee = 3 * config.num_dof
+    return arm.goals(ee, ee + 3, config.tolerance)
 
 
 def _goal(config: Config, key: Key) -> jax.Array:

@@ -97,11 +97,14 @@ def test_rewards_are_what_the_docstring_says(episode):
     np.testing.assert_array_equal(ten, np.asarray(states.metrics['success'])[9:] > 0)
 
 
-def test_the_sparse_reward_is_success(episode):
+def test_the_sparse_reward_is_being_there(episode):
     env = pick.make(pick.Config(backend='native', reward='sparse'))
     state, step = jax.tree.map(lambda x: x[60, 0], episode[1]), jax.jit(env.step)
     held = step(state, jnp.zeros(D + 1))
     assert (float(held.reward), float(held.metrics['success'])) == (1.0, 1.0)
+    new = state.sim.replace(held=jnp.zeros((), jnp.int32))  # there for the first time
+    there = step(state.replace(sim=new), jnp.zeros(D + 1))
+    assert (float(there.reward), float(there.metrics['success'])) == (1.0, 0.0)
     away = step(state.replace(sim=state.sim.replace(goal=state.sim.goal + 1.0)), jnp.zeros(D + 1))
     assert (float(away.reward), float(away.metrics['success'])) == (0.0, 0.0)
 

@@ -1,0 +1,32 @@
+"""SAC on reach, for two CPU cores.
+
+python -m experiments.train --config=configs/reach/sac.py --workdir=runs/reach_sac --num_seeds=5
+"""
+
+from configs import base
+
+
+def get_config():
+    config = small(base.off_policy('sac', 'reach'))
+    config.loop.num_env_steps = 40_000
+    return config
+
+
+def small(config):
+    """What the recipes of SAC on reach share."""
+    config.agent.hidden = (128, 128)
+    config.agent.learning_rate = 1e-3
+    config.agent.gamma = 0.95
+    config.agent.tau = 0.01
+    config.normalize.obs = 'running'
+    config.loop.num_envs = 64
+    config.loop.num_minibatches = 16
+    config.loop.batch_size = 128
+    config.loop.iterations_per_step = 100
+    config.loop.num_env_steps = 100_000
+    config.eval.every = 1
+    config.eval.num_episodes = 256
+    config.eval.modes = ('deterministic',)
+    config.eval.score = 'success_final'
+    config.eval.metrics = ('return', 'success_final', 'length')
+    return config

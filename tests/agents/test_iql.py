@@ -1,0 +1,165 @@
+"""Implicit Q-learning on data whose values and policies have closed forms."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy.agents import iql
+from jaxpolicy.nets import critics
+from jaxpolicy.types import Spec, Transition
+
+GAMMA = 0.9
+# LLVM's expensive passes would take most of the time of these tests.
+_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+_jit = functools.partial(jax.jit, compiler_options=_QUICK)
+
+
+def _batch(rows, num_obs):
+    """(obs, action, reward, next obs or None) -> [1, B]; observations are one-hot."""
+    obs, action, reward, following = zip(*rows, strict=True)
+    going_on = [0 if n is None else n for n in following]
+    ones = jnp.ones((1, len(rows)))
+    return Transition(
+        obs=jax.nn.one_hot(jnp.asarray([obs]), num_obs),
+        action=jnp.asarray([action])[..., None],
+        reward=jnp.asarray([reward]),
+        termination=jnp.asarray([[n is None for n in following]]),
+        truncation=jnp.zeros_like(ones, bool),
+        next_obs=jax.nn.one_hot(jnp.asarray([going_on]), num_obs),
+        extras={'valid': ones, 'discount': GAMMA * ones},
+    )
+
+
+def _learn(rows, num_obs, num_updates=1500, **fields):
+    """The state after learning from all rows at once, V and Q of it, and the agent."""
+    spec = Spec(
+        jax.ShapeDtypeStruct((num_obs,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
+    )
+    config = iql.Config(hidden=(32,), gamma=GAMMA, tau=0.05, learning_rate=5e-3, **fields)
+    agent, batch = iql.make(config, spec), _batch(rows, num_obs)
+
+    @_jit
+    def learn():
+        def one(state, key):
+            return agent.update(state, batch, key)[0], None
+
+        keys = jax.random.split(jax.random.key(1), num_updates)
+        return jax.lax.scan(one, agent.init(jax.random.key(0)), keys)[0]
+
+    state = learn()
+
+    def value(obs):
+        net = critics.Critic(config.hidden, 1, config.activation, config.layer_norm)
+        output: Any = net.apply(state.params['value'], jnp.eye(num_obs)[obs])
+        return float(output[0])
+
+    def worth(obs, action):
+        net = critics.Critics(2, config.hidden, 1, config.activation, config.layer_norm)
+        x = jnp.eye(num_obs)[obs]
+        output: Any = net.apply(state.params['critic'], x, jnp.asarray([action]))
+        return output[:, 0]
+
+    def mode(obs):
+        action, _ = agent.act(state, jnp.eye(num_obs)[obs][None], jax.random.key(0), True)
+        return float(action[0, 0])
+
+    return agent, state, value, worth, mode
+
+
+def _expectile(x, level):
+    """By its definition: the mean under weights that depend on the side of it."""
+    v = x.mean()
+    for _ in range(100):
+        weight = np.where(x > v, level, 1.0 - level)
+        v = (weight * x).sum() / weight.sum()
+    return v
+
+
+ACTIONS, REWARDS, COUNTS = np.array([-0.6, 0.0, 0.7]), np.array([1.0, 0.2, 2.0]), (6, 3, 1)
+BANDIT = [
+    (0, a, r, None)
+    for a, r, n in zip(ACTIONS.tolist(), REWARDS.tolist(), COUNTS, strict=True)
+    for _ in range(n)
+]
+
+
+@pytest.mark.parametrize('level,beta', [(0.5, 0.0), (0.5, 2.0), (0.9, 2.0), (0.98, 6.0)])
+def test_a_bandit(level, beta):
+    """V is the expectile of the rewards, and the policy the data weighed by exp(beta A)."""
+    agent, state, value, worth, mode = _learn(BANDIT, 1, expectile=level, beta=beta)
+    for action, reward in zip(ACTIONS, REWARDS, strict=True):
+        np.testing.assert_allclose(worth(0, action), reward, atol=0.02)
+    wanted = _expectile(np.repeat(REWARDS, COUNTS), level)
+    np.testing.assert_allclose(value(0), wanted, atol=0.02)
+    # the best action brings 2, all others at most 1, and the data hardly has it
+    assert (wanted < 0.9) == (level == 0.5) and (wanted > 1.5) == (level > 0.95)
+    weight = np.array(COUNTS) * np.exp(np.minimum(beta * (REWARDS - wanted), np.log(100.0)))
+    weight /= weight.sum()
+    mean = (weight * ACTIONS).sum()
+    std = np.sqrt((weight * (ACTIONS - mean) ** 2).sum())
+    np.testing.assert_allclose(mode(0), mean, atol=0.02)
+    if beta == 0.0:
+        np.testing.assert_allclose(mean, -0.29)  # what cloning averages to
+    if beta == 6.0:
+        assert mean > 0.65
+    sample, _ = agent.act(state, jnp.ones((4000, 1)), jax.random.key(1))
+    assert np.abs(sample).max() <= 1.0
+    if std < 0.2:  # few samples are clipped
+        np.testing.assert_allclose(np.std(sample), std, rtol=0.1, atol=0.01)
+
+
+# From 0, one episode goes by +0.5 to 1 and errs there, and one ends at once by -0.5 with a little.
+# Only an episode from 2 shows what is to be done at 1. No episode does the best from 0.
+CHAIN = [
+    (0, 0.5, 0.0, 1),
+    (1, -0.5, 0.0, None),
+    (2, 0.5, 0.0, 1),
+    (1, 0.5, 1.0, None),
+    (0, -0.5, 0.3, None),
+]
+
+
+def test_parts_of_episodes_are_put_together():
+    _, _, value, worth, mode = _learn(CHAIN, 3, expectile=0.9, beta=10.0)
+    # the 0.9-expectile of 0 and 1, once each, is 0.9
+    np.testing.assert_allclose(value(1), 0.9, atol=0.02)
+    np.testing.assert_allclose(worth(0, 0.5), GAMMA * 0.9, atol=0.02)
+    np.testing.assert_allclose(worth(0, -0.5), 0.3, atol=0.02)
+    np.testing.assert_allclose(value(0), 0.9 * 0.81 + 0.1 * 0.3, atol=0.02)
+    # exp(10 (0.81 - 0.3)) is 164 to 1, though in the data -0.5 brought more
+    assert mode(0) > 0.45 and mode(1) > 0.45
+    _, _, value, worth, mode = _learn(CHAIN, 3, expectile=0.5, beta=0.0)
+    np.testing.assert_allclose(worth(0, 0.5), GAMMA * 0.5, atol=0.02)
+    np.testing.assert_allclose([mode(0), mode(1)], 0.0, atol=0.02)  # cloning
+
+
+def test_weights_are_limited_and_teach_the_policy_alone():
+    log_prob, advantage = jnp.asarray([-1.0, -2.0, 5.0]), jnp.asarray([0.5, 1e4, 0.0])
+    valid = jnp.asarray([1.0, 1.0, 0.0])
+    config = iql.Config(beta=2.0, max_weight=100.0)
+
+    def loss_fn(log_prob, advantage):
+        return iql.actor_loss(config, log_prob, advantage, valid)[0]
+
+    loss, grads = jax.value_and_grad(loss_fn, argnums=(0, 1))(log_prob, advantage)
+    np.testing.assert_allclose(loss, (np.e + 200.0) / 2, rtol=1e-5)
+    np.testing.assert_allclose(grads[0], [-np.e / 2, -50.0, 0.0], rtol=1e-5)
+    np.testing.assert_array_equal(grads[1], 0.0)
+
+
+def test_numbers_out_of_range_are_refused():
+    spec = Spec(*[jax.ShapeDtypeStruct((1,), jnp.float32)] * 2)
+    for config, name in (
+        (iql.Config(expectile=1.0), r'agent\.expectile'),
+        (iql.Config(beta=-1.0), r'agent\.beta'),
+        (iql.Config(tau=0.0), r'agent\.tau'),
+    ):
+        with pytest.raises(ValueError, match=name):
+            iql.make(config, spec)
+    discrete = Spec(spec.obs, jax.ShapeDtypeStruct((2,), jnp.int8))
+    with pytest.raises(ValueError, match=r'env\.name'):
+        iql.make(iql.Config(), discrete)
