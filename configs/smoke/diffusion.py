@@ -3,7 +3,7 @@
   python -m experiments.train --config=configs/smoke/diffusion.py --config.data.path=FILE \
       --workdir=DIR
 
-FILE comes from `python -m experiments.collect --workdir=RUN`. Expected: seconds, and nothing learnt.
+FILE comes from `experiments.collect --workdir=RUN`. Expected: seconds, and nothing learnt.
 """
 
 from configs import base
