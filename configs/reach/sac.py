@@ -1,6 +1,10 @@
 """SAC on reach, for two CPU cores.
 
-python -m experiments.train --config=configs/reach/sac.py --workdir=runs/reach_sac --num_seeds=5
+  python -m experiments.train --config=configs/reach/sac.py --workdir=runs/reach_sac --num_seeds=5
+
+Expected: success .67 [.27, 1.0] after 21,248 steps, .95 [.88, 1.0] after 27,648 and .995 [.98, 1.0]
+after 40,448 (mean and 95% interval over five seeds, 256 episodes each). 3.4 minutes of one core for
+five seeds, compilation included.
 """
 
 from configs import base
