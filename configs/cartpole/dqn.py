@@ -1,9 +1,11 @@
-"""DQN on CartPole: double, duelling, three-step returns, prioritised replay; for two CPU cores.
+"""DQN on CartPole: double, duelling, three-step returns; for two CPU cores.
 
-  python -m experiments.train --config=configs/cartpole/dqn.py --workdir=runs/dqn --num_seeds=5
+  python -m experiments.train --config=configs/cartpole/dqn.py --workdir=runs/dqn --num_seeds=2
 
-`--config.agent.double=False`, `--config.agent.duelling=False`, `--config.loop.num_steps=1` and
-`--config.loop.priority_exponent=0` take one part away each.
+Expected: a return of 436 of 500 after 50,000 env steps (2 seeds; it balances early and then learns
+slowly not to drift), about a minute. `--config.agent.double=False`, `--config.agent.duelling=False`
+and `--config.loop.num_steps=1` take one part away each; `--config.loop.priority_exponent=0.6`
+samples by priority, which did worse here (254 with a smaller network and higher rates).
 """
 
 from configs import base
@@ -11,13 +13,15 @@ from configs import base
 
 def get_config():
     config = base.off_policy('dqn', 'cartpole')
+    config.agent.hidden = (256, 256)
+    config.agent.learning_rate = 3e-4
+    config.agent.tau = 0.02
     config.loop.num_envs = 8
     config.loop.num_minibatches = 4
     config.loop.batch_size = 128
     config.loop.buffer_size = 50_000
     config.loop.learning_starts = 1_000
     config.loop.num_steps = 3
-    config.loop.priority_exponent = 0.6
     config.loop.iterations_per_step = 250
     config.loop.num_env_steps = 50_000
     config.eval.every = 2
