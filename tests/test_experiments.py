@@ -43,7 +43,7 @@ def demos(tmp_path_factory):
     """Files of random episodes that look like demonstrations of a recipe's task."""
     rng, paths = np.random.default_rng(0), {}
     lengths = rng.integers(16, 24, size=8)
-    sizes = {'bc': (20, 2), 'diffusion': (3, 1), 'dagger': (34, 7)}
+    sizes = {'bc': (20, 2), 'diffusion': (34, 7), 'dagger': (34, 7)}
     for recipe, (obs_dim, action_dim) in sizes.items():
         obs = rng.normal(size=(lengths.sum(), obs_dim)).astype(np.float32)
         action = rng.uniform(-1, 1, size=(lengths.sum(), action_dim)).astype(np.float32)

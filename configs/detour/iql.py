@@ -1,4 +1,14 @@
-"""IQL on detour, from demonstrations of mixed quality."""
+"""IQL on detour, from demonstrations of mixed quality.
+
+  python -m experiments.collect --env=detour --num_episodes=501 --noise=0,0.3,0.6 --keep=all \
+      --out=data/detour_mixed.npz
+  python -m experiments.train --config=configs/detour/iql.py --workdir=runs/detour_iql \
+      --seed=10 --num_seeds=3
+
+63.5% of the demonstrations succeed. Expected: 96.4% success [93.7, 99.1] over 3 seeds, 512 episodes
+each, after 64 s of training for all three on one of two cores of an AMD EPYC. The same with
+agent.beta=0, which is cloning: 89.6% [86.7, 92.6] (commit c88cb55; docs/reinforcement-learning.md).
+"""
 
 from configs import base
 
@@ -10,13 +20,15 @@ def get_config():
 def small(config):
     """What the recipes of offline RL on detour share."""
     config.agent.hidden = (128, 128)
-    config.agent.learning_rate = 1e-3
-    config.loop.num_updates = 10_000
+    config.agent.layer_norm = True
+    config.agent.tau = 0.01
+    config.loop.num_steps = 5
+    config.loop.num_updates = 6_000  # many more, and the policy learns the noise, too
     config.loop.updates_per_step = 1_000
-    config.eval.every = 5
+    config.eval.every = 3
     config.eval.num_episodes = 512
     config.eval.modes = ('deterministic',)
     config.eval.score = 'success_final'
     config.eval.metrics = ('return', 'success_final', 'contact_max', 'length')
-    config.checkpoint.every = 5
+    config.checkpoint.every = 3
     return config
