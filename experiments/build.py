@@ -102,10 +102,9 @@ def _behind_normalizers(config, agent, spec, episodes) -> types.Agent:
             affine = normalize.fit_min_max(jnp.asarray(episodes.action))
         agent = agent_transforms.normalize_action(agent, affine)
     if config.normalize.obs == 'running':
-        replayed = config.loop.name == 'off_policy'
-        standardize = agent_transforms.standardize_obs
-        standardize = agent_transforms.standardize_replay if replayed else standardize
-        return standardize(agent, spec.obs)
+        if config.loop.name == 'off_policy':
+            return agent_transforms.standardize_replay(agent, spec.obs)
+        return agent_transforms.standardize_obs(agent, spec.obs)
     if config.normalize.obs == 'min_max':
         affine = normalize.identity(spec.obs)
         if episodes is not None:

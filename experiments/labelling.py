@@ -197,15 +197,7 @@ def pairs(episodes: episodes_lib.Episodes) -> tuple[PyTree, PyTree, np.ndarray]:
     """
     ends = np.asarray(episodes.episode_ends)
     if episodes.last_obs is not None:
-        rows = np.arange(ends[-1])
-        last = ends - 1
-
-        def following(obs: np.ndarray, end: np.ndarray) -> np.ndarray:
-            after = np.concatenate([obs[1:], obs[:1]])
-            after[last] = end
-            return after
-
-        return episodes.obs, jax.tree.map(following, episodes.obs, episodes.last_obs), rows
+        return episodes.obs, episodes_lib.next_obs(episodes), np.arange(ends[-1])
     if (np.diff(ends, prepend=0) < 2).any():
         raise ValueError('--demos: expected at least two observations in each episode')
     rows = np.setdiff1d(np.arange(ends[-1]), ends - 1)

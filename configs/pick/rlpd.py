@@ -3,6 +3,8 @@
   python -m experiments.collect --env=pick --override=reward=sparse --num_episodes=100 \
       --out=data/pick_sparse.npz
   python -m experiments.train --config=configs/pick/rlpd.py --workdir=runs/rlpd
+
+Not measured to its end yet: no success after 8,000 of its 30,000 updates (one seed).
 """
 
 from configs import base

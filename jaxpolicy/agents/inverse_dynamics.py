@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import replay
+from jaxpolicy.agents import ppo, replay
 from jaxpolicy.nets import embed, mlp
 from jaxpolicy.ops import distributions, losses, normalize
 
@@ -84,7 +84,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
             state = train_state.apply_gradients(state, txs, {'inverse': grads})
             return state.replace(step=state.step + 1), metrics
 
-        state, metrics = jax.lax.scan(one, state, replay.silence(batch))
+        state, metrics = jax.lax.scan(one, state, ppo.silence(batch))
         return state, jax.tree.map(jnp.mean, metrics)
 
     def act(state, obs, key, deterministic=False):

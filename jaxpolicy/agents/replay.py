@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxpolicy import train_state, types
+from jaxpolicy.agents import ppo
 from jaxpolicy.nets import mlp
 from jaxpolicy.ops import losses
 
@@ -82,7 +83,7 @@ def delayed(
             f'agent.actor_delay: expected a divisor of the {num} minibatches of an update '
             f'(loop.num_minibatches), found {delay}'
         )
-    batch = silence(batch)
+    batch = ppo.silence(batch)
     groups = jax.tree.map(lambda x: x.reshape(num // delay, delay, *x.shape[1:]), batch)
 
     def one(state, inputs):
@@ -104,18 +105,6 @@ def delayed(
     td_error = metrics.pop('td_error').reshape(batch.reward.shape)
     means = jax.tree.map(jnp.mean, metrics | actor_metrics)
     return state, means | {'td_error': td_error}
-
-
-def silence(batch: types.Transition) -> types.Transition:
-    """Zeros for all that invalid transitions [U, B] report."""
-    valid = batch.extras['valid']
-
-    def keep(x):
-        return jnp.where(valid.reshape(valid.shape + (1,) * (x.ndim - 2)) > 0, x, 0)
-
-    kept = (batch.obs, batch.next_obs, batch.action, batch.reward)
-    obs, next_obs, action, reward = jax.tree.map(keep, kept)
-    return batch.replace(obs=obs, next_obs=next_obs, action=action, reward=reward)
 
 
 def check(config: Any, spec: types.Spec, discrete: bool = False) -> None:

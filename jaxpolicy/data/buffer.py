@@ -145,21 +145,14 @@ def from_episodes(episodes: episodes_lib.Episodes) -> Buffer:
     Raises:
       ValueError: the file has no rewards.
     """
-    reward, last_obs = episodes.reward, episodes.last_obs
-    if reward is None or episodes.termination is None or last_obs is None:
+    reward = episodes.reward
+    if reward is None or episodes.termination is None or episodes.last_obs is None:
         raise ValueError(
             "data.path: expected episodes with 'reward', 'termination' and 'last_obs', as "
             'experiments.collect writes them; found none'
         )
-    last = np.asarray(episodes.episode_ends) - 1
-
-    def following(obs: np.ndarray, end: np.ndarray) -> np.ndarray:
-        after = np.concatenate([obs[1:], obs[:1]])
-        after[last] = end
-        return after
-
     ended = np.zeros(len(reward), bool)
-    ended[last] = True
+    ended[np.asarray(episodes.episode_ends) - 1] = True
     termination = episodes.termination > 0
 
     def row(x: np.ndarray) -> jax.Array:
@@ -171,7 +164,7 @@ def from_episodes(episodes: episodes_lib.Episodes) -> Buffer:
         reward=row(reward),
         termination=row(termination),
         truncation=row(ended & ~termination),
-        next_obs=jax.tree.map(row, jax.tree.map(following, episodes.obs, last_obs)),
+        next_obs=jax.tree.map(row, episodes_lib.next_obs(episodes)),
         extras={'valid': jnp.ones((1, len(reward)))},
     )
     return Buffer(rows, jnp.full((1,), len(reward), jnp.int32))

@@ -212,6 +212,18 @@ def subset(episodes: Episodes, num_episodes: int | None, seed: int) -> Episodes:
     )
 
 
+def next_obs(episodes: Episodes) -> PyTree:
+    """Where each action led, like `obs`; at last rows it is `last_obs`, which must be there."""
+    last = np.asarray(episodes.episode_ends) - 1
+
+    def following(obs: np.ndarray, end: np.ndarray) -> np.ndarray:
+        after = np.concatenate([obs[1:], obs[:1]])
+        after[last] = end
+        return after
+
+    return jax.tree.map(following, episodes.obs, episodes.last_obs)
+
+
 def concatenate(parts: Sequence[Episodes]) -> Episodes:
     """Several sets of episodes, one after another; rows without a tag that others have carry it.
 
