@@ -1,7 +1,8 @@
 """The peer of `experiments.bench_sampling`: our U-Net in PyTorch, driven by diffusers.
 
 The modules are those of `nets.unet1d`, with its parameters; channels come before time, as PyTorch
-has them. Before anything is timed, both networks are compared on the same input.
+has them. Before anything is timed, both networks are compared on the same input. On a GPU float32
+products may use TF32 on both sides: JAX's default, which PyTorch is given.
 """
 
 import importlib.util
@@ -23,6 +24,8 @@ import diffusers
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+torch.set_float32_matmul_precision('high')  # nothing on a CPU
 
 SCHEDULERS = {
     'ddim': diffusers.DDIMScheduler,
@@ -151,7 +154,8 @@ def compare(net: UNet1D, built: parts.Built) -> None:
     x = rng.normal(size=(2, config.pred_horizon, parts.ACTION_DIM)).astype(np.float32)
     condition = rng.normal(size=(2, config.obs_horizon, parts.OBS_DIM)).astype(np.float32)
     k = np.asarray([3.0, 70.0], np.float32)
-    ours = chunks.network(config).apply(built.params, x, k, condition)
+    with jax.default_matmul_precision('highest'):
+        ours = chunks.network(config).apply(built.params, x, k, condition)
     with torch.inference_mode():
         inputs = (x.transpose(0, 2, 1).copy(), k, condition.reshape(2, -1))
         theirs = net(*(torch.tensor(a) for a in inputs)).numpy().transpose(0, 2, 1)

@@ -36,6 +36,16 @@ def is_discrete(spec: Spec) -> bool:
     return jnp.issubdtype(spec.action.dtype, jnp.integer)
 
 
+def check_actions(spec: Spec, discrete: bool = False) -> None:
+    """Raises a ValueError for the wrong kind of actions."""
+    if is_discrete(spec) != discrete:
+        kinds = ('continuous', 'discrete')
+        raise ValueError(
+            f'env.name: expected {kinds[discrete]} actions for this agent, found '
+            f'{kinds[not discrete]} ones'
+        )
+
+
 class EnvState(struct.PyTreeNode):
     """All that an environment knows between two steps.
 

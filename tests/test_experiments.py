@@ -15,7 +15,7 @@ import pytest
 from jaxpolicy.data import episodes as episodes_lib
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = ('bc', 'diffusion', 'dagger', 'ppo', 'sac')
+RECIPES = ('bc', 'diffusion', 'dagger', 'ppo', 'sac', 'iql')
 # compiles in less time, to slower programs; else all of the time goes there
 QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 ONLINE = ('ppo', 'sac')
@@ -43,12 +43,20 @@ def demos(tmp_path_factory):
     """Files of random episodes that look like demonstrations of a recipe's task."""
     rng, paths = np.random.default_rng(0), {}
     lengths = rng.integers(16, 24, size=8)
-    sizes = {'bc': (20, 2), 'diffusion': (34, 7), 'dagger': (34, 7)}
+    sizes = {'bc': (20, 2), 'diffusion': (34, 7), 'dagger': (34, 7), 'iql': (3, 1)}
     for recipe, (obs_dim, action_dim) in sizes.items():
         obs = rng.normal(size=(lengths.sum(), obs_dim)).astype(np.float32)
         action = rng.uniform(-1, 1, size=(lengths.sum(), action_dim)).astype(np.float32)
+        rewards = {}
+        if recipe == 'iql':
+            rewards = {
+                'reward': rng.normal(size=len(obs)).astype(np.float32),
+                'termination': np.zeros(len(obs), np.uint8),
+                'last_obs': rng.normal(size=(len(lengths), obs_dim)).astype(np.float32),
+            }
+        episodes = episodes_lib.Episodes(obs, action, np.cumsum(lengths), {}, **rewards)
         paths[recipe] = tmp_path_factory.mktemp('demos') / f'{recipe}.npz'
-        episodes_lib.save(paths[recipe], episodes_lib.Episodes(obs, action, np.cumsum(lengths), {}))
+        episodes_lib.save(paths[recipe], episodes)
     return paths
 
 

@@ -52,8 +52,9 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """Builds the agent; its batches are `Chunk`s.
 
     Raises:
-      ValueError: an unknown head.
+      ValueError: an unknown head, or discrete actions.
     """
+    types.check_actions(spec)
     if config.head not in HEADS:
         raise ValueError(f'agent.head: expected one of {HEADS}, found {config.head!r}')
     action_dim = spec.action.shape[0]

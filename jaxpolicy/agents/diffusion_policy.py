@@ -65,8 +65,10 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """Builds the agent; its batches are `Chunk`s.
 
     Raises:
-      ValueError: an unknown network, objective, schedule or sampler, or numbers that do not fit.
+      ValueError: an unknown network, objective, schedule or sampler, numbers that do not fit, or
+        discrete actions.
     """
+    types.check_actions(spec)
     objective = objectives.make(config.objective, config.schedule, config.num_train_steps)
     grid = objective.grid(config.num_sample_steps)
     _validate(config)

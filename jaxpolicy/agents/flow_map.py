@@ -61,8 +61,9 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     until `teach`: a `diffusion` agent of objective 'flow' with the same network.
 
     Raises:
-      ValueError: an unknown network or loss, or numbers out of range.
+      ValueError: an unknown network or loss, numbers out of range, or discrete actions.
     """
+    types.check_actions(spec)
     _validate(config)
     action_dim = spec.action.shape[0]
     net, distilled = chunks.network(config), config.loss == 'consistency_trajectory'

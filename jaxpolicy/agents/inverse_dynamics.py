@@ -116,5 +116,4 @@ def _validate(config: Config, spec: types.Spec) -> None:
     for field, known in (('head', HEADS), ('activation', sorted(mlp.ACTIVATIONS))):
         if (found := getattr(config, field)) not in known:
             raise ValueError(f'agent.{field}: expected one of {known}, found {found!r}')
-    if types.is_discrete(spec):
-        raise ValueError('inverse dynamics: expected continuous actions, found discrete ones')
+    types.check_actions(spec)

@@ -37,8 +37,9 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """Builds the agent; its batches are `Chunk`s.
 
     Raises:
-      ValueError: an unknown network, or other than one or two steps.
+      ValueError: an unknown network, other than one or two steps, or discrete actions.
     """
+    types.check_actions(spec)
     if config.num_steps not in (1, 2):
         raise ValueError(f'agent.num_steps: expected 1 or 2, found {config.num_steps}')
     if not 0.0 < config.t_star < 1.0:

@@ -75,9 +75,10 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """Builds the agent; its batches are rollouts [T, N] with extras log_prob, mean and log_std.
 
     Raises:
-      ValueError: an unknown activation or key of an observation; from `update`: a rollout that has
-        no whole minibatches.
+      ValueError: an unknown activation or key of an observation, discrete actions; from `update`: a
+        rollout that has no whole minibatches.
     """
+    types.check_actions(spec)
     check_activation(config.activation)
     sizes, shape = config.hidden, spec.action.shape
     actor = heads.GaussianActor(sizes, shape[0], config.activation, config.init_std)

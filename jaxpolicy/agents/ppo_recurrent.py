@@ -68,9 +68,10 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """Builds the agent; its batches are rollouts [T, N] with their first memory and PPO's extras.
 
     Raises:
-      ValueError: an unknown activation, cell or key of an observation; from `update`: the
-        environments do not divide into the minibatches.
+      ValueError: an unknown activation, cell or key of an observation, discrete actions; from
+        `update`: the environments do not divide into the minibatches.
     """
+    types.check_actions(spec)
     actor, critic = networks(config, spec)
     tx = optimizers.adam_with_rate(config.learning_rate)
     txs = {'actor': tx, 'critic': tx}

@@ -114,12 +114,7 @@ def check(config: Any, spec: types.Spec, discrete: bool = False) -> None:
             f'agent.activation: expected one of {sorted(mlp.ACTIVATIONS)}, '
             f'found {config.activation!r}'
         )
-    if types.is_discrete(spec) != discrete:
-        kinds = ('continuous', 'discrete')
-        raise ValueError(
-            f'env.name: expected {kinds[discrete]} actions for this agent, found '
-            f'{kinds[not discrete]} ones'
-        )
+    types.check_actions(spec, discrete)
     if not 0.0 < config.tau <= 1.0:
         raise ValueError(f'agent.tau: expected 0 to 1, found {config.tau}')
     if not 0.0 <= config.gamma < 1.0:

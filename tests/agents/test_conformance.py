@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxpolicy import agents
 from jaxpolicy.agents import (
     a2c,
     bc,
@@ -465,3 +466,10 @@ def test_no_key_is_used_twice(built):
 def test_the_key_reuse_check_is_awake():
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
         _jit(lambda key: jax.random.normal(key) + jax.random.uniform(key))(jax.random.key(0))
+
+
+@pytest.mark.parametrize('name', sorted(set(agents.AGENTS) - {'a2c', 'dqn', 'reinforce'}))
+def test_continuous_agents_refuse_choices(name):
+    module = agents.AGENTS[name]
+    with pytest.raises(ValueError, match=r'env\.name: expected continuous .* found discrete'):
+        module.make(module.Config(), DISCRETE)

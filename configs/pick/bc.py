@@ -1,0 +1,26 @@
+"""BC on pick from the scripted expert's 100 demonstrations: what rlpd.py is compared with.
+
+  python -m experiments.collect --env=pick --override=reward=sparse --num_episodes=100 \
+      --out=data/pick_sparse.npz
+  python -m experiments.train --config=configs/pick/bc.py --workdir=runs/pick_bc --num_seeds=5
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.offline('bc', 'pick', 'episodes', 'data/pick_sparse.npz')
+    config.env.reward = 'sparse'
+    config.agent.obs_horizon = 1
+    config.agent.pred_horizon = 8
+    config.agent.action_horizon = 4
+    config.agent.width = 256
+    config.agent.num_blocks = 2
+    config.normalize.action = 'min_max'
+    config.loop.num_epochs = 200
+    config.loop.epochs_per_step = 20
+    config.eval.every = 2
+    config.eval.num_episodes = 128
+    config.eval.score = 'success_final'
+    config.eval.metrics = ('return', 'success_final', 'length')
+    return config

@@ -1,0 +1,29 @@
+"""SAC on MuJoCo Playground's CartpoleSwingup, as others publish it; needs the extra `playground`.
+
+  python -m experiments.train --config=configs/playground/sac_cartpole_swingup.py \
+      --workdir=runs/sac_swingup --num_seeds=5
+
+An action is repeated twice, so that 50,000 steps are the 100,000 frames of published curves on
+DM Control; an update for each step.
+"""
+
+from configs import base
+
+
+def get_config(task: str = 'CartpoleSwingup'):
+    config = base.off_policy('sac', f'playground/{task}')
+    config.env.action_repeat = 2
+    config.env.episode_steps = 500
+    config.loop.num_envs = 4
+    config.loop.num_minibatches = 4
+    config.loop.learning_starts = 2_000
+    config.loop.buffer_size = 100_000
+    config.loop.iterations_per_step = 500
+    config.loop.num_env_steps = 50_000
+    config.eval.every = 4
+    config.checkpoint.every = 8
+    config.eval.num_episodes = 20
+    config.eval.modes = ('deterministic',)
+    config.eval.score = 'return'
+    config.eval.metrics = ('return', 'length')
+    return config

@@ -1,0 +1,30 @@
+"""FastTD3 on reach, small enough for two CPU cores.
+
+python -m experiments.train --config=configs/reach/fast_td3.py --workdir=runs/reach_fast_td3
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.off_policy('fast_td3', 'reach')
+    config.agent.actor_hidden = (128, 128)
+    config.agent.critic_hidden = (256, 128)
+    config.agent.gamma = 0.95
+    config.agent.min_value = -20.0
+    config.agent.max_value = 20.0
+    config.agent.learning_rate = 1e-3
+    config.normalize.obs = 'running'
+    config.loop.num_envs = 256
+    config.loop.num_minibatches = 8
+    config.loop.batch_size = 512
+    config.loop.buffer_size = 200_000
+    config.loop.learning_starts = 2_560
+    config.loop.iterations_per_step = 50
+    config.loop.num_env_steps = 200_000
+    config.eval.every = 2
+    config.eval.num_episodes = 256
+    config.eval.modes = ('deterministic',)
+    config.eval.score = 'success_final'
+    config.eval.metrics = ('return', 'success_final', 'length')
+    return config
