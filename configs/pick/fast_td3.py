@@ -3,6 +3,9 @@
   python -m experiments.train --config=configs/pick/fast_td3.py --workdir=runs/pick_fast_td3
 
 Returns lie in [0, 50]: at most 1.46 a step, and a discount of 0.97.
+
+Expected: success .98 after 3.1 million env steps, 92 s of training with compilation, on an H200
+that three other programs shared (seed 0, 512 episodes, commit 307214e; docs/performance.md).
 """
 
 from configs import base

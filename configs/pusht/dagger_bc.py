@@ -6,7 +6,8 @@
       --config.data.path=PATH/pusht_cchi_v7_replay.zarr --config.expert.workdir=runs/pusht \
       --workdir=runs/pusht_dagger
 
-It explores in `pusht`, the simulator on the device. Expected: docs/interactive.md.
+It explores in `pusht`, the simulator on the device. Expected: a score of .41 before and .49 after the
+first round, and no more after the others (5 seeds, 3 minutes of an H200; docs/interactive.md).
 """
 
 from configs import base
@@ -22,10 +23,11 @@ def get_config():
     config.data.num_episodes = 50
     config.expert.workdir = 'runs/pusht'
     config.loop.num_envs = 64
-    config.loop.queries_per_round = 256
-    config.loop.first_updates = 4000
-    config.loop.updates_per_round = 1000
-    config.loop.num_rounds = 6
+    config.loop.queries_per_round = 1024
+    config.loop.first_updates = 6000
+    config.loop.updates_per_round = 6000
+    config.loop.label_share = 0.0
+    config.loop.num_rounds = 4
     config.eval.score = 'score_max'
     config.eval.metrics = small.eval.metrics
     config.eval.num_episodes = 100

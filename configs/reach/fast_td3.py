@@ -1,6 +1,9 @@
 """FastTD3 on reach, small enough for two CPU cores.
 
-python -m experiments.train --config=configs/reach/fast_td3.py --workdir=runs/reach_fast_td3
+  python -m experiments.train --config=configs/reach/fast_td3.py --workdir=runs/reach_fast_td3
+
+Expected: success .91 after 51,200 env steps and 1.0 from 76,800 on (seed 0, 256 episodes each), 130
+s of training on two busy cores of an AMD EPYC (commit 307214e).
 """
 
 from configs import base
