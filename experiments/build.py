@@ -167,8 +167,8 @@ def check_fit(config: config_dict.ConfigDict, data: types.Spec, env: types.Spec)
     """Raises a ValueError where demonstrations and environment have other shapes or actions."""
     if types.is_discrete(env) and not types.is_discrete(data):
         raise ValueError(
-            f'env.name: expected continuous actions, as demonstrations have them, found the choices '
-            f'of {config.env.name!r}'
+            'env.name: expected continuous actions, as demonstrations have them, found choices in '
+            f'{config.env.name!r}'
         )
     found, wanted = (jax.tree.map(lambda s: s.shape, spec) for spec in (data, env))
     if found != wanted:

@@ -6,8 +6,9 @@
       --config.data.path=PATH/pusht_cchi_v7_replay.zarr --config.expert.workdir=runs/pusht \
       --workdir=runs/pusht_dagger
 
-It explores in `pusht`, the simulator on the device. Expected: a score of .41 before and .49 after the
-first round, and no more after the others (5 seeds, 3 minutes of an H200; docs/interactive.md).
+It explores in `pusht`, the simulator on the device. Expected: a score of .41 before and .49
+after the first round, and no more after the others (5 seeds, 3 minutes of an H200;
+docs/interactive.md).
 """
 
 from configs import base
