@@ -1,9 +1,12 @@
 """What evaluations become when they are written."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import evaluation, summary
+from configs.cartpole import dqn as cartpole_dqn
+from experiments import build, evaluation, summary
 from jaxpolicy.loops import evaluate
 
 
@@ -35,3 +38,12 @@ def test_unknown_modes_are_refused():
     flags.override(config, [('eval.modes', 'greedy,stochastic')])
     with pytest.raises(ValueError, match="eval.modes: expected one of .*found 'greedy'"):
         evaluation.make(config)
+
+
+def test_demonstrations_are_no_choices():
+    config = cartpole_dqn.get_config()
+    choices = build.make_env(config).spec
+    numbers = choices._replace(action=jax.ShapeDtypeStruct(choices.action.shape, jnp.float32))
+    build.check_fit(config, choices, choices)
+    with pytest.raises(ValueError, match=r'env\.name: expected continuous .* choices'):
+        build.check_fit(config, numbers, choices)
