@@ -65,13 +65,12 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """Builds the agent; its batches are `Chunk`s.
 
     Raises:
-      ValueError: an unknown network, objective, schedule or sampler, numbers that do not fit, or
-        discrete actions.
+      ValueError: an unknown network, objective, schedule or sampler, discrete actions, or numbers
+        that do not fit.
     """
-    types.check_actions(spec)
     objective = objectives.make(config.objective, config.schedule, config.num_train_steps)
     grid = objective.grid(config.num_sample_steps)
-    _validate(config)
+    _validate(config, spec)
     action_dim = spec.action.shape[0]
     net = chunks.network(config)
     txs = {'denoiser': chunks.optimizer(config)}
@@ -213,7 +212,8 @@ def _soft_mask(config: Config) -> jax.Array:
     return jnp.where(i < fixed, 1.0, jnp.where(i < end, between, 0.0))
 
 
-def _validate(config: Config) -> None:
+def _validate(config: Config, spec: types.Spec) -> None:
+    types.check_actions(spec)
     if config.sampler not in samplers.SAMPLERS:
         raise ValueError(
             f'agent.sampler: expected one of {tuple(samplers.SAMPLERS)}, found {config.sampler!r}'

@@ -78,13 +78,12 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
       ValueError: an unknown activation or key of an observation, discrete actions; from `update`: a
         rollout that has no whole minibatches.
     """
-    types.check_actions(spec)
     check_activation(config.activation)
+    types.check_actions(spec)
     sizes, shape = config.hidden, spec.action.shape
     actor = heads.GaussianActor(sizes, shape[0], config.activation, config.init_std)
     critic = mlp.MLP(sizes, 1, config.activation)
-    tx = optimizers.adam_with_rate(config.learning_rate)
-    txs = {'actor': tx, 'critic': tx}
+    txs = dict.fromkeys(('actor', 'critic'), optimizers.adam_with_rate(config.learning_rate))
     seen = views(config, spec)
 
     def policy(params, obs):

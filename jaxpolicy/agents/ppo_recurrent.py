@@ -71,7 +71,6 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
       ValueError: an unknown activation, cell or key of an observation, discrete actions; from
         `update`: the environments do not divide into the minibatches.
     """
-    types.check_actions(spec)
     actor, critic = networks(config, spec)
     tx = optimizers.adam_with_rate(config.learning_rate)
     txs = {'actor': tx, 'critic': tx}
@@ -131,9 +130,10 @@ def networks(config: Config, spec: types.Spec) -> tuple[Network, Network]:
     """Actor and critic.
 
     Raises:
-      ValueError: an unknown activation, cell or key of an observation.
+      ValueError: an unknown activation, cell or key of an observation, or discrete actions.
     """
     ppo.check_activation(config.activation)
+    types.check_actions(spec)
     if config.cell not in recurrent.CELLS:
         cells = sorted(recurrent.CELLS)
         raise ValueError(f'agent.cell: expected one of {cells}, found {config.cell!r}')
