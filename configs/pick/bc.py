@@ -3,6 +3,9 @@
   python -m experiments.collect --env=pick --override=reward=sparse --num_episodes=100 \
       --out=data/pick_sparse.npz
   python -m experiments.train --config=configs/pick/bc.py --workdir=runs/pick_bc --num_seeds=5
+
+Expected: success .99 [.98, .99] after 40 epochs, a minute of one core (5 seeds, 128 episodes each;
+commit 307214e; .94 after 120). With 10 demonstrations it is .29 at best (docs/off-policy.md).
 """
 
 from configs import base
@@ -17,7 +20,7 @@ def get_config():
     config.agent.width = 256
     config.agent.num_blocks = 2
     config.normalize.action = 'min_max'
-    config.loop.num_epochs = 200
+    config.loop.num_epochs = 40
     config.loop.epochs_per_step = 20
     config.eval.every = 2
     config.eval.num_episodes = 128
