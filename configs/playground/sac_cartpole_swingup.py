@@ -14,8 +14,8 @@ docs/off-policy.md).
 from configs import base
 
 
-def get_config(task: str = 'CartpoleSwingup'):
-    config = base.off_policy('sac', f'playground/{task}')
+def get_config():
+    config = base.off_policy('sac', 'playground/CartpoleSwingup')
     config.env.action_repeat = 2
     config.env.episode_steps = 500
     config.loop.num_envs = 4
