@@ -83,8 +83,8 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     sizes, shape = config.hidden, spec.action.shape
     actor = heads.GaussianActor(sizes, shape[0], config.activation, config.init_std)
     critic = mlp.MLP(sizes, 1, config.activation)
-    txs = dict.fromkeys(('actor', 'critic'), optimizers.adam_with_rate(config.learning_rate))
     seen = views(config, spec)
+    txs = {name: optimizers.adam_with_rate(config.learning_rate) for name in seen}
 
     def policy(params, obs):
         output: Any = actor.apply(params, embed.encode(obs, seen['actor']))
