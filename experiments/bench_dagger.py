@@ -30,7 +30,7 @@ def programs(config):
     memory = jax.jit(dagger.make(parts).init)(jax.random.key(1)).memory
     num, horizons = parts.config.num_envs, parts.horizons
     length = horizons.num_blocks * horizons.action
-    policy_of = evaluation.make_policy(config, parts.env.spec, True)
+    policy_of = evaluation.make_policy(config, parts.env.spec, parts.deterministic)
 
     @jax.jit
     def plain(train, key):
@@ -39,7 +39,7 @@ def programs(config):
 
     def gated(train, weights, thresholds, key):
         expert, enabled = parts.make_expert(weights), jnp.array(True)
-        now = explore.Situation(train, memory.risk, thresholds, enabled)
+        now = explore.Situation(train, memory.risk, thresholds, enabled, parts.deterministic)
         keys = jax.random.split(key, num)
         robots = (parts.agent, parts.env, expert, parts.gate)
         return explore.explore(*robots, horizons, now, keys, key)[0], expert

@@ -40,6 +40,15 @@ class Evaluation(NamedTuple):
     spec: types.Spec
 
 
+def first_mode(config: config_dict.ConfigDict) -> bool:
+    """Whether the policy that counts acts deterministically; raises a ValueError for no mode."""
+    for mode in config.eval.modes:
+        build.choose('eval.modes', MODES, mode)
+    if not config.eval.modes:
+        raise ValueError(f'config.eval.modes: expected some of {sorted(MODES)}, found none')
+    return MODES[config.eval.modes[0]]
+
+
 def make(
     config: config_dict.ConfigDict, num_seeds: int = 1, mesh: jax.sharding.Mesh | None = None
 ) -> Evaluation:
@@ -49,10 +58,7 @@ def make(
       num_seeds: of the agents, whose states have a leading axis [S] if there are several.
       mesh: the devices to spread episodes over, or None for one.
     """
-    for mode in config.eval.modes:
-        build.choose('eval.modes', MODES, mode)
-    if not config.eval.modes:
-        raise ValueError(f'config.eval.modes: expected some of {sorted(MODES)}, found none')
+    first_mode(config)
     if config.env.name in envs.HOST_ENVS:
         return _host_evaluation(config, num_seeds)
     return _device_evaluation(config, num_seeds, mesh)

@@ -1,15 +1,16 @@
-"""Sets JAX up before anything imports it: CPU, eight virtual devices, a compilation cache."""
+"""Sets JAX up before anything imports it: CPU, eight devices, quick compilation and its cache."""
 
 import os
 import pathlib
 import sys
 
+from tests import quick
+
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_FLAG = '--xla_force_host_platform_device_count'
+_DEVICES = '--xla_force_host_platform_device_count=8'
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
-if _FLAG not in os.environ.get('XLA_FLAGS', ''):
-    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_FLAG}=8'.strip()
+os.environ['XLA_FLAGS'] = f'{_DEVICES} {quick.XLA_FLAGS} {os.environ.get("XLA_FLAGS", "")}'.strip()
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_ROOT / '.cache' / 'jax'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 if sys.platform == 'linux' and 'DISPLAY' not in os.environ:

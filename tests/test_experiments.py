@@ -13,11 +13,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jaxpolicy.data import episodes as episodes_lib
+from tests import quick
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ('bc', 'diffusion', 'dagger', 'ppo', 'sac', 'iql')
-# compiles in less time, to slower programs; else all of the time goes there
-QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 ONLINE = ('ppo', 'sac')
 AGENTS = {'dagger': 'bc'}  # where it has another name
 
@@ -27,7 +26,7 @@ def command(module, *arguments):
 
 
 def run(module, *arguments, timeout=300):
-    env = {**os.environ, 'XLA_FLAGS': QUICK}  # one device, as a user has
+    env = {**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS}  # one device, as a user has
     return subprocess.run(
         command(module, *arguments),
         cwd=ROOT,
@@ -95,7 +94,7 @@ def finished(request, demos, tmp_path_factory):
 
 def interrupt(arguments, directory, name):
     """Starts a run and sends it a signal as soon as its second checkpoint is there."""
-    env = {**os.environ, 'XLA_FLAGS': QUICK}
+    env = {**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS}
     process = subprocess.Popen(
         command(*arguments), cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )

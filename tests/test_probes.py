@@ -1,7 +1,6 @@
 """Small problems whose answers are known: what is learnt, not only that something is."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +16,6 @@ from jaxpolicy.types import Env, EnvState, Spec
 from tests import probe_envs
 
 GAMMA, SPEC = probe_envs.GAMMA, probe_envs.SPEC
-# LLVM's expensive passes would take most of the time of these tests.
-_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-_jit = functools.partial(jax.jit, compiler_options=_QUICK)
 SMALL = {'hidden': (32,), 'activation': 'tanh', 'gamma': GAMMA, 'learning_rate': 3e-3}
 CONFIG = ppo.Config(num_minibatches=4, target_kl=0.0, entropy_cost=0.0, **SMALL)
 ON_POLICY = {  # module, config, rollouts in a step of `_learn`
@@ -39,7 +35,7 @@ def _learn(name, env, limit, steps):
     module, config, updates = ON_POLICY[name]
     agent = module.make(config, env.spec)
     loop = on_policy.make(env, agent, 32, 16, updates_per_step=updates, episode_steps=limit)
-    state, step = _jit(loop.init)(jax.random.key(0)), _jit(loop.step, donate_argnums=0)
+    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step, donate_argnums=0)
     for _ in range(steps):
         state, _ = step(state, ())
     critic = mlp.MLP(config.hidden, 1, config.activation)

@@ -1,7 +1,5 @@
 """Probe environments for agents that learn from replay: are the learned values right?"""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +11,6 @@ from jaxpolicy.nets import critics
 from tests import probe_envs
 
 GAMMA = probe_envs.GAMMA
-# LLVM's expensive passes would take most of the time of these tests.
-_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-_jit = functools.partial(jax.jit, compiler_options=_QUICK)
 SMALL = {'gamma': GAMMA, 'learning_rate': 3e-3, 'tau': 0.05}
 CONFIGS = {
     # next to no entropy, so that values are those of the rewards
@@ -51,8 +46,8 @@ def _learn(name, first_obs, transition, limit, steps=3, num_steps=1, **changes):
     env = probe_envs.make(first_obs, transition, limit, _spec(name))
     agent = MODULES[name].make(CONFIGS[name], env.spec)
     loop = off_policy.make(env, agent, config, GAMMA, limit)
-    state = _jit(loop.init)(jax.random.key(0))
-    step = _jit(loop.step, donate_argnums=0)
+    state = jax.jit(loop.init)(jax.random.key(0))
+    step = jax.jit(loop.step, donate_argnums=0)
     for _ in range(steps):
         state, _ = step(state, ())
     return _value(name, state.train), lambda obs: _best(agent, state.train, obs)
@@ -162,7 +157,7 @@ def test_the_entropy_is_brought_to_its_target():
         iterations_per_step=400,
     )  # fmt: skip
     loop = off_policy.make(env, sac.make(config, env.spec), settings, GAMMA, 5)
-    state, step = _jit(loop.init)(jax.random.key(0)), _jit(loop.step)
+    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
     for _ in range(3):
         state, metrics = step(state, ())
     np.testing.assert_allclose(metrics['entropy'], target, atol=0.1)

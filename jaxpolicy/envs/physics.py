@@ -126,6 +126,7 @@ def make_step(model: mujoco.MjModel, num_substeps: int) -> Step:
         )
     device_model, template = put(model)
 
+    @jax.jit
     def step(qpos, qvel, ctrl, overrides: Overrides | None = None):
         world = device_model.tree_replace(dict(overrides or {}))
 
@@ -144,6 +145,7 @@ def make_kinematics(model: mujoco.MjModel) -> Callable[..., mjx.Data]:
     """Builds kinematics(qpos [nq], overrides={}) -> Data with the poses that belong to `qpos`."""
     device_model, template = put(model)
 
+    @jax.jit
     def kinematics(qpos: jax.Array, overrides: Overrides | None = None) -> mjx.Data:
         with tracing():
             world: Any = device_model.tree_replace(dict(overrides or {}))

@@ -64,6 +64,7 @@ class Memory(struct.PyTreeNode):
     risk: PyTree
     expert_steps: jax.Array  # [] int32
     steps: explore.Steps  # [B, Ta, N, ...], the last round's episodes with the gate
+    budget_scale: jax.Array  # [] float32, see `_rescale`
 
 
 class Parts(NamedTuple):
@@ -82,6 +83,7 @@ class Parts(NamedTuple):
     risk: risk_lib.Risk | None
     config: Config
     horizons: explore.Horizons
+    deterministic: bool = True  # how the learner acts: as it is evaluated
 
 
 def make(parts: Parts) -> types.Loop:
@@ -97,6 +99,7 @@ def make(parts: Parts) -> types.Loop:
             risk=parts.risk.init(risk_key) if parts.risk else (),
             expert_steps=jnp.zeros((), jnp.int32),
             steps=_no_steps(spec, horizons, config.num_envs),
+            budget_scale=jnp.ones(()),
         )
         train = parts.agent.init(agent_key)
         return types.LoopState(train=train, env=(), key=loop_key, memory=memory)
@@ -118,6 +121,7 @@ def make(parts: Parts) -> types.Loop:
             risk=_learn_risk(parts, memory.risk, alone, risk_key) if parts.risk else (),
             expert_steps=memory.expert_steps + jnp.sum(chunks.mask, dtype=jnp.int32),
             steps=gated[1],
+            budget_scale=_rescale(memory.budget_scale, num, jnp.sum(blocks.control)),
         )
         return state.replace(train=train, key=key, memory=memory), metrics
 
@@ -153,11 +157,12 @@ def rollouts(parts: Parts, train, memory: Memory, expert: explore.Expert, key: t
         enabled, key = enabled_and_key
         reset_key, act_key = jax.random.split(key)
         keys = jax.random.split(reset_key, config.num_envs)
-        now = explore.Situation(train, memory.risk, thresholds, enabled)
+        now = explore.Situation(train, memory.risk, thresholds, enabled, parts.deterministic)
         blocks, steps = explore.explore(
             parts.agent, parts.env, expert, parts.gate, parts.horizons, now, keys, act_key
         )
-        budget = config.queries_per_round / jnp.maximum(jnp.sum(blocks.reached), 1)
+        queries = memory.budget_scale * config.queries_per_round
+        budget = queries / jnp.maximum(jnp.sum(blocks.reached), 1)
         found = parts.gate.threshold(blocks.scores, blocks.reached, budget, memory.round)
         return jnp.where(enabled, thresholds, found), (blocks, steps)
 
@@ -165,6 +170,15 @@ def rollouts(parts: Parts, train, memory: Memory, expert: explore.Expert, key: t
     never = jnp.full((parts.gate.num_kinds,), jnp.inf)
     both = jax.lax.scan(phase, never, inputs)[1]
     return tuple(jax.tree.map(lambda x: x[i], both) for i in (0, 1))
+
+
+def _rescale(scale: jax.Array, budget: int, taken: jax.Array) -> jax.Array:
+    """The budget's factor for the next round, after `taken` blocks were taken over.
+
+    Thresholds are of the learner alone. Helped by the expert it meets fewer such states, and scores
+    of two kinds exceed theirs at once; so rounds would spend less than they may.
+    """
+    return jnp.clip(scale * budget / jnp.maximum(taken, 1), 0.25, 8.0)
 
 
 def _metrics(memory: Memory, alone, gated) -> types.Metrics:

@@ -72,6 +72,7 @@ class Situation(NamedTuple):
     risk: PyTree
     thresholds: jax.Array  # [S]
     enabled: jax.Array  # [] bool: the gate decides, else the learner acts alone
+    deterministic: bool = True  # how the learner acts: as it is evaluated
 
 
 def explore(
@@ -95,7 +96,7 @@ def explore(
     def block(carry, key):
         state, history, past, expert_carry, running, before = carry
         plan_key, suggest_key, gate_key, act_key = jax.random.split(key, 4)
-        plan, extras = agent.act(situation.train, history, plan_key, True)  # as it is evaluated
+        plan, extras = agent.act(situation.train, history, plan_key, situation.deterministic)
         chunk = types.Chunk(history, plan, jnp.ones(plan.shape[:2], bool))
         anew = expert.policy.init(expert.see(state))
         expert_carry = transforms.select(before, expert_carry, anew)

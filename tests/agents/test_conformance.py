@@ -45,9 +45,6 @@ SPEC = Spec(
     action=jax.ShapeDtypeStruct((A,), jnp.float32),
 )
 DISCRETE = Spec(SPEC.obs, jax.ShapeDtypeStruct((M,), jnp.int8))
-# LLVM's expensive passes would take most of the time of these tests.
-_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-_jit = functools.partial(jax.jit, compiler_options=_QUICK)
 HORIZONS = {
     'obs_horizon': TO,
     'pred_horizon': TP,
@@ -258,8 +255,8 @@ class Built(NamedTuple):
 @functools.cache
 def _build(name) -> Built:
     agent = CASES[name].make()
-    update = _jit(agent.update, donate_argnums=0)
-    return Built(CASES[name], agent, _jit(agent.init), update)
+    update = jax.jit(agent.update, donate_argnums=0)
+    return Built(CASES[name], agent, jax.jit(agent.init), update)
 
 
 @pytest.fixture(params=CASES)
@@ -329,11 +326,11 @@ def test_update_compiles_once_donates_and_counts(built):
 def test_seeds_stack(plain):
     case, agent = plain
     keys = jax.random.split(jax.random.key(0), 3)
-    batch, init = case.batch(jax.random.key(1)), _jit(agent.init)
+    batch, init = case.batch(jax.random.key(1)), jax.jit(agent.init)
     states = jax.tree.map(lambda *x: jnp.stack(x), *map(init, keys))
     assert _shapes(states) == _shapes(jax.eval_shape(jax.vmap(agent.init), keys))
-    stacked, _ = _jit(jax.vmap(agent.update, in_axes=(0, None, 0)))(states, batch, keys)
-    update = _jit(agent.update)
+    stacked, _ = jax.jit(jax.vmap(agent.update, in_axes=(0, None, 0)))(states, batch, keys)
+    update = jax.jit(agent.update)
     for i, key in enumerate(keys):
         start = init(key)
         alone, _ = update(start, batch, key)
@@ -346,8 +343,8 @@ def test_batches_shard_over_eight_devices(plain):
     assert len(devices) == 8
     mesh = Mesh(np.array(devices), ('data',), axis_types=(AxisType.Auto,))
     spec, first = (NamedSharding(mesh, P(*[None] * i, 'data')) for i in (case.batch_axis, 0))
-    state, batch = _jit(agent.init)(jax.random.key(0)), case.batch(jax.random.key(1))
-    update, key = _jit(agent.update), jax.random.key(2)
+    state, batch = jax.jit(agent.init)(jax.random.key(0)), case.batch(jax.random.key(1))
+    update, key = jax.jit(agent.update), jax.random.key(2)
     alone, metrics = update(state, batch, key)
     replicated = jax.device_put((state, key), NamedSharding(mesh, P()))
     sharded = jax.device_put(batch, spec)
@@ -388,7 +385,7 @@ def test_checkpoints_are_bitwise(built, tmp_path):
 
 def test_act(built):
     state, obs = built.init(jax.random.key(0)), built.case.obs(jax.random.key(1))
-    act = _jit(built.agent.act, static_argnames='deterministic')
+    act = jax.jit(built.agent.act, static_argnames='deterministic')
     for deterministic in (False, True):
         action, extras = act(state, obs, jax.random.key(2), deterministic=deterministic)
         assert action.shape == built.case.action_shape
@@ -411,7 +408,7 @@ def test_statistics_travel_in_the_state(built):
     for i in range(2):  # the first one moves nothing: the learning rate warms up from 0
         batch = built.case.batch(jax.random.key(2 + i))
         state, _ = built.update(state, batch, jax.random.key(4 + i))
-    act = _jit(functools.partial(built.agent.act, deterministic=True))
+    act = jax.jit(functools.partial(built.agent.act, deterministic=True))
     action, _ = act(state, obs, jax.random.key(2))
     stats = state.stats['obs']
     leaves = stats.mean if isinstance(stats, normalize.Welford) else stats.shift
@@ -456,16 +453,16 @@ def test_broken_transitions_teach_nothing(name):
 
 def test_no_key_is_used_twice(built):
     with jax.debug_key_reuse(True):
-        state = _jit(built.agent.init)(jax.random.key(0))
+        state = jax.jit(built.agent.init)(jax.random.key(0))
         batch = built.case.batch(jax.random.key(1))
         obs = built.case.obs(jax.random.key(2))
-        state, _ = _jit(built.agent.update)(state, batch, jax.random.key(3))
-        _jit(built.agent.act)(state, obs, jax.random.key(4))
+        state, _ = jax.jit(built.agent.update)(state, batch, jax.random.key(3))
+        jax.jit(built.agent.act)(state, obs, jax.random.key(4))
 
 
 def test_the_key_reuse_check_is_awake():
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
-        _jit(lambda key: jax.random.normal(key) + jax.random.uniform(key))(jax.random.key(0))
+        jax.jit(lambda key: jax.random.normal(key) + jax.random.uniform(key))(jax.random.key(0))
 
 
 @pytest.mark.parametrize('name', sorted(set(agents.AGENTS) - {'a2c', 'dqn', 'reinforce'}))

@@ -1,6 +1,5 @@
 """Implicit Q-learning on data whose values and policies have closed forms."""
 
-import functools
 from typing import Any
 
 import jax
@@ -13,9 +12,6 @@ from jaxpolicy.nets import critics
 from jaxpolicy.types import Spec, Transition
 
 GAMMA = 0.9
-# LLVM's expensive passes would take most of the time of these tests.
-_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-_jit = functools.partial(jax.jit, compiler_options=_QUICK)
 
 
 def _batch(rows, num_obs):
@@ -42,7 +38,7 @@ def _learn(rows, num_obs, num_updates=1500, **fields):
     config = iql.Config(hidden=(32,), gamma=GAMMA, tau=0.05, learning_rate=5e-3, **fields)
     agent, batch = iql.make(config, spec), _batch(rows, num_obs)
 
-    @_jit
+    @jax.jit
     def learn():
         def one(state, key):
             return agent.update(state, batch, key)[0], None

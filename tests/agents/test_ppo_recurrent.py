@@ -54,11 +54,6 @@ def _env() -> Env:
     return env_transforms.vectorize(env_transforms.time_limit(Env(reset, step, SPEC), LIMIT))
 
 
-# LLVM's expensive passes would take most of the time of these tests.
-_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-_jit = functools.partial(jax.jit, compiler_options=_QUICK)
-
-
 def _agent(cell='gru', **fields):
     return ppo_recurrent.make(dataclasses.replace(CONFIG, cell=cell, **fields), SPEC)
 
@@ -69,7 +64,7 @@ def _experience(cell):
     agent = _agent(cell)
     env = env_transforms.auto_reset(_env(), _env().reset(jax.random.split(jax.random.key(1), N)))
 
-    @_jit
+    @jax.jit
     def run(key):
         state = agent.init(key)
         env_state, policy = env.reset(jax.random.split(key, N)), policies.of(agent, state)
@@ -92,7 +87,7 @@ def test_the_first_ratio_is_one(cell):
     """Behind a normaliser that moves, with parts of dicts, and episodes that end inside."""
     agent = transforms.standardize_obs(_agent(cell), SPEC.obs)
     loop = on_policy.make(_env(), agent, N, T, 1, LIMIT)
-    state, step = _jit(loop.init)(jax.random.key(0)), _jit(loop.step)
+    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
     for _ in range(4):
         before = normalize.affine(state.train.stats['obs'])
         state, metrics = step(state, ())
@@ -111,11 +106,11 @@ def test_sequences_are_replayed_as_they_were_acted(cell):
     state, batch, done = _experience(cell)
     actor, critic = ppo_recurrent.networks(dataclasses.replace(CONFIG, cell=cell), SPEC)
     params, memory = state.params, batch.memory
-    _, means = _jit(actor.replay)(params['actor']['net'], memory['actor'], batch.obs, done)
+    _, means = jax.jit(actor.replay)(params['actor']['net'], memory['actor'], batch.obs, done)
     np.testing.assert_allclose(means, batch.extras['mean'], atol=1e-6)
 
-    step = _jit(critic.step)
-    memories, values = _jit(critic.replay)(params['critic'], memory['critic'], batch.obs, done)
+    step = jax.jit(critic.step)
+    memories, values = jax.jit(critic.replay)(params['critic'], memory['critic'], batch.obs, done)
     _, beyond = step(params['critic'], memories, batch.next_obs)
     going, gap = ~done[:-1], np.abs(beyond[:-1] - values[1:])[..., 0]
     assert gap[going].max() < 1e-6  # it is what the next step is worth, but where an episode ended
@@ -132,7 +127,7 @@ def test_the_memory_starts_anew_after_an_end_and_only_then():
     agent = _agent()
     t = int(np.flatnonzero(done[:-1].any(1) & ~done[:-1].all(1))[0])
     obs = jax.tree.map(lambda x: x[t + 1], batch.obs)
-    _, extras = _jit(agent.act)(state, Remembered(obs, agent.memory(obs)), jax.random.key(0))
+    _, extras = jax.jit(agent.act)(state, Remembered(obs, agent.memory(obs)), jax.random.key(0))
     gap = np.abs(extras['mean'] - batch.extras['mean'][t + 1]).max(-1)
     np.testing.assert_array_equal(gap < 1e-6, done[t])
 
@@ -149,8 +144,8 @@ def test_values_of_time_limits_use_the_memory_of_the_episode_that_ended(monkeypa
     assert gap[~done[:-1]].max() < 1e-6 and gap[done[:-1]].min() > 1e-6
     _, critic = ppo_recurrent.networks(dataclasses.replace(CONFIG, cell='lstm'), SPEC)
     params, first = state.params['critic'], batch.memory['critic']
-    memories, _ = _jit(critic.replay)(params, first, batch.obs, done)
-    _, expected = _jit(critic.step)(params, memories, batch.next_obs)
+    memories, _ = jax.jit(critic.replay)(params, first, batch.obs, done)
+    _, expected = jax.jit(critic.step)(params, memories, batch.next_obs)
     np.testing.assert_allclose(next_value, expected[..., 0], atol=1e-6)
 
 
@@ -177,7 +172,7 @@ def test_invalid_steps_move_nothing():
         obs, next_obs, action, reward = jax.tree.map(spoil, content)
         return batch.replace(obs=obs, next_obs=next_obs, action=action, reward=reward)
 
-    update = _jit(agent.update)
+    update = jax.jit(agent.update)
     first, *others = (update(state, spoiled(v), jax.random.key(3)) for v in (0.0, np.nan, 1e9))
     for other in others:
         jax.tree.map(np.testing.assert_array_equal, other, first)
@@ -186,7 +181,7 @@ def test_invalid_steps_move_nothing():
 
 def test_the_past_matters_and_stays_in_its_environment():
     state, batch, _ = _experience('gru')
-    act = _jit(_agent().act)
+    act = jax.jit(_agent().act)
     obs = jax.tree.map(lambda x: x[0], batch.obs)
     memory = jax.tree.map(lambda m: m.at[1].add(0.5), batch.memory)
     means = [

@@ -16,6 +16,7 @@ from experiments import build, imitation, labelling
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs import pendulum, transforms
 from jaxpolicy.loops import rollout
+from tests import quick
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM, LENGTH = 3, 40
@@ -96,9 +97,10 @@ def test_the_program(demos, tmp_path):
     path, out = tmp_path / 'demos.npz', tmp_path / 'new' / 'labelled.npz'
     episodes_lib.save(path, demos)
     arguments = f'--env=pendulum --demos={path} --out={out} --explore_steps=640 --num_updates=20'
+    env = {**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS}
     done = subprocess.run(
         [sys.executable, '-m', 'experiments.label', *arguments.split(), '--compare'],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, 'XLA_FLAGS': ''},
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env=env,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 'uniform' in done.stdout and 'of the file' in done.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import program
+from tests import quick
 from tests.experiments import integrator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +21,7 @@ def test_two_processes_train_as_one_does(tmp_path):
         probe.bind(('localhost', 0))
         port = probe.getsockname()[1]
     command = [sys.executable, '-m', 'tests.experiments.two_processes', str(port)]
-    env = {**os.environ, 'XLA_FLAGS': ''}  # one device in each process
+    env = {**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS}  # one device in each process
     workers = [
         subprocess.Popen(
             [*command, str(i), str(tmp_path)], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True

@@ -83,6 +83,19 @@ def test_asking_mends_what_demonstrations_left_out(name, data):
     assert step._cache_size() == 1
 
 
+def test_unspent_budget_raises_the_next(data):
+    parts = _parts('expert')
+    loop = dagger.make(parts._replace(config=dataclasses.replace(CONFIG, first_updates=1)))
+    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
+    scale = 1.0
+    for _ in range(2):
+        state, _ = step(state, data)
+        taken = int(state.memory.steps.intervention.any(1).sum())  # blocks
+        scale = float(np.clip(scale * CONFIG.queries_per_round / taken, 0.25, 8.0))
+        assert taken > 0
+        np.testing.assert_allclose(state.memory.budget_scale, scale, rtol=1e-5)
+
+
 def test_a_round_can_learn_from_the_beginning(data):
     parts = _parts()
     config = dataclasses.replace(CONFIG, restart=True, first_updates=1, updates_per_round=0)

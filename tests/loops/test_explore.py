@@ -33,6 +33,20 @@ def test_alone_the_learner_acts_from_its_chunks():
     np.testing.assert_allclose(steps.action[:, 1], 0.3)
 
 
+def test_the_learner_acts_as_it_is_evaluated():
+    plan = jnp.ones((NUM, 4, 1))
+    agent = point.runaway()._replace(
+        act=lambda state, obs, key, greedy: (plan * (-1) ** greedy, {})
+    )
+    keys = jax.random.split(jax.random.key(0), NUM)
+    for greedy in (True, False):
+        now = explore.Situation((), (), jnp.array([jnp.inf]), jnp.array(False), greedy)
+        robots = (agent, point.env(), point.expert(), gates.expert(1))
+        _, steps = jax.jit(lambda now=now, robots=robots: explore.explore(
+            *robots, point.HORIZONS, now, keys, jax.random.key(1)))()  # fmt: skip
+        assert (steps.action == (-1.0 if greedy else 1.0)).all()
+
+
 def test_with_the_gate_open_the_expert_acts_and_succeeds():
     blocks, steps = _explore(gates.expert(1), -1.0)
     np.testing.assert_array_equal(blocks.control, blocks.reached)

@@ -1,5 +1,4 @@
 # pyright: reportAttributeAccessIssue=false
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,6 @@ from jaxpolicy.loops import on_policy
 from jaxpolicy.types import Agent, Env, EnvState, Spec, Transition
 
 N, T, LIMIT = 8, 6, 4
-# LLVM's expensive passes would take most of the time of these tests.
-_QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-_jit = functools.partial(jax.jit, compiler_options=_QUICK)
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
 
 
@@ -145,7 +141,7 @@ def _ppo_loop(module=ppo, env=None):
 @pytest.mark.parametrize('module', [ppo, ppo_recurrent])
 def test_a_restored_run_continues_bitwise(tmp_path, module):
     loop = _ppo_loop(module, _careless_env())
-    init, step = _jit(loop.init), _jit(loop.step, donate_argnums=0)
+    init, step = jax.jit(loop.init), jax.jit(loop.step, donate_argnums=0)
     whole, _ = step(init(jax.random.key(0)), ())
     start = _bits(whole)
     with checkpoint.open_manager(tmp_path) as manager:
@@ -240,8 +236,8 @@ def _fragile_env(junk) -> Env:
 @pytest.mark.parametrize('module', [ppo, ppo_recurrent])
 def test_worlds_that_break_are_dropped_and_counted_and_move_nothing(module):
     """How they broke makes no difference to anything: the states are equal to the bit."""
-    init = _jit(_ppo_loop(module, _fragile_env(0.0)).init)
-    step = _jit(lambda state, junk: _ppo_loop(module, _fragile_env(junk)).step(state, ()))
+    init = jax.jit(_ppo_loop(module, _fragile_env(0.0)).init)
+    step = jax.jit(lambda state, junk: _ppo_loop(module, _fragile_env(junk)).step(state, ()))
     runs = []
     for junk in (np.nan, np.inf, -np.inf):
         state, broken = init(jax.random.key(0)), 0.0

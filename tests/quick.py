@@ -1,0 +1,3 @@
+"""Has XLA compile in less time, to slower programs; else most of the tests' time goes there."""
+
+XLA_FLAGS = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
