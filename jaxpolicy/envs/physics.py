@@ -126,7 +126,7 @@ def make_step(model: mujoco.MjModel, num_substeps: int) -> Step:
         )
     device_model, template = put(model)
 
-    @jax.jit
+    @jax.jit  # traced once, however often a program steps
     def step(qpos, qvel, ctrl, overrides: Overrides | None = None):
         world = device_model.tree_replace(dict(overrides or {}))
 

@@ -161,10 +161,12 @@ def _teacher():
 
 @pytest.mark.parametrize('loss', flow_map.LOSSES)
 def test_one_step_keeps_both_modes(loss):
-    agent, state = _make(loss, total_steps=2000)
+    # at 3e-3 some seeds of the mean flow stay between the modes
+    num, rate = (4000, 5e-4) if loss == 'mean_flow' else (2000, 3e-3)
+    agent, state = _make(loss, total_steps=num, learning_rate=rate)
     if loss == 'consistency_trajectory':
         state = flow_map.teach(state, _teacher())
-    x = _samples(agent, _train(agent, state, _bimodal, 2000))
+    x = _samples(agent, _train(agent, state, _bimodal, num))
     assert abs((x < 0).mean() - 0.25) < 0.08
     assert abs(x[x > 0].mean() - 0.6) < 0.1 and abs(x[x < 0].mean() + 0.6) < 0.2
     assert np.median(np.abs(np.abs(x) - 0.6)) < 0.16  # 0.07 in the data

@@ -70,7 +70,7 @@ def test_strides_and_dilations_are_those_of_a_convolution(length, size, stride, 
 def test_mish_is_jaxs():
     x = jnp.concatenate([jnp.linspace(-30.0, 30.0, 601), jnp.asarray([-1e4, 1e4])])
     for f in (lambda g: g(x), lambda g: jax.vmap(jax.grad(g))(x)):
-        np.testing.assert_allclose(f(unet1d.mish), f(jax.nn.mish), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(f(unet1d.mish), f(jax.nn.mish), rtol=2e-5, atol=1e-6)
 
 
 def test_upsampling_is_flaxs_transposed_convolution():
