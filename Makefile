@@ -3,12 +3,10 @@
 #
 # PYTHON=python3.12  which Python (default: the newest one here that JAX supports)
 # VENV=.venv         where the virtual environment lives
-# WHEELS=folder      install from a folder of wheels, without a network
 # WORKERS=2          processes that run the tests; 0: this one alone
 
 VENV ?= .venv
 PYTHON ?=
-WHEELS ?=
 PYTEST_ARGS ?=
 WORKERS ?= 2
 
@@ -28,7 +26,7 @@ demo: setup
 	$(VENV)/bin/python -m experiments.demo --workdir=runs/demo
 
 setup:
-	@VENV='$(VENV)' PYTHON='$(PYTHON)' WHEELS='$(WHEELS)' .ci/setup
+	@VENV='$(VENV)' PYTHON='$(PYTHON)' .ci/setup
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
     spec: types.Spec
 
 
-def first_mode(config: config_dict.ConfigDict) -> bool:
+def is_deterministic(config: config_dict.ConfigDict) -> bool:
     """Whether the policy that counts acts deterministically; raises a ValueError for no mode."""
     for mode in config.eval.modes:
         build.choose('eval.modes', MODES, mode)
@@ -58,7 +58,7 @@ def make(
       num_seeds: of the agents, whose states have a leading axis [S] if there are several.
       mesh: the devices to spread episodes over, or None for one.
     """
-    first_mode(config)
+    is_deterministic(config)  # a mistake shows before anything is built
     if config.env.name in envs.HOST_ENVS:
         return _host_evaluation(config, num_seeds)
     return _device_evaluation(config, num_seeds, mesh)
@@ -171,7 +171,7 @@ def _device_evaluation(config, num_seeds, mesh) -> Evaluation:
         states = jax.tree.map(lambda x: x[: int(valid.sum()), 0], states)
         return module.render(chosen, states, 320, 320)
 
-    policy_of = make_policy(config, env.spec, MODES[config.eval.modes[0]])
+    policy_of = make_policy(config, env.spec, is_deterministic(config))
     shapes = template(config, env.spec, num_seeds)
     fps = module.control_hz(chosen)
     return Evaluation(shapes, episodes, frames, policy_of, fps, env.spec)
@@ -210,6 +210,6 @@ def _host_evaluation(config, num_seeds) -> Evaluation:
         evaluate.evaluate_host(env._replace(step=step), policy, _act_key(seed), [seed], num_steps)
         return np.stack(pictures)
 
-    policy_of = make_policy(config, env.spec, MODES[config.eval.modes[0]])
+    policy_of = make_policy(config, env.spec, is_deterministic(config))
     shapes = template(config, env.spec, num_seeds)
     return Evaluation(shapes, episodes, frames, policy_of, 10.0, env.spec)

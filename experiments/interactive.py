@@ -61,8 +61,8 @@ def make_parts(
     agent = build.make_agent(config, spec, total, episodes)
     make_expert, weights = expert(config, env.spec)
     gate, risk = make_gate(config, agent, demos, spec)
-    mode = evaluation.first_mode(config)
-    parts = dagger.Parts(agent, env, make_expert, gate, risk, settings, horizons, mode)
+    how = evaluation.is_deterministic(config)
+    parts = dagger.Parts(agent, env, make_expert, gate, risk, settings, horizons, how)
     return parts, dagger.Data(demos, weights)
 
 

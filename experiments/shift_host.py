@@ -20,7 +20,7 @@ def make_run(
     policy: shift_measure.Trained, scale: shift_table.Scale, seeds: np.ndarray
 ) -> shift_measure.Run:
     """As `shift_measure.make_run`; one episode per seed, of the protocol's starts."""
-    mode = evaluation.MODES[policy.config.eval.modes[0]]
+    mode = evaluation.is_deterministic(policy.config)
     spec = pusht_gym.make_host(policy.task).spec
     compiled = evaluate.compiled(evaluation.make_policy(policy.config, spec, mode))
     hidden = tuple(policy.config.perturb.get('hidden', ()))

@@ -134,7 +134,7 @@ def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrati
 
 def make_run(policy: Trained, scale: shift_table.Scale, seeds: np.ndarray) -> Run:
     """One program for all shifts, and for all policies whose `program` is that of this one."""
-    mode = evaluation.MODES[policy.config.eval.modes[0]]
+    mode = evaluation.is_deterministic(policy.config)
     hidden = tuple(policy.config.perturb.get('hidden', ()))
     module, task, table = policy.module, policy.task, policy.table
 

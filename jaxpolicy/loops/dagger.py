@@ -176,7 +176,8 @@ def _rescale(scale: jax.Array, budget: int, taken: jax.Array) -> jax.Array:
     """The budget's factor for the next round, after `taken` blocks were taken over.
 
     Thresholds are of the learner alone. Helped by the expert it meets fewer such states, and scores
-    of two kinds exceed theirs at once; so rounds would spend less than they may.
+    of two kinds exceed theirs at once; so rounds would spend less than they may. Bounded, as a
+    round may take over next to nothing.
     """
     return jnp.clip(scale * budget / jnp.maximum(taken, 1), 0.25, 8.0)
 
