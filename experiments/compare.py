@@ -2,7 +2,7 @@
 
 A panel for each environment, a line for each run with its seeds and their 95% interval (runs made
 with --num_seeds). Drawn is the score that the run's config names, or --metric, against environment
-steps, or updates where there are none. Prints the last value of each.
+steps, or updates where there are none, or --against. Prints the last value of each.
 """
 
 import sys
@@ -21,17 +21,21 @@ from jaxpolicy.io import metrics, workdir
 FLAGS = flags.FLAGS
 
 
-def curve(directory: Path, metric: str | None) -> tuple[str, list[dict[str, Any]]]:
+def curve(
+    directory: Path, metric: str | None, against: str | None = None
+) -> tuple[str, list[dict[str, Any]]]:
     """What is drawn of a run, and its points: x, mean and, of several seeds, low, high and all.
 
     Raises:
-      ValueError: no row of the run has the metric.
+      ValueError: no row of the run has the metric, or what it is drawn against.
     """
     name = metric or f'eval/{workdir.load_config(directory).eval.score}'
     rows = [row for row in metrics.read(directory) if row.get(name) is not None]
     if not rows:
         raise ValueError(f'--metric: {directory} has no {name!r}')
-    x = 'env_steps' if rows[-1]['env_steps'] else 'updates'
+    x = against or ('env_steps' if rows[-1]['env_steps'] else 'updates')
+    if any(row.get(x) is None for row in rows):
+        raise ValueError(f'--against: {directory} has no {x!r} where it has {name!r}')
     points = [
         {
             'x': row[x],
@@ -45,7 +49,7 @@ def curve(directory: Path, metric: str | None) -> tuple[str, list[dict[str, Any]
     return f'{name} against {x}', points
 
 
-def draw(directories: list[Path], metric: str | None, out: Path) -> None:
+def draw(directories: list[Path], metric: str | None, out: Path, against=None) -> None:
     """Writes the picture and prints where each run ended."""
     panels: dict[str, list[Path]] = {}
     for directory in directories:
@@ -59,7 +63,7 @@ def draw(directories: list[Path], metric: str | None, out: Path) -> None:
         axes.axis('off')
     for axes, (env, members) in zip(grid.flat, panels.items(), strict=False):
         for directory in members:
-            label, points = curve(directory, metric)
+            label, points = curve(directory, metric, against)
             x, mean, low, high = ([p[k] for p in points] for k in ('x', 'mean', 'low', 'high'))
             (line,) = axes.plot(x, mean, marker='.', label=directory.name)
             seeds = [p['seeds'] or [p['mean']] for p in points]
@@ -67,9 +71,9 @@ def draw(directories: list[Path], metric: str | None, out: Path) -> None:
             limits = axes.get_ylim()
             axes.fill_between(x, low, high, alpha=0.2, color=line.get_color())
             axes.set_ylim(limits)  # of the seeds: an interval may pass what can be
-            axes.set_xlabel(label.split()[-1].replace('_', ' '))
+            axes.set_xlabel(label.split()[-1].split('/')[-1].replace('_', ' '))
             axes.set_ylabel(label.split()[0].removeprefix('eval/').replace('_', ' '))
-            print(f'{directory}: {mean[-1]:.4g} [{low[-1]:.4g}, {high[-1]:.4g}] at {x[-1]:,}')
+            print(f'{directory}: {mean[-1]:.4g} [{low[-1]:.4g}, {high[-1]:.4g}] at {round(x[-1]):,}')
         axes.set_title(env, fontsize=10)
         axes.grid(alpha=0.3)
         if len(members) > 1:
@@ -80,7 +84,7 @@ def draw(directories: list[Path], metric: str | None, out: Path) -> None:
 
 def main(_):
     try:
-        draw([Path(d) for d in FLAGS.workdirs], FLAGS.metric, Path(FLAGS.out))
+        draw([Path(d) for d in FLAGS.workdirs], FLAGS.metric, Path(FLAGS.out), FLAGS.against)
     except (ValueError, OSError) as error:
         sys.exit(f'compare: error: {error}')
     print(f'written: {FLAGS.out}')
@@ -89,5 +93,6 @@ def main(_):
 if __name__ == '__main__':
     flags.DEFINE_list('workdirs', None, 'Directories of the runs.', required=True)
     flags.DEFINE_string('metric', None, "A column of metrics.csv; the config's score without it.")
+    flags.DEFINE_string('against', None, "The horizontal axis, for example 'train/queries'.")
     flags.DEFINE_string('out', 'curves.png', 'The picture.')
     config_flags.run_main(main)

@@ -13,28 +13,12 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jaxpolicy.data import episodes as episodes_lib
-from tests import quick
+from tests import launch, quick
 
-ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ('bc', 'diffusion', 'dagger', 'ppo', 'sac', 'iql')
+OFFLINE = ('bc', 'diffusion', 'dagger', 'iql')
 ONLINE = ('ppo', 'sac')
 AGENTS = {'dagger': 'bc'}  # where it has another name
-
-
-def command(module, *arguments):
-    return [sys.executable, '-m', f'experiments.{module}', *map(str, arguments)]
-
-
-def run(module, *arguments, timeout=300):
-    env = {**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS}  # one device, as a user has
-    return subprocess.run(
-        command(module, *arguments),
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 @pytest.fixture(scope='module')
@@ -42,8 +26,8 @@ def demos(tmp_path_factory):
     """Files of random episodes that look like demonstrations of a recipe's task."""
     rng, paths = np.random.default_rng(0), {}
     lengths = rng.integers(16, 24, size=8)
-    sizes = {'bc': (20, 2), 'diffusion': (34, 7), 'dagger': (34, 7), 'iql': (3, 1)}
-    for recipe, (obs_dim, action_dim) in sizes.items():
+    for recipe in OFFLINE:
+        obs_dim, action_dim = (20, 2) if recipe == 'bc' else (3, 1)  # Push-T, the pendulum
         obs = rng.normal(size=(lengths.sum(), obs_dim)).astype(np.float32)
         action = rng.uniform(-1, 1, size=(lengths.sum(), action_dim)).astype(np.float32)
         rewards = {}
@@ -59,10 +43,28 @@ def demos(tmp_path_factory):
     return paths
 
 
-def train_arguments(recipe, demos, directory, *more):
-    data = [] if recipe in ONLINE else [f'--config.data.path={demos[recipe]}']
+@pytest.fixture(scope='module')
+def expert(tmp_path_factory):
+    """A run of SAC, which the learner of DAgger asks."""
+    directory = tmp_path_factory.mktemp('sac') / 'run'
+    result = launch.run(*train_arguments('sac', {}, directory))
+    assert result.returncode == 0, result.stderr
+    return directory
+
+
+@pytest.fixture(scope='module')
+def inputs(demos, expert):
+    """What a recipe needs, as arguments."""
+    found = {recipe: [f'--config.data.path={path}'] for recipe, path in demos.items()}
+    found['dagger'].append(f'--config.expert.workdir={expert}')
+    return found
+
+
+def train_arguments(recipe, inputs, directory, *more):
     config = f'--config=configs/smoke/{recipe}.py'
-    return ['train', config, *data, f'--workdir={directory}', '--novideo', *more]
+    return [
+        'train', config, *inputs.get(recipe, []), f'--workdir={directory}', '--novideo', *more
+    ]  # fmt: skip
 
 
 def leaves(directory, step):
@@ -84,37 +86,35 @@ def rows(directory):
 
 
 @pytest.fixture(scope='module', params=RECIPES)
-def finished(request, demos, tmp_path_factory):
+def finished(request, inputs, expert, tmp_path_factory):
     """A run that nobody interrupted."""
+    if request.param == 'sac':
+        return request.param, expert
     directory = tmp_path_factory.mktemp(request.param) / 'run'
-    result = run(*train_arguments(request.param, demos, directory))
+    result = launch.run(*train_arguments(request.param, inputs, directory))
     assert result.returncode == 0, result.stderr
     return request.param, directory
 
 
-def interrupt(arguments, directory, name):
-    """Starts a run and sends it a signal as soon as its second checkpoint is there."""
-    env = {**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS}
-    process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+def second_checkpoint(process, directory):
+    """Waits until it is there."""
     deadline = time.monotonic() + 240
     while not (directory / 'checkpoints' / '2').exists():
-        assert process.poll() is None, process.communicate()[1].decode()
+        assert process.poll() is None, f'ended before: {process.poll()}'
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    process.send_signal(name)
-    process.communicate(timeout=120)
-    return process.returncode
 
 
-def test_a_killed_run_continues_bitwise(finished, demos, tmp_path):
+def test_a_killed_run_continues_bitwise(finished, inputs, tmp_path):
     recipe, reference = finished
     directory = tmp_path / 'run'
-    arguments = train_arguments(recipe, demos, directory)
-    code = interrupt(arguments, directory, signal.SIGKILL)
+    arguments = train_arguments(recipe, inputs, directory)
+    process = launch.Process(*arguments)
+    second_checkpoint(process, directory)
+    process.send_signal(signal.SIGKILL)
+    code = process.wait(timeout=120).returncode
     assert code == -signal.SIGKILL or (directory / 'curves.png').exists()
-    result = run(*arguments)
+    result = launch.run(*arguments)
     assert result.returncode == 0, result.stderr
     assert code == 0 or 'continuing after update' in result.stderr
     wanted, found = leaves(reference, 4), leaves(directory, 4)
@@ -130,11 +130,20 @@ def test_a_killed_run_continues_bitwise(finished, demos, tmp_path):
         np.testing.assert_array_equal(wanted.tags['intervention'], found.tags['intervention'])
 
 
-def test_sigterm_saves_first(demos, tmp_path):
+def test_sigterm_saves_first(inputs, tmp_path):
+    """In an interpreter of its own, as `launch` does not test."""
     directory = tmp_path / 'run'
     more = '--config.loop.num_epochs=100000'
-    arguments = train_arguments('bc', demos, directory, more)
-    assert interrupt(arguments, directory, signal.SIGTERM) == 1
+    module, *arguments = train_arguments('bc', inputs, directory, more)
+    process = subprocess.Popen(
+        [sys.executable, '-m', f'experiments.{module}', *arguments],
+        cwd=launch.ROOT,
+        env={**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS},
+        stderr=subprocess.DEVNULL,
+    )
+    second_checkpoint(process, directory)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 1
     last = rows(directory)[-1]['epoch']
     assert (directory / 'checkpoints' / str(last) / '_CHECKPOINT_METADATA').exists()
 
@@ -159,7 +168,7 @@ def test_evaluate(finished, tmp_path):
     recipe, directory = finished
     out = tmp_path / 'summary.json'
     arguments = ['--num_episodes=5', '--first_seed=7', f'--out={out}', '--novideo']
-    result = run('evaluate', f'--workdir={directory}', *arguments)
+    result = launch.run('evaluate', f'--workdir={directory}', *arguments)
     assert result.returncode == 0, result.stderr
     summary = json.loads(out.read_text())
     assert summary['metrics']['length']['mean'] == 3.0 and summary['first_seed'] == 7
@@ -173,7 +182,7 @@ def test_evaluate(finished, tmp_path):
 def test_seeds_train_together_and_are_reported_with_intervals(tmp_path):
     directory = tmp_path / 'run'
     more = ('--num_seeds=2', '--seed=3', '--config.eval.modes=deterministic,stochastic')
-    result = run(*train_arguments('ppo', None, directory, *more))
+    result = launch.run(*train_arguments('ppo', {}, directory, *more))
     assert result.returncode == 0, result.stderr
     last = rows(directory)[-1]
     each = [last[f'seed{i}/eval/return'] for i in range(2)]
@@ -181,43 +190,49 @@ def test_seeds_train_together_and_are_reported_with_intervals(tmp_path):
     assert last['eval/return_low'] < last['eval/return'] < last['eval/return_high']
     assert last['eval/stochastic_return'] != last['eval/return']
     arguments = [f'--workdir={directory}', '--num_episodes=3', '--novideo']
-    result = run('evaluate', *arguments, '--override=eval.modes=stochastic')
+    result = launch.run('evaluate', *arguments, '--override=eval.modes=stochastic')
     assert result.returncode == 0, result.stderr
     summary = json.loads((directory / 'evaluation' / 'summary.json').read_text())
     assert summary['num_seeds'] == summary['metrics']['return']['n'] == 2
     table = (directory / 'evaluation' / 'episodes_stochastic.csv').read_text().splitlines()
     assert table[0].startswith('agent,seed,') and len(table) == 1 + 2 * 3
-    result = run('evaluate', *arguments, '--override=agent.gamma=1.0')
+    result = launch.run('evaluate', *arguments, '--override=agent.gamma=1.0')
     assert result.returncode != 0 and '--override: expected a key of' in result.stderr
-    alone = run(*train_arguments('ppo', None, directory, '--seed=3'))
+    alone = launch.run(*train_arguments('ppo', {}, directory, '--seed=3'))
     assert alone.returncode != 0 and '(num_seeds): 2 -> 1' in alone.stderr
 
 
-def test_another_config_is_refused(finished, demos):
+def only(recipe):
+    """For tests that need one of the finished runs."""
+    return pytest.mark.parametrize('finished', [recipe], indirect=True)
+
+
+@only('bc')
+def test_another_config_is_refused(finished, inputs):
     recipe, directory = finished
-    result = run(*train_arguments(recipe, demos, directory, '--config.eval.num_episodes=3'))
+    result = launch.run(*train_arguments(recipe, inputs, directory, '--config.eval.num_episodes=3'))
     assert result.returncode != 0
     assert 'eval.num_episodes: 2 -> 3' in result.stderr
     assert 'Traceback' not in result.stderr
 
 
-def test_a_run_that_never_began_does_not_block_its_workdir(demos, tmp_path):
-    missing = run(*train_arguments('bc', {'bc': 'nowhere.npz'}, tmp_path))
+def test_a_run_that_never_began_does_not_block_its_workdir(inputs, tmp_path):
+    nowhere = {'bc': ['--config.data.path=nowhere.npz']}
+    missing = launch.run(*train_arguments('bc', nowhere, tmp_path))
     assert missing.returncode != 0 and 'nowhere.npz' in missing.stderr
     assert 'Traceback' not in missing.stderr
-    result = run(*train_arguments('bc', demos, tmp_path, '--config.eval.every=0'))
+    result = launch.run(*train_arguments('bc', inputs, tmp_path, '--config.eval.every=0'))
     assert result.returncode == 0, result.stderr
 
 
-def test_other_data_at_the_same_path_is_refused(finished, demos):
+@only('bc')
+def test_other_data_at_the_same_path_is_refused(finished, demos, inputs):
     recipe, directory = finished
-    if recipe != 'bc':
-        pytest.skip('one recipe is enough')
     path = demos[recipe]
     original, episodes = path.read_bytes(), episodes_lib.load(path)
     try:
         episodes_lib.save(path, episodes._replace(action=-episodes.action))
-        result = run(*train_arguments(recipe, demos, directory))
+        result = launch.run(*train_arguments(recipe, inputs, directory))
     finally:
         path.write_bytes(original)
     assert result.returncode != 0 and 'Traceback' not in result.stderr
@@ -234,7 +249,7 @@ def test_other_data_at_the_same_path_is_refused(finished, demos):
     ],
 )
 def test_bad_flags_give_one_clear_line(argument, words, tmp_path):
-    result = run('train', '--config=configs/smoke/ppo.py', f'--workdir={tmp_path}', argument)
+    result = launch.run('train', '--config=configs/smoke/ppo.py', f'--workdir={tmp_path}', argument)
     assert result.returncode != 0
     assert 'Traceback' not in result.stderr
     assert all(word in result.stderr for word in words), result.stderr
@@ -242,7 +257,7 @@ def test_bad_flags_give_one_clear_line(argument, words, tmp_path):
 
 def test_collect_writes_what_training_reads(tmp_path):
     out = tmp_path / 'demos.npz'
-    result = run('collect', f'--out={out}', '--num_episodes=20', '--seed=3')
+    result = launch.run('collect', f'--out={out}', '--num_episodes=20', '--seed=3')
     assert result.returncode == 0, result.stderr
     episodes = episodes_lib.load(out)
     assert len(episodes.episode_ends) == 20
@@ -265,10 +280,9 @@ def test_collect_writes_what_training_reads(tmp_path):
     assert '512 episodes were tried: success rate 1.000' in result.stdout
 
 
+@only('ppo')
 def test_a_run_demonstrates(finished, tmp_path):
-    recipe, directory = finished
-    if recipe != 'ppo':
-        pytest.skip('one recipe is enough')
+    _, directory = finished
     out = tmp_path / 'demos.npz'
     arguments = [
         '--num_episodes=5',
@@ -276,7 +290,7 @@ def test_a_run_demonstrates(finished, tmp_path):
         '--mode=stochastic',
         '--override=episode_steps=2',
     ]
-    result = run('collect', f'--workdir={directory}', f'--out={out}', *arguments)
+    result = launch.run('collect', f'--workdir={directory}', f'--out={out}', *arguments)
     assert result.returncode == 0, result.stderr
     episodes = episodes_lib.load(out)
     assert episodes.episode_ends.tolist() == [2, 4, 6, 8, 10]
@@ -293,6 +307,6 @@ def test_a_run_demonstrates(finished, tmp_path):
     ],
 )
 def test_bad_flags_of_collect_give_one_clear_line(argument, words, tmp_path):
-    result = run('collect', f'--out={tmp_path / "x.npz"}', argument)
+    result = launch.run('collect', f'--out={tmp_path / "x.npz"}', argument)
     assert result.returncode != 0 and 'Traceback' not in result.stderr
     assert result.stderr.startswith('collect: error: ') and words in result.stderr

@@ -1,15 +1,16 @@
-"""DAgger on detour, four rounds of a few updates and episodes: for tests.
+"""DAgger on the pendulum, four rounds of a few updates and episodes: for tests.
 
-  python -m experiments.train --config=configs/smoke/dagger.py --config.data.path=FILE --workdir=DIR
+  python -m experiments.train --config=configs/smoke/dagger.py --config.data.path=FILE \
+      --config.expert.workdir=RUN --workdir=DIR
 
-FILE comes from `python -m experiments.collect`. Expected: seconds, and nothing learnt.
+FILE holds any episodes of the pendulum, RUN is any run on it. Expected: seconds, and nothing learnt.
 """
 
 from configs import base
 
 
 def get_config():
-    config = base.dagger('bc', 'detour', 'episodes', 'data/detour.npz')
+    config = base.dagger('bc', 'pendulum', 'episodes', 'data/pendulum.npz')
     config.agent.head = 'mixture'
     config.agent.width = 16
     config.agent.num_blocks = 1

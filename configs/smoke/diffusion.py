@@ -1,9 +1,9 @@
-"""A diffusion policy on synthetic demonstrations of detour, a few updates: for tests.
+"""A diffusion policy on the pendulum, a few updates: for tests.
 
   python -m experiments.train --config=configs/smoke/diffusion.py --config.data.path=FILE \
       --workdir=DIR
 
-FILE comes from `python -m experiments.collect`. Expected: seconds, and nothing learnt.
+FILE holds any episodes of the pendulum. Expected: seconds, and nothing learnt.
 """
 
 from configs import base
@@ -11,7 +11,7 @@ from configs.smoke import bc
 
 
 def get_config():
-    config = base.offline('diffusion', 'detour', 'episodes', 'data/detour.npz')
+    config = base.offline('diffusion', 'pendulum', 'episodes', 'data/pendulum.npz')
     config.agent.dims = (8, 16)
     config.agent.num_train_steps = 4
     config.agent.num_sample_steps = 2

@@ -1,4 +1,4 @@
-"""PPO on Push-T, four tiny steps: for tests.
+"""PPO on the pendulum, four tiny steps: for tests.
 
   python -m experiments.train --config=configs/smoke/ppo.py --workdir=DIR
 
@@ -9,7 +9,7 @@ from configs import base
 
 
 def get_config():
-    return shrink(base.on_policy('ppo', 'pusht'))
+    return shrink(base.on_policy('ppo', 'pendulum'))
 
 
 def shrink(config):

@@ -1,4 +1,4 @@
-"""PPO with a memory on Push-T, four tiny steps: for tests.
+"""PPO with a memory on the pendulum, four tiny steps: for tests.
 
   python -m experiments.train --config=configs/smoke/ppo_recurrent.py --workdir=DIR
 
@@ -10,7 +10,7 @@ from configs.smoke import ppo
 
 
 def get_config():
-    config = ppo.shrink(base.on_policy('ppo_recurrent', 'pusht'))
+    config = ppo.shrink(base.on_policy('ppo_recurrent', 'pendulum'))
     config.agent.memory_size = 8
     config.agent.cell = 'lstm'
     return config

@@ -249,7 +249,7 @@ class Built(NamedTuple):
     case: Case
     agent: Agent
     init: Any
-    update: Any  # jitted, donates its state
+    update: Any  # jitted, donates its state (but for plain ones)
 
 
 @functools.cache
@@ -264,13 +264,20 @@ def built(request) -> Built:
     return _build(request.param)
 
 
+@functools.cache
+def _build_plain(name) -> Built:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optax, 'rmsprop', lambda rate, **_: optax.sgd(rate))
+        patch.setattr(optax, 'adam', lambda rate: optax.sgd(rate))
+        patch.setattr(optax, 'adamw', lambda schedule, **_: optax.sgd(0.1))
+        agent = CASES[name].make()
+    return Built(CASES[name], agent, jax.jit(agent.init), jax.jit(agent.update))
+
+
 @pytest.fixture(params=CASES)
-def plain(request, monkeypatch) -> tuple[Case, Agent]:
+def plain(request) -> Built:
     """The case with plain gradient descent: Adam turns rounding of tiny gradients into steps."""
-    monkeypatch.setattr(optax, 'rmsprop', lambda rate, **_: optax.sgd(rate))
-    monkeypatch.setattr(optax, 'adam', lambda rate: optax.sgd(rate))
-    monkeypatch.setattr(optax, 'adamw', lambda schedule, **_: optax.sgd(0.1))
-    return CASES[request.param], CASES[request.param].make()
+    return _build_plain(request.param)
 
 
 def _shapes(tree):
@@ -323,39 +330,30 @@ def test_update_compiles_once_donates_and_counts(built):
         assert np.isfinite(leaf).all()
 
 
-def test_seeds_stack(plain):
-    case, agent = plain
-    keys = jax.random.split(jax.random.key(0), 3)
-    batch, init = case.batch(jax.random.key(1)), jax.jit(agent.init)
-    states = jax.tree.map(lambda *x: jnp.stack(x), *map(init, keys))
-    assert _shapes(states) == _shapes(jax.eval_shape(jax.vmap(agent.init), keys))
-    stacked, _ = jax.jit(jax.vmap(agent.update, in_axes=(0, None, 0)))(states, batch, keys)
-    update = jax.jit(agent.update)
-    for i, key in enumerate(keys):
-        start = init(key)
-        alone, _ = update(start, batch, key)
-        _assert_close(jax.tree.map(lambda x: x[i], stacked), alone, start)
-
-
-def test_batches_shard_over_eight_devices(plain):
-    case, agent = plain
+def test_seeds_stack_and_batches_shard_over_eight_devices(plain):
+    """In one program, which does for each seed what an update alone on one device does."""
+    case, agent, init, update = plain
     devices = jax.devices()
     assert len(devices) == 8
     mesh = Mesh(np.array(devices), ('data',), axis_types=(AxisType.Auto,))
     spec, first = (NamedSharding(mesh, P(*[None] * i, 'data')) for i in (case.batch_axis, 0))
-    state, batch = jax.jit(agent.init)(jax.random.key(0)), case.batch(jax.random.key(1))
-    update, key = jax.jit(agent.update), jax.random.key(2)
-    alone, metrics = update(state, batch, key)
-    replicated = jax.device_put((state, key), NamedSharding(mesh, P()))
+    keys, batch = jax.random.split(jax.random.key(0), 3), case.batch(jax.random.key(1))
+    each = [init(key) for key in keys]
+    states = jax.tree.map(lambda *x: jnp.stack(x), *each)
+    assert _shapes(states) == _shapes(jax.eval_shape(jax.vmap(agent.init), keys))
+    states, keys = jax.device_put((states, keys), NamedSharding(mesh, P()))
     sharded = jax.device_put(batch, spec)
     if isinstance(batch, Transition):  # what is remembered leads with the worlds
         sharded = sharded.replace(memory=jax.device_put(batch.memory, first))
     assert len(sharded.action.addressable_shards) == 8
     assert sharded.action.addressable_shards[0].data.size == batch.action.size // 8
-    together, metrics_together = update(replicated[0], sharded, replicated[1])
-    _assert_close(together, alone, state)
-    for name, value in metrics.items():
-        np.testing.assert_allclose(metrics_together[name], value, rtol=1e-3, atol=1e-5)
+    together = jax.jit(jax.vmap(agent.update, in_axes=(0, None, 0)))
+    stacked, stacked_metrics = jax.device_get(together(states, sharded, keys))
+    for i, start in enumerate(each):
+        alone, metrics = update(start, batch, jax.device_get(keys)[i])
+        _assert_close(jax.tree.map(lambda x: x[i], stacked), alone, start)
+        for name, value in metrics.items():
+            np.testing.assert_allclose(stacked_metrics[name][i], value, rtol=1e-3, atol=1e-5)
 
 
 def test_checkpoints_are_bitwise(built, tmp_path):
@@ -451,18 +449,26 @@ def test_broken_transitions_teach_nothing(name):
         np.testing.assert_array_equal(a, b)
 
 
+def _traced(f, *args):
+    """JAX looks for reused keys when it traces a jitted function."""
+    return jax.eval_shape(jax.jit(f), *args)
+
+
 def test_no_key_is_used_twice(built):
+    key = jax.random.key(0)
+    batch, obs = built.case.batch(key), built.case.obs(key)
     with jax.debug_key_reuse(True):
-        state = jax.jit(built.agent.init)(jax.random.key(0))
-        batch = built.case.batch(jax.random.key(1))
-        obs = built.case.obs(jax.random.key(2))
-        state, _ = jax.jit(built.agent.update)(state, batch, jax.random.key(3))
-        jax.jit(built.agent.act)(state, obs, jax.random.key(4))
+        state = _traced(built.agent.init, key)
+        state, _ = _traced(built.agent.update, state, batch, key)
+        _traced(built.agent.act, state, obs, key)
 
 
 def test_the_key_reuse_check_is_awake():
+    def twice(key):
+        return jax.random.normal(key) + jax.random.uniform(key)
+
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
-        jax.jit(lambda key: jax.random.normal(key) + jax.random.uniform(key))(jax.random.key(0))
+        _traced(twice, jax.random.key(0))
 
 
 @pytest.mark.parametrize('name', sorted(set(agents.AGENTS) - {'a2c', 'dqn', 'reinforce'}))

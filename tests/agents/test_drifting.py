@@ -5,6 +5,7 @@ import pytest
 
 from jaxpolicy.agents import drifting
 from jaxpolicy.types import Chunk, Spec
+from tests import quick
 
 SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
 CONFIG = {
@@ -64,7 +65,8 @@ def _train(agent, batch_of, num_updates):
 
     state = jax.jit(agent.init)(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), num_updates)
-    return jax.jit(lambda s: jax.lax.scan(step, s, keys))(state)[0]
+    train = jax.jit(lambda s: jax.lax.scan(step, s, keys), compiler_options=quick.OPTIMISED)
+    return train(state)[0]
 
 
 def test_one_step_keeps_both_modes():

@@ -11,6 +11,7 @@ from jaxpolicy.agents import chunks, diffusion_policy, flow_map
 from jaxpolicy.diffusion import objectives
 from jaxpolicy.nets import embed
 from jaxpolicy.types import Chunk, Spec
+from tests import quick
 
 MEAN, STD = 0.4, 0.3
 SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
@@ -137,7 +138,8 @@ def _train(agent, state, batch_of, num_updates):
         return agent.update(state, batch_of(batch_key), key)
 
     keys = jax.random.split(jax.random.key(1), num_updates)
-    return jax.jit(lambda s: jax.lax.scan(step, s, keys))(state)[0]
+    train = jax.jit(lambda s: jax.lax.scan(step, s, keys), compiler_options=quick.OPTIMISED)
+    return train(state)[0]
 
 
 def _samples(agent, state):
@@ -161,9 +163,10 @@ def _teacher():
 
 @pytest.mark.parametrize('loss', flow_map.LOSSES)
 def test_one_step_keeps_both_modes(loss):
-    # at 3e-3 some seeds of the mean flow stay between the modes
-    num, rate = (4000, 5e-4) if loss == 'mean_flow' else (2000, 3e-3)
-    agent, state = _make(loss, total_steps=num, learning_rate=rate)
+    num, fields = 2000, {}
+    if loss == 'mean_flow':  # as the others learn, some seeds stay between the modes
+        num, fields = 3000, {'learning_rate': 1e-3, 'flow_share': 0.5}
+    agent, state = _make(loss, total_steps=num, **fields)
     if loss == 'consistency_trajectory':
         state = flow_map.teach(state, _teacher())
     x = _samples(agent, _train(agent, state, _bimodal, num))

@@ -48,24 +48,25 @@ def test_a_trained_agent_is_surprised_by_other_actions(make):
 
 def test_of_bc_it_is_minus_the_mean_log_density():
     agent = _bc()
-    state = agent.init(jax.random.key(0))
+    state = jax.jit(agent.init)(jax.random.key(0))
     chunk = _chunk(3)
     chunk = chunk.replace(mask=chunk.mask.at[0, 1].set(False))
-    found = agent.surprise(state, chunk, jax.random.key(1))
+    found = jax.jit(agent.surprise)(state, chunk, jax.random.key(1))
+    update = jax.jit(agent.update)
     for i in range(3):  # of a batch of one, the loss is that row's
         row = jax.tree.map(lambda x: x[i : i + 1], chunk)
-        expected = agent.update(state, row, jax.random.key(1))[1]['nll']
+        expected = update(state, row, jax.random.key(1))[1]['nll']
         np.testing.assert_allclose(found[i], expected, rtol=1e-5)
 
 
 def test_it_is_measured_in_normalised_units():
     inner = _bc()
     agent = transforms.normalize_action(inner, AFFINE)
-    state, chunk = agent.init(jax.random.key(0)), _chunk(4)
+    state, chunk = jax.jit(agent.init)(jax.random.key(0)), _chunk(4)
     normal = chunk.replace(action=normalize.apply(AFFINE, chunk.action))
     np.testing.assert_allclose(
-        agent.surprise(state, chunk, jax.random.key(1)),
-        inner.surprise(state, normal, jax.random.key(1)),
+        jax.jit(agent.surprise)(state, chunk, jax.random.key(1)),
+        jax.jit(inner.surprise)(state, normal, jax.random.key(1)),
         rtol=1e-5,
     )
 
@@ -83,11 +84,12 @@ def test_members_learn_apart_and_disagree_where_nothing_was_learnt():
         state, metrics = update(state, _chunk(64, i), jax.random.key(i))
     assert state.step.shape == (3,) and metrics['mse'].shape == ()
     known = _chunk(50).obs
-    _, near = agent.act(state, known, jax.random.key(0))
-    action, far = agent.act(state, known * 5.0, jax.random.key(0))
+    act, act_one = jax.jit(agent.act), jax.jit(_bc('mse').act)
+    _, near = act(state, known, jax.random.key(0))
+    action, far = act(state, known * 5.0, jax.random.key(0))
     assert near['disagreement'].mean() < 0.1 * far['disagreement'].mean()
     members = [
-        _bc('mse').act(jax.tree.map(lambda x: x[i], state), known * 5.0, jax.random.key(0))[0]
+        act_one(jax.tree.map(lambda x: x[i], state), known * 5.0, jax.random.key(0))[0]
         for i in range(3)
     ]
     np.testing.assert_allclose(action, members[0], rtol=1e-5, atol=1e-6)  # of values near 1

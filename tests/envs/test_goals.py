@@ -17,7 +17,8 @@ NUM, STEPS = 16, 40
 def rollout(request):
     """The name, the step of N worlds, the goals, the first states [N] and the states [T, N]."""
     name = request.param
-    config = envs.ENVS[name].Config(reward='sparse', tolerance=TOLERANCE[name])
+    quick = {'backend': 'native'} if name == 'pick' else {}
+    config = envs.ENVS[name].Config(reward='sparse', tolerance=TOLERANCE[name], **quick)
     env = transforms.vectorize(envs.ENVS[name].make(config))
     first, step = jax.jit(env.reset)(jax.random.split(jax.random.key(0), NUM)), jax.jit(env.step)
     state, states = first, []

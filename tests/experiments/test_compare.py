@@ -13,7 +13,7 @@ def directory(tmp_path):
     workdir.prepare(tmp_path, ppo.get_config(), seed=0, num_seeds=2, fresh=True)
     with contextlib.closing(metrics.open_writer(tmp_path)) as writer:
         for step in (1, 2, 3):
-            row = {'train/loss': 1.0 / step}
+            row = {'train/loss': 1.0 / step, 'train/queries': 7.0 * step}
             if step > 1:
                 score = {'low': step - 1.0, 'high': step + 1.0}
                 row |= {'eval/score': float(step)}
@@ -28,6 +28,14 @@ def test_points_are_the_evaluated_rows(directory):
     assert label == 'eval/score against env_steps'
     assert points[0] == {'x': 200, 'mean': 2.0, 'low': 1.0, 'high': 3.0, 'seeds': [2.0, 2.5]}
     assert [p['x'] for p in points] == [200, 300]
+
+
+def test_any_column_may_be_the_horizontal_axis(directory):
+    label, points = compare.curve(directory, 'eval/score', 'train/queries')
+    assert label == 'eval/score against train/queries'
+    assert [p['x'] for p in points] == [14.0, 21.0]
+    with pytest.raises(ValueError, match="against: .* has no 'train/asked'"):
+        compare.curve(directory, 'eval/score', 'train/asked')
 
 
 def test_a_picture_is_drawn(directory, tmp_path, capsys):

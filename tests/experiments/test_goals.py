@@ -20,7 +20,7 @@ def _config(env='reach', make=base.off_policy, agent='sac', **changes):
 
 def _play(config, num_steps):
     env = build.make_env(config)
-    step, state = jax.jit(env.step), env.reset(jax.random.split(jax.random.key(0), 2))
+    step, state = jax.jit(env.step), jax.jit(env.reset)(jax.random.split(jax.random.key(0), 2))
     states = [state]
     for _ in range(num_steps):
         states.append(step(states[-1], jnp.full((2, *env.spec.action.shape), 0.5)))

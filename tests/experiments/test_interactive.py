@@ -4,22 +4,25 @@ import jax
 import numpy as np
 import pytest
 
+from configs.detour import dagger_bc
 from configs.smoke import dagger, diffusion
 from experiments import build, interactive, train, trained
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.loops import explore
 
 
-def recipe(demos, module=dagger):
+def recipe(demos, module=dagger, expert=None):
     config = module.get_config()
     config.data.path = str(demos)
     config.eval.every = 0
+    if expert:
+        config.expert.workdir = str(expert)
     return config
 
 
 @pytest.fixture(scope='module')
 def run(demos, tmp_path_factory):
-    """A trained diffusion policy on detour."""
+    """A trained diffusion policy on the pendulum."""
     directory = tmp_path_factory.mktemp('expert') / 'run'
     config = recipe(demos, diffusion)
     config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
@@ -30,16 +33,16 @@ def run(demos, tmp_path_factory):
 
 def test_a_run_can_be_asked(demos, run, tmp_path):
     """Its own plan is the label; it sees what the learner does not."""
-    config = recipe(demos)
-    config.expert.workdir, config.perturb.hidden = str(run), (0, 1, 2)
+    config = recipe(demos, expert=run)
+    config.perturb.hidden = (0, 1)
     config.loop.num_rounds = 1
     parts, data = interactive.make_parts(config, build.load_episodes(config))
     seen = jax.eval_shape(parts.env.reset, jax.random.split(jax.random.key(0), 2))
-    assert seen.obs.shape == (2, 34)
+    assert seen.obs.shape == (2, 3)
     state = parts.env.reset(jax.random.split(jax.random.key(0), 2))
     expert = parts.make_expert(data.expert)
-    np.testing.assert_array_equal(state.obs[:, :3], 0.0)
-    assert (np.abs(expert.see(state)[:, :3]) > 0).any()
+    np.testing.assert_array_equal(state.obs[:, :2], 0.0)
+    assert (np.abs(expert.see(state)[:, :2]) > 0).any()
     carry, action, _ = expert.policy.act(
         expert.policy.init(expert.see(state)), expert.see(state), jax.random.key(1)
     )
@@ -53,7 +56,7 @@ def test_a_run_can_be_asked(demos, run, tmp_path):
 
 
 def test_a_run_begins_with_another(demos, run, tmp_path):
-    config = recipe(demos)
+    config = recipe(demos, expert=run)
     theirs = recipe(demos, diffusion)
     config.agent.unlock()
     config.agent = theirs.agent
@@ -85,16 +88,33 @@ def test_a_run_begins_with_another(demos, run, tmp_path):
         ({'loop.num_envs': 0}, 'loop.num_envs: expected at least 1, found 0'),
         ({'begin.workdir': 'x'}, 'loop.restart: expected False'),
         ({'expert.workdir': 'nowhere'}, 'nowhere'),
+        ({'expert.workdir': ''}, r"'pendulum' has no expert.*have one: \['detour', 'pick'\]"),
         ({'data.tag': 'mine'}, r"data.tag: expected one of \[\], found 'mine'"),
     ],
 )
-def test_mistakes_are_named(demos, changes, message):
-    config = recipe(demos)
+def test_mistakes_are_named(demos, run, changes, message):
+    config = recipe(demos, expert=run)
     for key, value in changes.items():
         group, name = key.split('.')
         config[group][name] = value
     with pytest.raises(ValueError, match=message):
         interactive.make_run(config)
+
+
+@pytest.mark.parametrize('gate', ['beta', 'thrifty'])
+def test_a_round_asks_the_scripted_expert(detour_demos, gate):
+    """Of detour; a round keeps every shape and type of what it began with."""
+    config = dagger_bc.get_config()
+    config.data.path, config.data.num_episodes = str(detour_demos), 4
+    config.loop.gate = gate
+    config.loop.num_members = 2 if gate == 'thrifty' else 1
+    made = interactive.make_run(config)
+    state = jax.eval_shape(made.loop.init, jax.random.key(0))
+    after, metrics = jax.eval_shape(made.loop.step, state, made.data)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert metrics['expert_steps'].shape == ()
 
 
 def test_steps_become_episodes(tmp_path):

@@ -1,9 +1,5 @@
 """Labels for demonstrations without actions, and rewards from one; on the pendulum."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,9 +12,8 @@ from experiments import build, imitation, labelling
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs import pendulum, transforms
 from jaxpolicy.loops import rollout
-from tests import quick
+from tests import launch
 
-ROOT = Path(__file__).resolve().parents[2]
 NUM, LENGTH = 3, 40
 
 
@@ -97,11 +92,7 @@ def test_the_program(demos, tmp_path):
     path, out = tmp_path / 'demos.npz', tmp_path / 'new' / 'labelled.npz'
     episodes_lib.save(path, demos)
     arguments = f'--env=pendulum --demos={path} --out={out} --explore_steps=640 --num_updates=20'
-    env = {**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS}
-    done = subprocess.run(
-        [sys.executable, '-m', 'experiments.label', *arguments.split(), '--compare'],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env=env,
-    )  # fmt: skip
+    done = launch.run('label', *arguments.split(), '--compare')
     assert done.returncode == 0, done.stderr
     assert 'uniform' in done.stdout and 'of the file' in done.stdout
     labelled = episodes_lib.load(out)

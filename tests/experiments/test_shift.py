@@ -1,9 +1,6 @@
 """The distribution-shift suite from a run to its table, at toy size."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +12,7 @@ from jaxpolicy import envs, types
 from jaxpolicy.data import episodes
 from jaxpolicy.envs import pusht, pusht_gym, transforms
 from jaxpolicy.io import flags
+from tests import launch
 
 SEEDS = np.arange(8, dtype=np.uint32) + np.uint32(500_000)
 NAMES = ('obs_noise', 'control_rate')
@@ -22,13 +20,13 @@ STEPS = 6
 
 
 @pytest.fixture(scope='module')
-def workdirs(demos, tmp_path_factory):
+def workdirs(detour_demos, tmp_path_factory):
     """Two policies of one architecture."""
     root = tmp_path_factory.mktemp('shift')
     for seed, name in enumerate(('a', 'b')):
         config = flags.load('configs/detour/bc.py')
         config.agent.width, config.agent.num_blocks = 16, 1
-        config.data.path, config.env.episode_steps = str(demos), STEPS
+        config.data.path, config.env.episode_steps = str(detour_demos), STEPS
         config.loop.batch_size = 16
         config.eval.every, config.loop.num_epochs, config.loop.epochs_per_step = 0, 1, 1
         assert train.train(config, root / name, train.Options(seed))
@@ -73,14 +71,8 @@ def test_two_policies_side_by_side_and_nothing_twice(workdirs, tmp_path, monkeyp
 
 
 def test_mistakes_end_in_one_line(workdirs):
-    command = [sys.executable, '-m', 'experiments.shift', f'--workdir={workdirs[0]}']
-    done = subprocess.run(
-        [*command, '--shifts=obs_nois', '--checkpoint=latest'],
-        cwd=Path(__file__).resolve().parents[2],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    arguments = (f'--workdir={workdirs[0]}', '--shifts=obs_nois', '--checkpoint=latest')
+    done = launch.run('shift', *arguments)
     assert done.returncode == 1 and "found 'obs_nois'" in done.stderr
     assert done.stderr.count('\n') == 1 and 'shift: error: --shifts: expected some' in done.stderr
 
