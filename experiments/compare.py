@@ -73,7 +73,9 @@ def draw(directories: list[Path], metric: str | None, out: Path, against=None) -
             axes.set_ylim(limits)  # of the seeds: an interval may pass what can be
             axes.set_xlabel(label.split()[-1].split('/')[-1].replace('_', ' '))
             axes.set_ylabel(label.split()[0].removeprefix('eval/').replace('_', ' '))
-            print(f'{directory}: {mean[-1]:.4g} [{low[-1]:.4g}, {high[-1]:.4g}] at {round(x[-1]):,}')
+            print(
+                f'{directory}: {mean[-1]:.4g} [{low[-1]:.4g}, {high[-1]:.4g}] at {round(x[-1]):,}'
+            )
         axes.set_title(env, fontsize=10)
         axes.grid(alpha=0.3)
         if len(members) > 1:

@@ -8,6 +8,7 @@ exit status. JAX reads XLA_FLAGS when it is first used, which is after the fork.
 import multiprocessing
 import os
 import runpy
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from tests import quick
 
 ROOT = Path(__file__).resolve().parents[1]
+OUTPUTS = ('stdout', 'stderr')
 _SERVER = multiprocessing.get_context('forkserver')
 _SERVER.set_forkserver_preload(
     [f'experiments.{name}' for name in ('demonstrations', 'program', 'summary', 'training')]
@@ -34,9 +36,8 @@ class Process:
     """`python -m experiments.MODULE ARGUMENTS` on one device, as users have."""
 
     def __init__(self, module, *arguments):
-        self._output = [tempfile.NamedTemporaryFile() for _ in range(2)]
-        files = [file.name for file in self._output]
-        self._process = _SERVER.Process(target=_main, args=(module, arguments, files))
+        self._folder = Path(tempfile.mkdtemp())
+        self._process = _SERVER.Process(target=_main, args=(module, arguments, self._folder))
         self._process.start()
 
     def poll(self):
@@ -55,9 +56,8 @@ class Process:
             self._process.join()
         returncode = self._process.exitcode
         assert returncode is not None
-        out, err = (file.read().decode() for file in self._output)
-        for file in self._output:
-            file.close()
+        out, err = ((self._folder / name).read_text() for name in OUTPUTS)
+        shutil.rmtree(self._folder)
         return Result(returncode, out, err)
 
 
@@ -65,12 +65,11 @@ def run(module, *arguments, timeout=300):
     return Process(module, *arguments).wait(timeout)
 
 
-def _main(module, arguments, files):
+def _main(module, arguments, folder):
     """In the forked process."""
-    for descriptor, name in enumerate(files, start=1):
-        file = os.open(name, os.O_WRONLY)
-        os.dup2(file, descriptor)
-        os.close(file)
+    for descriptor, name in enumerate(OUTPUTS, start=1):
+        with open(folder / name, 'wb') as file:
+            os.dup2(file.fileno(), descriptor)
     os.chdir(ROOT)
     os.environ['XLA_FLAGS'] = quick.XLA_FLAGS
     sys.argv = [module, *map(str, arguments)]

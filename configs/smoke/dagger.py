@@ -3,7 +3,8 @@
   python -m experiments.train --config=configs/smoke/dagger.py --config.data.path=FILE \
       --config.expert.workdir=RUN --workdir=DIR
 
-FILE holds any episodes of the pendulum, RUN is any run on it. Expected: seconds, and nothing learnt.
+FILE holds any episodes of the pendulum, RUN is any run on it. Expected: seconds, and nothing
+learnt.
 """
 
 from configs import base
