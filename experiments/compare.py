@@ -49,7 +49,9 @@ def curve(
     return f'{name} against {x}', points
 
 
-def draw(directories: list[Path], metric: str | None, out: Path, against=None) -> None:
+def draw(
+    directories: list[Path], metric: str | None, out: Path, against: str | None = None
+) -> None:
     """Writes the picture and prints where each run ended."""
     panels: dict[str, list[Path]] = {}
     for directory in directories:
