@@ -37,7 +37,9 @@ class Process:
 
     def __init__(self, module, *arguments):
         self._folder = Path(tempfile.mkdtemp())
-        self._process = _SERVER.Process(target=_main, args=(module, arguments, self._folder))
+        self._process = _SERVER.Process(  # a daemon: it does not outlive the tests
+            target=_main, args=(module, arguments, self._folder), daemon=True
+        )
         self._process.start()
 
     def poll(self):

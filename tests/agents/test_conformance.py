@@ -249,7 +249,7 @@ class Built(NamedTuple):
     case: Case
     agent: Agent
     init: Any
-    update: Any  # jitted, donates its state (but for plain ones)
+    update: Any  # jitted, donates its state
 
 
 @functools.cache
@@ -264,20 +264,13 @@ def built(request) -> Built:
     return _build(request.param)
 
 
-@functools.cache
-def _build_plain(name) -> Built:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optax, 'rmsprop', lambda rate, **_: optax.sgd(rate))
-        patch.setattr(optax, 'adam', lambda rate: optax.sgd(rate))
-        patch.setattr(optax, 'adamw', lambda schedule, **_: optax.sgd(0.1))
-        agent = CASES[name].make()
-    return Built(CASES[name], agent, jax.jit(agent.init), jax.jit(agent.update))
-
-
 @pytest.fixture(params=CASES)
-def plain(request) -> Built:
+def plain(request, monkeypatch) -> tuple[Case, Agent]:
     """The case with plain gradient descent: Adam turns rounding of tiny gradients into steps."""
-    return _build_plain(request.param)
+    monkeypatch.setattr(optax, 'rmsprop', lambda rate, **_: optax.sgd(rate))
+    monkeypatch.setattr(optax, 'adam', lambda rate: optax.sgd(rate))
+    monkeypatch.setattr(optax, 'adamw', lambda schedule, **_: optax.sgd(0.1))
+    return CASES[request.param], CASES[request.param].make()
 
 
 def _shapes(tree):
@@ -332,7 +325,8 @@ def test_update_compiles_once_donates_and_counts(built):
 
 def test_seeds_stack_and_batches_shard_over_eight_devices(plain):
     """In one program, which does for each seed what an update alone on one device does."""
-    case, agent, init, update = plain
+    case, agent = plain
+    init, update = jax.jit(agent.init), jax.jit(agent.update)
     devices = jax.devices()
     assert len(devices) == 8
     mesh = Mesh(np.array(devices), ('data',), axis_types=(AxisType.Auto,))
@@ -467,6 +461,7 @@ def test_the_key_reuse_check_is_awake():
     def twice(key):
         return jax.random.normal(key) + jax.random.uniform(key)
 
+    _traced(twice, jax.random.key(0))  # an earlier trace is not taken for a checked one
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
         _traced(twice, jax.random.key(0))
 

@@ -17,8 +17,8 @@ NUM, STEPS = 16, 40
 def rollout(request):
     """The name, the step of N worlds, the goals, the first states [N] and the states [T, N]."""
     name = request.param
-    quick = {'backend': 'native'} if name == 'pick' else {}
-    config = envs.ENVS[name].Config(reward='sparse', tolerance=TOLERANCE[name], **quick)
+    fields = {'backend': 'native'} if name == 'pick' else {}  # the one that compiles quickly
+    config = envs.ENVS[name].Config(reward='sparse', tolerance=TOLERANCE[name], **fields)
     env = transforms.vectorize(envs.ENVS[name].make(config))
     first, step = jax.jit(env.reset)(jax.random.split(jax.random.key(0), NUM)), jax.jit(env.step)
     state, states = first, []
