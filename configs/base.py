@@ -23,9 +23,9 @@ import dataclasses
 from ml_collections import config_dict
 
 from jaxpolicy import agents, envs
-from jaxpolicy.envs import perturb
-from jaxpolicy.loops import dagger as loop
+from jaxpolicy.envs.wrap import disturb as perturb
 from jaxpolicy.loops import off_policy as replay
+from jaxpolicy.loops.dagger import loop
 
 
 def _named(name: str, defaults) -> dict:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import demonstrations, demonstrators, evaluation
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.loops import collect as demonstrations
+from jaxpolicy.runs import demonstrators, evaluation
 
 FLAGS = flags.FLAGS
 

@@ -10,10 +10,14 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import demo_measure, demo_report, demonstrations, demonstrators, train
+from experiments import train
+from experiments.studies.demo import measure as demo_measure
+from experiments.studies.demo import report as demo_report
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.io import workdir
+from jaxpolicy.loops import collect as demonstrations
+from jaxpolicy.runs import demonstrators
 
 FLAGS = flags.FLAGS
 

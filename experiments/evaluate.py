@@ -13,11 +13,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments import build, evaluation
-from experiments import summary as summary_lib
-from experiments import trained as trained_run
 from jaxpolicy.io import checkpoint, workdir
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import summary as summary_lib
+from jaxpolicy.runs import build, evaluation
+from jaxpolicy.runs import saved as trained_run
 
 FLAGS = flags.FLAGS
 GROUPS = ('env', 'perturb', 'randomize', 'eval', 'execute')  # may differ from training

@@ -17,11 +17,14 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import build, console, trained, turns
 from jaxpolicy import envs
 from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.envs.render import console
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.io import workdir
+from jaxpolicy.runs import build
+from jaxpolicy.runs import saved as trained
+from jaxpolicy.runs import takeover as turns
 
 FLAGS = flags.FLAGS
 ARMS = ('detour', 'reach')

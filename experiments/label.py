@@ -16,9 +16,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import labelling
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.runs import action_labels as labelling
 
 FLAGS = flags.FLAGS
 

@@ -18,10 +18,13 @@ import jax
 from absl import flags
 from ml_collections import config_dict
 
-from experiments import build, evaluation, interactive, program, trained, training
 from jaxpolicy import sharding
 from jaxpolicy.io import checkpoint, metrics, stop, workdir
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.runs import build, evaluation, program
+from jaxpolicy.runs import dagger as interactive
+from jaxpolicy.runs import saved as trained
+from jaxpolicy.runs import trainer as training
 
 FLAGS = flags.FLAGS
 

@@ -20,6 +20,8 @@ os.environ.setdefault('PYGAME_HIDE_SUPPORT_PROMPT', '1')
 
 import pytest  # noqa: E402
 
+pytest_plugins = ['tests.demos']
+
 
 @pytest.fixture(scope='session')
 def data_dir() -> pathlib.Path:

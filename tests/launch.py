@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = ('stdout', 'stderr')
 _SERVER = multiprocessing.get_context('forkserver')
 _SERVER.set_forkserver_preload(
-    [f'experiments.{name}' for name in ('demonstrations', 'program', 'summary', 'training')]
+    [f'jaxpolicy.{name}' for name in ('loops.collect', 'runs.trainer', 'runs.kinds', 'io.summary')]
 )
 
 

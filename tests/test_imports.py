@@ -13,29 +13,34 @@ MAX_FUNCTION_LINES, MAX_EXPERIMENT_LINES, MAX_CLOSURES = 60, 120, 2
 _REGISTRIES = {'agents', 'envs', 'formats'}
 
 # What each part of the package may import of the package, besides itself.
-# types <- ops, nets, diffusion, train_state <- agents, envs, data <- loops <- experiments
+# types <- ops, nets, diffusion, train_state, optimizers <- agents, envs, data <- loops <- runs
+_CORE = {'types', 'registry', 'sharding'}
+_MATHS = {'ops', 'nets', 'diffusion', 'train_state', 'optimizers'}
 _LAYERS = {
     'types': set(),
+    'registry': set(),
     'sharding': set(),
     'ops': {'types'},
     'nets': {'types'},
-    'diffusion': {'types'},
+    'diffusion': {'types', 'registry'},
     'train_state': {'types'},
-    'agents': {'types', 'ops', 'nets', 'diffusion', 'train_state'},
-    'envs': {'types', 'ops'},
-    'data': {'types', 'ops'},
-    'loops': {'types', 'ops', 'train_state', 'agents', 'envs', 'data'},
-    'io': {'types', 'train_state'},
+    'optimizers': {'types'},
+    'agents': _CORE | _MATHS,
+    'envs': _CORE | {'ops'},
+    'data': _CORE | {'ops'},
+    'loops': _CORE | {'ops', 'train_state', 'agents', 'envs', 'data'},
+    'io': _CORE | {'ops', 'train_state'},
+    'runs': _CORE | _MATHS | {'agents', 'envs', 'data', 'loops', 'io'},
 }
 # Third-party modules that only some parts may import; the longest name that fits decides.
 _ONLY_IN = {
     'flax.linen': {'nets'},
-    'optax': {'agents', 'train_state'},
+    'optax': {'agents', 'train_state', 'optimizers'},
     'mujoco': {'envs', 'io/video'},
     'orbax': {'io'},
     'matplotlib': {'io', 'experiments'},
     'absl': {'io', 'experiments'},
-    'ml_collections': {'io', 'experiments', 'configs'},
+    'ml_collections': {'io', 'runs', 'experiments', 'configs'},
 }
 # Packages that `import jaxpolicy`, its types and its agents must work without.
 _OPTIONAL = {

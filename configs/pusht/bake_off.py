@@ -1,6 +1,6 @@
 """Push-T's keypoints with a small U-Net and few epochs: what the bake-off compares methods with.
 
-  python -m experiments.bake_off --config=configs/pusht/bake_off.py \
+  python -m experiments.studies.bake_off --config=configs/pusht/bake_off.py \
       --config.data.path=PATH/pusht_cchi_v7_replay.zarr --workdir=runs/bake_off_pusht \
       --num_episodes=200
 

@@ -27,8 +27,9 @@ import chex
 import jax
 import optax
 
-from jaxpolicy import train_state, types
-from jaxpolicy.agents import actor_critic, optimizers, ppo
+from jaxpolicy import optimizers, train_state, types
+from jaxpolicy.agents import ppo
+from jaxpolicy.agents.parts import actor_critic
 from jaxpolicy.ops import losses, returns
 
 ACTING = ()

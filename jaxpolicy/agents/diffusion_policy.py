@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import chunks
+from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives, process, samplers
 from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses

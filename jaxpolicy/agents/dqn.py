@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import replay
+from jaxpolicy.agents.parts import replay
 from jaxpolicy.nets import critics, embed
 
 ACTING = ('final_epsilon',)

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import replay
+from jaxpolicy.agents.parts import replay
 from jaxpolicy.nets import critics, embed, heads
 from jaxpolicy.ops import distributions, losses
 

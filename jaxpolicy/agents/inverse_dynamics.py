@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import ppo, replay
+from jaxpolicy.agents import ppo
+from jaxpolicy.agents.parts import replay
 from jaxpolicy.nets import embed, mlp
 from jaxpolicy.ops import distributions, losses, normalize
 

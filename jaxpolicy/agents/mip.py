@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import chunks
+from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
 from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses

@@ -25,8 +25,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
-from jaxpolicy.agents import optimizers
+from jaxpolicy import optimizers, train_state, types
 from jaxpolicy.nets import embed, heads, mlp
 from jaxpolicy.ops import distributions, losses, returns
 

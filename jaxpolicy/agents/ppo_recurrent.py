@@ -20,8 +20,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
-from jaxpolicy.agents import optimizers, ppo
+from jaxpolicy import optimizers, train_state, types
+from jaxpolicy.agents import ppo
 from jaxpolicy.nets import embed, recurrent
 from jaxpolicy.ops import distributions
 

@@ -30,7 +30,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import actor_critic, ppo
+from jaxpolicy.agents import ppo
+from jaxpolicy.agents.parts import actor_critic
 from jaxpolicy.ops import losses, returns
 
 ACTING = ()

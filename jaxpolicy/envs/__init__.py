@@ -14,18 +14,9 @@ from typing import Any
 if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
     os.environ.setdefault('MUJOCO_GL', 'egl')  # mujoco reads it once, when it is first imported
 
-from jaxpolicy.envs import (
-    cartpole,
-    detour,
-    expert,
-    pendulum,
-    pick,
-    pick_expert,
-    playground,
-    pusht,
-    pusht_gym,
-    reach,
-)
+from jaxpolicy.envs.adapters import playground, pusht_gym
+from jaxpolicy.envs.tasks import cartpole, detour, pendulum, pick, pick_expert, pusht, reach
+from jaxpolicy.envs.tasks import detour_expert as expert
 
 ENVS = {
     'cartpole': cartpole,

@@ -16,7 +16,7 @@ from flax import struct
 from jaxpolicy import types
 from jaxpolicy.data import buffer as buffer_lib
 from jaxpolicy.data import hindsight, priorities
-from jaxpolicy.envs import transforms
+from jaxpolicy.envs.wrap import auto_reset, time_limit
 from jaxpolicy.loops import on_policy, policies, rollout
 
 
@@ -122,7 +122,7 @@ def make_parts(env, agent, config: Config, gamma: float, episode_steps: int, goa
         return Memory(buffer_lib.make(env.spec, config.num_envs, capacity), priority)
 
     def act(train, env_state, pool, key):
-        resetting, policy = transforms.auto_reset(env, pool), policies.memoryless(agent, train)
+        resetting, policy = auto_reset.auto_reset(env, pool), policies.memoryless(agent, train)
         length = config.rollout_length
         env_state, _, batch, found = rollout.rollout(resetting, policy, env_state, (), key, length)
         return agent.observe(train, batch), env_state, batch, on_policy.summarize(batch, found)
@@ -172,9 +172,9 @@ def at_random(
 ) -> tuple[types.EnvState, types.Transition]:
     """The random beginning: the state after it and its steps [T, N]."""
     pool_key, reset_key, phase_key, rollout_key = jax.random.split(key, 4)
-    resetting = transforms.auto_reset(env, env.reset(jax.random.split(pool_key, config.pool_size)))
+    resetting = auto_reset.auto_reset(env, env.reset(jax.random.split(pool_key, config.pool_size)))
     env_state = resetting.reset(jax.random.split(reset_key, config.num_envs))
-    env_state = transforms.random_phase(env_state, phase_key, episode_steps)
+    env_state = time_limit.random_phase(env_state, phase_key, episode_steps)
     policy, length = random_policy(env.spec), num_random_steps(config)
     env_state, _, batch, _ = rollout.rollout(resetting, policy, env_state, (), rollout_key, length)
     return env_state, batch

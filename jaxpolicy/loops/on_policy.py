@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import types
-from jaxpolicy.envs import transforms
+from jaxpolicy.envs.wrap import auto_reset, time_limit
 from jaxpolicy.loops import policies, rollout
 
 
@@ -36,8 +36,8 @@ def make(
     def init(key):
         agent_key, pool_key, reset_key, phase_key, loop_key = jax.random.split(key, 5)
         pool = env.reset(jax.random.split(pool_key, pool_size))
-        env_state = transforms.auto_reset(env, pool).reset(jax.random.split(reset_key, num_envs))
-        env_state = transforms.random_phase(env_state, phase_key, episode_steps)
+        env_state = auto_reset.auto_reset(env, pool).reset(jax.random.split(reset_key, num_envs))
+        env_state = time_limit.random_phase(env_state, phase_key, episode_steps)
         memory = agent.memory(env_state.obs)
         return strong(types.LoopState(agent.init(agent_key), env_state, loop_key, memory))
 
@@ -45,7 +45,7 @@ def make(
         pool_key, rollout_key, update_key = jax.random.split(iteration_key, 3)
         pool = env.reset(jax.random.split(pool_key, pool_size))
         env_state, memory, batch, env_metrics = rollout.rollout(
-            transforms.auto_reset(env, pool),
+            auto_reset.auto_reset(env, pool),
             policies.of(agent, state.train),
             state.env,
             state.memory,

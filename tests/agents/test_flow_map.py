@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.agents import chunks, diffusion_policy, flow_map
+from jaxpolicy.agents import diffusion_policy, flow_map
+from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
 from jaxpolicy.nets import embed
 from jaxpolicy.types import Chunk, Spec

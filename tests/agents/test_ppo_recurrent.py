@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy.agents import ppo, ppo_recurrent, transforms
-from jaxpolicy.envs import transforms as env_transforms
+from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
 from jaxpolicy.loops import on_policy, policies, rollout
 from jaxpolicy.ops import normalize
 from jaxpolicy.types import Env, EnvState, Remembered, Spec, Transition
@@ -51,7 +51,7 @@ def _env() -> Env:
         no = jnp.zeros((), bool)
         return EnvState(obs, obs, x, x > 1.0, no, {}, key, x)
 
-    return env_transforms.vectorize(env_transforms.time_limit(Env(reset, step, SPEC), LIMIT))
+    return vectorize.vectorize(time_limit.time_limit(Env(reset, step, SPEC), LIMIT))
 
 
 def _agent(cell='gru', **fields):
@@ -62,7 +62,7 @@ def _agent(cell='gru', **fields):
 def _experience(cell):
     """A train state, and a rollout [T, N] of it that starts amid episodes, without a normaliser."""
     agent = _agent(cell)
-    env = env_transforms.auto_reset(_env(), _env().reset(jax.random.split(jax.random.key(1), N)))
+    env = auto_reset.auto_reset(_env(), _env().reset(jax.random.split(jax.random.key(1), N)))
 
     @jax.jit
     def run(key):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.agents import bc, diffusion_policy, risk, transforms
+from jaxpolicy.agents import bc, diffusion_policy, transforms
+from jaxpolicy.agents.parts import risk
 from jaxpolicy.ops import normalize
 from jaxpolicy.types import Chunk, Spec
 

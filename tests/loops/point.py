@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.envs import transforms
-from jaxpolicy.loops import explore
+from jaxpolicy.envs.wrap import time_limit, truth, vectorize
+from jaxpolicy.loops.dagger import turns as explore
 from jaxpolicy.types import Agent, Env, EnvState, Policy, Spec
 
 SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
@@ -29,8 +29,8 @@ def env() -> Env:
             metrics={'success': success.astype(jnp.float32)},
         )
 
-    limited = transforms.time_limit(transforms.remember_truth(Env(reset, step, SPEC)), 10)
-    return transforms.vectorize(limited)
+    limited = time_limit.time_limit(truth.remember_truth(Env(reset, step, SPEC)), 10)
+    return vectorize.vectorize(limited)
 
 
 def towards_zero(obs: jax.Array) -> jax.Array:
@@ -44,7 +44,7 @@ def expert() -> explore.Expert:
         return carry + 1, towards_zero(obs), {}
 
     policy = Policy(lambda obs: jnp.zeros(len(obs), jnp.int32), act)
-    return explore.Expert(policy, transforms.truth)
+    return explore.Expert(policy, truth.truth)
 
 
 def runaway() -> Agent:

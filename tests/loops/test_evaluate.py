@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxpolicy.envs import transforms
+from jaxpolicy.envs.wrap import time_limit, vectorize
 from jaxpolicy.loops import evaluate
 from jaxpolicy.types import Env, EnvState, HostEnv, Policy, Spec
 
@@ -33,7 +33,7 @@ def make_walk():
     def step(before, action):
         return state(before.sim + action[0], before.key)
 
-    return transforms.vectorize(transforms.time_limit(Env(reset, step, SPEC), LIMIT))
+    return vectorize.vectorize(time_limit.time_limit(Env(reset, step, SPEC), LIMIT))
 
 
 def make_policy(speed):

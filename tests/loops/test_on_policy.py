@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.agents import optimizers, ppo, ppo_recurrent, transforms
-from jaxpolicy.envs import transforms as env_transforms
+from jaxpolicy import optimizers
+from jaxpolicy.agents import ppo, ppo_recurrent, transforms
+from jaxpolicy.envs.wrap import time_limit, vectorize
 from jaxpolicy.io import checkpoint
 from jaxpolicy.loops import on_policy
 from jaxpolicy.types import Agent, Env, EnvState, Spec, Transition
@@ -34,7 +35,7 @@ def _env() -> Env:
             metrics={'steps': obs[1]},
         )
 
-    return env_transforms.vectorize(env_transforms.time_limit(Env(reset, step, SPEC), LIMIT))
+    return vectorize.vectorize(time_limit.time_limit(Env(reset, step, SPEC), LIMIT))
 
 
 def _keeper() -> Agent:

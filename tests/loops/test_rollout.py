@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.envs import transforms
+from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
 from jaxpolicy.loops import policies, rollout
 from jaxpolicy.types import Agent, Env, EnvState, Policy, Spec
 
@@ -32,9 +32,9 @@ def counter() -> Env:
 
 
 def batched(limit=100):
-    env = transforms.vectorize(transforms.time_limit(counter(), limit))
+    env = vectorize.vectorize(time_limit.time_limit(counter(), limit))
     pool = env.reset(jax.random.split(jax.random.key(1), N))
-    env = transforms.auto_reset(env, pool)
+    env = auto_reset.auto_reset(env, pool)
     return env, env.reset(jax.random.split(jax.random.key(2), N))
 
 
@@ -131,7 +131,7 @@ def test_broken_worlds_are_marked():
 
 
 def test_an_env_without_resets_has_only_valid_steps():
-    env = transforms.vectorize(counter())
+    env = vectorize.vectorize(counter())
     state = env.reset(jax.random.split(jax.random.key(0), N))
     _, _, batch, _ = rollout.rollout(
         env, remembering(), state, remembering().init(state.obs), jax.random.key(0), 3

@@ -1,0 +1,114 @@
+"""What asking costs a rollout: python -m experiments.bench.dagger --config=configs/.../dagger_bc.py
+
+Environment steps a second of the learner's plain rollout (`loops.evaluate`, as it is evaluated), of
+exploring with the gate, and of exploring and asking, which is what a round does; in turns, compiled
+and warm, medians. Asking steps environments as well, which count; so also the share of episodes.
+All with the same random weights and as many robots as the recipe has; the expert takes over as
+often as the recipe's budget says.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import latency, workdir
+from jaxpolicy.loops import evaluate
+from jaxpolicy.loops.dagger import loop as dagger
+from jaxpolicy.loops.dagger import turns as explore
+from jaxpolicy.runs import build, evaluation
+from jaxpolicy.runs import dagger as interactive
+
+FLAGS = flags.FLAGS
+
+
+def programs(config):
+    """Compiled calls by name, the environment steps of each, and how often the expert acts."""
+    parts, data = interactive.make_parts(config, build.load_episodes(config))
+    train = jax.jit(parts.agent.init)(jax.random.key(0))
+    memory = jax.jit(dagger.make(parts).init)(jax.random.key(1)).memory
+    num, horizons = parts.config.num_envs, parts.horizons
+    length = horizons.num_blocks * horizons.action
+    policy_of = evaluation.make_policy(config, parts.env.spec, parts.deterministic)
+
+    @jax.jit
+    def plain(train, key):
+        keys = jax.random.split(key, num)
+        return evaluate.evaluate(parts.env, policy_of(train), keys, key, length)
+
+    def gated(train, weights, thresholds, key):
+        expert, enabled = parts.make_expert(weights), jnp.array(True)
+        now = explore.Situation(train, memory.risk, thresholds, enabled, parts.deterministic)
+        keys = jax.random.split(key, num)
+        robots = (parts.agent, parts.env, expert, parts.gate)
+        return explore.explore(*robots, horizons, now, keys, key)[0], expert
+
+    @jax.jit
+    def exploring(train, weights, thresholds, key):
+        blocks, _ = gated(train, weights, thresholds, key)
+        return jax.tree.map(jnp.sum, (blocks.scores, blocks.control, blocks.reached))
+
+    @jax.jit
+    def asking(train, weights, thresholds, key):
+        blocks, expert = gated(train, weights, thresholds, key)
+        eligible = blocks.reached if parts.gate.labels_all else blocks.control
+        num = parts.config.queries_per_round
+        return explore.ask(parts.env, expert, blocks, eligible, num, horizons, key)
+
+    @jax.jit
+    def calibrate(train, weights, key):
+        expert = parts.make_expert(weights)
+        blocks = dagger.rollouts(parts, train, memory, expert, key)[0][0]
+        budget = parts.config.queries_per_round / jnp.maximum(blocks.reached.sum(), 1)
+        return parts.gate.threshold(blocks.scores, blocks.reached, budget, memory.round)
+
+    key = jax.random.key(3)
+    thresholds = calibrate(train, data.expert, jax.random.key(2))
+    calls = {
+        'plain': lambda i: plain(train, key),
+        'exploring': lambda i: exploring(train, data.expert, thresholds, key),
+        'asking': lambda i: asking(train, data.expert, thresholds, key),
+    }
+    _, control, reached = exploring(train, data.expert, thresholds, key)
+    asked = parts.config.queries_per_round * (horizons.pred - horizons.obs + 1)
+    steps = {name: num * length + asked * (name == 'asking') for name in calls}
+    return calls, steps, float(control / reached)
+
+
+def main(_):
+    try:
+        calls, steps, share = programs(FLAGS.config)
+    except (ValueError, ImportError) as error:
+        sys.exit(f'bench_dagger: error: {error}')
+    times = latency.alternating(calls, FLAGS.seconds)
+    p50_ms = {who: float(np.median(ms)) for who, ms in times.items()}
+    plain = p50_ms['plain']
+    rows = [
+        {
+            'who': who,
+            'p50_ms': ms,
+            'env_steps_per_s': 1e3 * steps[who] / ms,
+            'of_plain': steps[who] / ms * plain / steps['plain'],
+            'episodes_of_plain': plain / ms,
+        }
+        for who, ms in p50_ms.items()
+    ]
+    for row in rows:
+        share = (
+            f'{row["of_plain"]:.2f} of the steps, {row["episodes_of_plain"]:.2f} of the episodes'
+        )
+        print(f'{row["who"]:10s} {row["env_steps_per_s"]:10,.0f} steps/s, {share}')
+    print(f'the expert acted in {share:.0%} of the blocks')
+    if FLAGS.out:
+        workdir.write_json(Path(FLAGS.out), rows)
+
+
+if __name__ == '__main__':
+    config_flags.define_config(required=True)
+    flags.DEFINE_float('seconds', 20.0, 'Of each program, about.')
+    flags.DEFINE_string('out', None, 'Also write the rows to this JSON file.')
+    config_flags.run_main(main)

@@ -1,0 +1,130 @@
+"""Training runs of `experiments.bench.rl` side by side: epochs in turns, until a threshold."""
+
+import dataclasses
+import resource
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+
+from experiments.bench import ours as bench_ours
+from jaxpolicy import types
+from jaxpolicy.loops import evaluate
+from jaxpolicy.runs import build
+
+FIRST = 2  # epochs of a run that may compile
+
+
+class Goal(NamedTuple):
+    """When a run has learnt its task: the mean of a metric over evaluation episodes, or nothing."""
+
+    metric: str = ''
+    value: float = 0.0
+    num_episodes: int = 256
+
+
+@dataclasses.dataclass
+class Record:
+    """One run of one side."""
+
+    run: bench_ours.Contender
+    first_s: float  # from nothing to the end of epoch FIRST
+    memory_mb: float  # peak, then
+    epochs: list[float]  # s each, of those that followed
+    reached: int | None = None  # epochs until the goal
+
+    @property
+    def compile_s(self) -> float:
+        return self.first_s - FIRST * float(np.median(self.epochs))
+
+    @property
+    def train_s(self) -> float:
+        """Seconds of training until the goal, without compilation; inf if it was not reached."""
+        if self.reached is None:
+            return float('inf')
+        return FIRST * float(np.median(self.epochs)) + sum(self.epochs[: self.reached - FIRST])
+
+
+def race(
+    config: config_dict.ConfigDict,
+    sides: dict[str, Any],
+    seed: int,
+    repeats: int,
+    goal: Goal,
+    clocks: dict[str, Callable[[], Any]],
+) -> tuple[dict[str, Record], dict[str, list]]:
+    """One run of each side; they and the clocks take turns, so that a noisy machine is fair.
+
+    Args:
+      sides: modules with `start(config, seed) -> Contender`, by name.
+      repeats: epochs of each side at least, besides the first ones, and readings of each clock.
+      clocks: what else to measure.
+
+    Returns:
+      the runs by side, the readings by clock.
+    """
+    records = {name: _begin(config, side, seed) for name, side in sides.items()}
+    scores = {name: _scorer(config, r.run, goal) for name, r in records.items() if goal.metric}
+    limit = -(-config.loop.num_env_steps // steps_per_epoch(config))
+    readings: dict[str, list] = {name: [] for name in clocks}
+
+    def searching(name: str) -> bool:
+        record = records[name]
+        return name in scores and not record.reached and FIRST + len(record.epochs) < limit
+
+    turn = 0
+    while turn < repeats or any(map(searching, records)):
+        for name, record in records.items():
+            search = searching(name)
+            if search or turn < repeats:
+                record.epochs.append(record.run.epoch())
+            if search and scores[name](record.run.policy()) >= goal.value:
+                record.reached = FIRST + len(record.epochs)
+        for name, clock in clocks.items():
+            if turn < repeats:
+                readings[name].append(clock())
+        turn += 1
+    for record in records.values():
+        record.run.close()
+    return records, readings
+
+
+def steps_per_epoch(config: config_dict.ConfigDict) -> int:
+    """Env steps of one epoch."""
+    loop = config.loop
+    return loop.num_envs * loop.rollout_length * loop.updates_per_step
+
+
+def _begin(config: config_dict.ConfigDict, side: Any, seed: int) -> Record:
+    start = time.perf_counter()
+    run = side.start(config, seed)
+    for _ in range(FIRST):
+        run.epoch()
+    return Record(run, time.perf_counter() - start, _peak_memory_mb(), [])
+
+
+def _scorer(config: config_dict.ConfigDict, run: bench_ours.Contender, goal: Goal) -> Callable:
+    """policy -> what the goal is about, in the same episodes for every side."""
+    env = build.make_env(config)
+
+    @jax.jit
+    def score(params):
+        policy = types.Policy(
+            lambda obs: (), lambda carry, obs, _: (carry, run.act(params, obs), {})
+        )
+        key = jax.random.key(config.eval.first_seed)
+        keys = jax.random.split(key, goal.num_episodes)
+        episodes = evaluate.evaluate(env, policy, keys, key, config.env.episode_steps)
+        return build.choose('threshold', episodes, goal.metric).mean()
+
+    return score
+
+
+def _peak_memory_mb() -> float:
+    """Of the device where it says so, of the process elsewhere."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return stats.get('peak_bytes_in_use', resident) / 2**20

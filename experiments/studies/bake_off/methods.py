@@ -1,0 +1,87 @@
+"""The methods of the bake-off: what is trained, how it acts, and what was measured."""
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from jaxpolicy import agents
+from jaxpolicy.agents.parts import denoiser as chunks
+from jaxpolicy.io import workdir
+
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: agent and fields of its Config
+    'eps': ('diffusion', {'objective': 'eps'}),
+    'x0': ('diffusion', {'objective': 'x0'}),
+    'v': ('diffusion', {'objective': 'v'}),
+    'edm': ('diffusion', {'objective': 'edm'}),
+    'flow': ('diffusion', {'objective': 'flow'}),
+    'regression': ('mip', {'num_steps': 1}),
+    'mip': ('mip', {'num_steps': 2}),
+    'mean_flow': ('flow_map', {'loss': 'mean_flow'}),
+    'shortcut': ('flow_map', {'loss': 'shortcut'}),
+    'consistency': (
+        'flow_map',
+        {'loss': 'consistency_trajectory', 'teacher_step': 1.0, 'teacher_solver_steps': 4},
+    ),
+    'drifting': ('drifting', {'num_samples': 4}),  # 8 take twice the time
+}
+TEACHERS = {'consistency': 'flow'}  # methods that learn from another one's run
+SAMPLERS = (  # of diffusion: name and steps
+    ('ddpm', 100),
+    *(('ddim', n) for n in (1, 2, 4, 10)),
+    *(('dpmpp_2m', n) for n in (4, 10)),
+    ('heun', 5),
+    ('midpoint', 4),
+)
+ACTING: dict[str, list[dict[str, Any]]] = {  # by agent; fields of its Config
+    'diffusion': [{'sampler': name, 'num_sample_steps': n} for name, n in SAMPLERS],
+    'flow_map': [{'num_sample_steps': n} for n in (1, 2, 4)],
+    'mip': [{}],
+    'drifting': [{}],
+}
+
+
+def config(recipe: config_dict.ConfigDict, name: str, root: Path) -> config_dict.ConfigDict:
+    """The recipe with another agent, whose fields in common with the recipe's stay."""
+    agent, fields = METHODS[name]
+    new = copy.deepcopy(recipe)
+    common = {field.name for field in dataclasses.fields(chunks.Config)}
+    kept = {key: value for key, value in recipe.agent.items() if key in common}
+    values = dataclasses.asdict(agents.AGENTS[agent].Config()) | kept | fields
+    new.agent = config_dict.ConfigDict({'name': agent, **values})
+    new.eval.every = 0  # the last weights count, whatever the score on the way
+    if name in TEACHERS:
+        new.teacher.workdir = str(root / TEACHERS[name])
+    return new
+
+
+def evaluations(agent: config_dict.ConfigDict) -> int:
+    """How often the network is asked for one plan."""
+    if agent.name == 'mip':
+        return agent.num_steps
+    if agent.name == 'drifting':
+        return 1
+    steps = agent.num_sample_steps
+    return 2 * steps - 1 if agent.get('sampler') == 'heun' else steps
+
+
+class Rows:
+    """A method's rows, kept in its run's directory; a row is what its way of acting says of it."""
+
+    def __init__(self, directory: Path):
+        self._path = directory / 'bake_off.json'
+        self.all = json.loads(self._path.read_text()) if self._path.exists() else []
+
+    def of(self, name: str, acting: dict[str, Any]) -> dict[str, Any]:
+        """The row of this way of acting, a new one if there is none."""
+        row = next((row for row in self.all if acting.items() <= row.items()), None)
+        if row is None:
+            row = {'method': name, **acting}
+            self.all.append(row)
+        return row
+
+    def save(self) -> None:
+        workdir.write_json(self._path, self.all)

@@ -1,0 +1,94 @@
+"""gym-pusht under the shifts of `experiments.studies.shift`, for --host: outside JAX, in numpy.
+
+What disturbs stands between the simulators and the policy, so the shifts that reach into the
+simulator (push) are missing from `shift_table.SHIFTS['pusht_gym']`.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.studies.shift import measure as shift_measure
+from experiments.studies.shift import table as shift_table
+from jaxpolicy import types
+from jaxpolicy.envs.adapters import pusht_gym
+from jaxpolicy.loops import evaluate
+from jaxpolicy.runs import evaluation
+
+
+def make_run(
+    policy: shift_measure.Trained, scale: shift_table.Scale, seeds: np.ndarray
+) -> shift_measure.Run:
+    """As `shift_measure.make_run`; one episode per seed, of the protocol's starts."""
+    mode = evaluation.is_deterministic(policy.config)
+    spec = pusht_gym.make_host(policy.task).spec
+    compiled = evaluate.compiled(evaluation.make_policy(policy.config, spec, mode))
+    hidden = tuple(policy.config.perturb.get('hidden', ()))
+    shown = shift_table.Scale(*jax.device_get(scale))
+    num_steps = policy.task.episode_steps
+
+    def call(policy: shift_measure.Trained, name: str, severity: float) -> shift_measure.Outcome:
+        strength = {other: shift.nominal for other, shift in policy.table.items()}
+        strength[name] = severity
+        env, states = make_env(policy.task, hidden, strength, shown)
+        key = jax.random.fold_in(jax.random.key(int(seeds[0])), 2**31 - 1)
+        interval = int(strength['control_rate'])
+        most = -(-num_steps // interval)
+        found = evaluate.evaluate_host(env, compiled(policy.train), key, seeds, most)
+        visited = np.stack(states)[:, : shift_measure.TRACED_EPISODES]
+        length = found['length']
+        valid = np.arange(len(visited))[:, None] < length[: visited.shape[1]]
+        steps = np.minimum(length * interval, num_steps)
+        return shift_measure.Outcome(found['success_max'], steps, visited, valid)  # pyright: ignore
+
+    return call
+
+
+def make_env(
+    config: pusht_gym.Config,
+    hidden: tuple[int, ...],
+    strength: dict[str, float],
+    scale: shift_table.Scale,
+) -> tuple[types.HostEnv, list[np.ndarray]]:
+    """The shifted simulators, and a list to which each step adds the true observations [N, D].
+
+    Args:
+      hidden: columns that the policy never sees.
+      strength: of each shift of 'pusht_gym'.
+      scale: numpy's arrays.
+    """
+    inner = pusht_gym.BOX[1] + strength['starts'] if strength['starts'] else 0.0
+    env = pusht_gym.make_host(dataclasses.replace(config, block_inner=inner))
+    states: list[np.ndarray] = []
+    now: dict[str, Any] = {}  # what an episode remembers: 'random', 'bias', 'late'
+
+    def see(obs: np.ndarray) -> np.ndarray:
+        random = now['random']
+        seen = obs + now['bias'] + strength['obs_noise'] * scale.std * random.normal(size=obs.shape)
+        seen = np.where(random.uniform(size=obs.shape) < strength['obs_dropout'], scale.mean, seen)
+        seen[:, list(hidden)] = 0.0
+        return seen.astype(np.float32)
+
+    def reset(seeds: np.ndarray) -> np.ndarray:
+        obs, random = env.reset(seeds), np.random.default_rng(int(seeds[0]))
+        agent = obs[:, -2:] if config.obs == 'keypoints' else obs[:, :2]
+        idle = agent / (pusht_gym.WINDOW_PX / 2) - 1.0
+        bias = strength['obs_bias'] * scale.std * random.normal(size=obs.shape)
+        now.update(random=random, bias=bias, late=[idle] * int(strength['latency']))
+        states.clear()
+        return see(obs)
+
+    def step(action: np.ndarray):
+        noise = strength['action_noise'] * now['random'].normal(size=action.shape)
+        now['late'] = [*now['late'], action]
+        late, *now['late'] = now['late']
+        total = 0.0
+        for _ in range(int(strength['control_rate'])):
+            obs, reward, termination, metrics = env.step(late + noise)
+            total = total + reward
+        states.append(obs)
+        return see(obs), total, termination, metrics
+
+    return types.HostEnv(reset, step, env.render, env.spec), states

@@ -1,0 +1,74 @@
+"""Env -> Env: wherever an episode ends or a world breaks, a fresh episode begins.
+
+The usual order is auto_reset(vectorize(time_limit(env, num_steps)), pool).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxpolicy.envs.wrap import vectorize
+from jaxpolicy.types import Env, EnvState, Key
+
+
+def _broken(state: EnvState) -> jax.Array:
+    """[N] bool: which worlds hold a number that is not finite, or beyond MuJoCo's mjMAXVAL."""
+    numbers = (state.obs, state.next_obs, state.reward, state.sim)
+    bad = jnp.zeros(state.reward.shape, bool)
+    for leaf in jax.tree.leaves(numbers):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            bad |= ~(jnp.abs(leaf) < 1e10).all(axis=tuple(range(1, leaf.ndim)))
+    return bad
+
+
+def auto_reset(env: Env, pool: EnvState) -> Env:
+    """Starts a new episode wherever one ended, and wherever a world broke.
+
+    After the last step of an episode `obs` and `sim` are those of a random entry of the pool, whole
+    (so that nothing survives from the old episode), while `next_obs`, `reward`, `termination`,
+    `truncation` and `metrics` still describe the step that ended. Each world keeps its own `key`.
+
+    A world with a number that is not finite, or 1e10 and more, in `obs`, `next_obs`, `reward` or
+    `sim` is reset as well. Its transition becomes a termination with zero reward, `next_obs` and
+    metrics, and metrics['nan_world'] is 1: a learner must leave it out. It is there from reset on.
+
+    Args:
+      env: a vectorized environment.
+      pool: fresh states [N] from `env.reset(keys)`. Make it anew for every rollout, inside jit.
+    """
+
+    def reset(keys: Key) -> EnvState:
+        state = env.reset(keys)
+        return state.replace(metrics=state.metrics | {'nan_world': jnp.zeros_like(state.reward)})
+
+    def step(state: EnvState, action: jax.Array) -> EnvState:
+        no = jnp.zeros_like(state.termination)  # of an env that never sets one of them
+        known = _without(state.metrics)
+        state = env.step(state.replace(termination=no, truncation=no, metrics=known), action)
+        broken = _broken(state)
+        result = (state.next_obs, state.reward, state.metrics)
+        zeros = jax.tree.map(jnp.zeros_like, result)
+        next_obs, reward, metrics = vectorize.select(broken, zeros, result)
+        termination = state.termination | broken
+        truncation = state.truncation & ~broken
+
+        keys = jax.vmap(jax.random.split)(state.key)  # [N, 2]
+        index = jax.vmap(lambda k: jax.random.randint(k, (), 0, pool.reward.shape[0]))(keys[:, 1])
+        fresh = jax.tree.map(lambda x: x[index], (pool.obs, pool.sim))
+        obs, sim = vectorize.select(termination | truncation, fresh, (state.obs, state.sim))
+        return EnvState(
+            obs=obs,
+            next_obs=next_obs,
+            reward=reward,
+            termination=termination,
+            truncation=truncation,
+            metrics=metrics | {'nan_world': broken.astype(reward.dtype)},
+            key=keys[:, 0],
+            sim=sim,
+        )
+
+    return Env(reset, step, env.spec)
+
+
+def _without(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The metrics that the wrapped environment knows."""
+    return {name: value for name, value in metrics.items() if name != 'nan_world'}

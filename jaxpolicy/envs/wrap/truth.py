@@ -1,0 +1,42 @@
+"""Env -> Env: keeps the observation as it is below whatever disturbs it further out."""
+
+import jax
+from flax import struct
+
+from jaxpolicy.types import Env, EnvState, PyTree
+
+
+class Truth(struct.PyTreeNode):
+    """The `sim` of an environment that remembers what is true."""
+
+    obs: PyTree  # of the present state, as nothing has disturbed it
+    inner: PyTree
+
+
+def remember_truth(env: Env) -> Env:
+    """Keeps the observation as it is here, below whatever hides, delays or disturbs it further out.
+
+    `truth` finds it again. For measurements, and for teachers that see more than their students.
+    """
+
+    def remember(state: EnvState) -> EnvState:
+        return state.replace(sim=Truth(state.obs, state.sim))
+
+    def step(state: EnvState, action: jax.Array) -> EnvState:
+        return remember(env.step(state.replace(sim=state.sim.inner), action))
+
+    return Env(lambda key: remember(env.reset(key)), step, env.spec)
+
+
+def truth(state: EnvState) -> PyTree:
+    """The observation of the present state that `remember_truth` kept, of one world or a batch.
+
+    Raises:
+      ValueError: nothing was kept.
+    """
+
+    nodes = jax.tree.leaves(state.sim, is_leaf=lambda node: isinstance(node, Truth))
+    found = [node.obs for node in nodes if isinstance(node, Truth)]
+    if not found:
+        raise ValueError(f'truth needs remember_truth in the env, found {type(state.sim)}')
+    return found[0]

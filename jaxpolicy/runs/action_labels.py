@@ -1,0 +1,230 @@
+"""Actions for demonstrations that have none, by inverse dynamics: own experience, model, labels."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import config_dict
+
+from jaxpolicy import envs, types
+from jaxpolicy.agents import inverse_dynamics
+from jaxpolicy.data import buffer as buffer_lib
+from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.envs.wrap import auto_reset
+from jaxpolicy.envs.wrap import disturb as perturb
+from jaxpolicy.loops import collect as demonstrations
+from jaxpolicy.loops import off_policy, rollout
+from jaxpolicy.runs import build, demonstrators
+from jaxpolicy.runs import saved as trained
+
+PyTree = Any
+
+NUM_ENVS, NUM_HELD_OUT = 64, 8  # worlds to learn from, and to measure the model in
+SMOOTHNESS = 0.9  # correlation of a smooth random action with the last one
+UPDATES_PER_CALL = 20  # minibatches that are drawn at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How the model is learnt."""
+
+    explore_steps: int = 20_000  # of each way of acting, rounded up; an eighth more are held out
+    num_updates: int = 5_000
+    batch_size: int = 256
+
+
+class Explorer(NamedTuple):
+    """Where own experience comes from.
+
+    env: vectorised and time-limited.
+    policies: by name, functions of `weights`.
+    weights: of a run, or ().
+    """
+
+    env: types.Env
+    policies: Mapping[str, Any]
+    weights: PyTree
+
+
+class Error(NamedTuple):
+    """Of the model on experience that it has not seen, in units of actions."""
+
+    rmse: float
+    explained: float  # share of the actions' variance
+
+
+def explorer(name: str, directory: str, changes: list[str]) -> Explorer:
+    """Who explores: random policies, and that of the run in `directory` if there is one.
+
+    Raises:
+      ValueError: neither an env nor a run is named, or the run is of another env.
+    """
+    if directory:
+        run = demonstrators.of_run(Path(directory), 'latest', 'deterministic', changes)
+        if name and name != run.info['env']:
+            raise ValueError(f'--env: expected {run.info["env"]!r} as in the run, found {name!r}')
+        policies = random_policies(run.env.spec) | {'run': run.policy_of}
+        return Explorer(run.env, policies, run.weights)
+    if not name:
+        raise ValueError('--env: expected a task, or a --workdir with one')
+    config = config_dict.ConfigDict(
+        {
+            'env': {'name': name, **dataclasses.asdict(envs.resolve(name)[1])},
+            'perturb': dataclasses.asdict(perturb.Config()),
+            'randomize': {},
+        }
+    )
+    trained.change(config, changes, ('env', 'perturb', 'randomize'))
+    env = build.make_env(config)
+    return Explorer(env, random_policies(env.spec), ())
+
+
+def check_fit(spec: types.Spec, demos: episodes_lib.Episodes) -> None:
+    """Raises a ValueError where demonstrations and environment see or do different things."""
+    found, wanted = (jax.tree.map(lambda s: s.shape, each) for each in (build.spec_of(demos), spec))
+    if found != wanted:
+        raise ValueError(f'--demos: expected {wanted} as in the env, found {found}')
+
+
+def random_policies(spec: types.Spec) -> dict[str, Any]:
+    """Uniform actions, and smooth ones, which get further from where an episode begins."""
+    return {
+        'uniform': lambda weights: off_policy.random_policy(spec),
+        'smooth': lambda weights: smooth_policy(spec),
+    }
+
+
+def smooth_policy(spec: types.Spec) -> types.Policy:
+    """Clipped Gaussian actions of unit variance, each correlated with the one before."""
+
+    def init(obs):
+        num = jax.tree.leaves(obs)[0].shape[0]
+        return jnp.zeros((num, *spec.action.shape), spec.action.dtype)
+
+    def act(carry, obs, key):
+        fresh = jax.random.normal(key, carry.shape, carry.dtype)
+        carry = SMOOTHNESS * carry + (1.0 - SMOOTHNESS**2) ** 0.5 * fresh
+        return carry, jnp.clip(carry, -1.0, 1.0), {}
+
+    return types.Policy(init, act)
+
+
+def explore(
+    env: types.Env, make_policy: Any, num_steps: int, weights: PyTree, key: types.Key
+) -> types.Transition:
+    """A policy's steps [T, N] in all worlds, with actions as they are executed.
+
+    Args:
+      num_steps: at least so many in the worlds to learn from.
+    """
+    policy = demonstrations.clipped(make_policy(weights))
+    pool_key, reset_key, rollout_key = jax.random.split(key, 3)
+    num_envs = NUM_ENVS + NUM_HELD_OUT
+    auto = auto_reset.auto_reset(env, env.reset(jax.random.split(pool_key, num_envs)))
+    state = auto.reset(jax.random.split(reset_key, num_envs))
+    length = -(-num_steps // NUM_ENVS)
+    carry = policy.init(state.obs)
+    _, _, batch, _ = rollout.rollout(auto, policy, state, carry, rollout_key, length)
+    return batch.replace(extras={'valid': batch.extras['valid']}, memory=())
+
+
+def learn(
+    agent: types.Agent, spec: types.Spec, config: Config, batch: types.Transition, key: types.Key
+) -> PyTree:
+    """The model of this experience [T, N]."""
+    init_key, learn_key = jax.random.split(key)
+    buffer = buffer_lib.add(buffer_lib.make(spec, NUM_ENVS, len(batch.reward)), batch)
+    state = agent.observe(agent.init(init_key), batch)
+
+    def update(state, key):
+        sample_key, update_key = jax.random.split(key)
+        shape = (UPDATES_PER_CALL, config.batch_size)
+        minibatches = buffer_lib.sample(buffer, sample_key, shape, 1, 1.0)
+        return agent.update(state, minibatches, update_key)
+
+    keys = jax.random.split(learn_key, -(-config.num_updates // UPDATES_PER_CALL))
+    return jax.lax.scan(update, state, keys)[0]
+
+
+def fit(who: Explorer, config: Config, seed: int) -> tuple[types.Agent, PyTree, dict[str, Error]]:
+    """The inverse model of the explorer's env: the agent, its state, and its held-out errors."""
+    env, spec = who.env, who.env.spec
+    agent = inverse_dynamics.make(inverse_dynamics.Config(), spec)
+    key, learn_key = jax.random.split(jax.random.key(seed))
+    seen, unseen = [], {}
+    for index, (name, make_policy) in enumerate(who.policies.items()):
+        run = jax.jit(functools.partial(explore, env, make_policy, config.explore_steps))
+        batch = run(who.weights, jax.random.fold_in(key, index))
+        seen.append(jax.tree.map(lambda x: x[:, :NUM_ENVS], batch))
+        unseen[name] = jax.tree.map(lambda x: x[:, NUM_ENVS:], batch)
+    batch = jax.tree.map(lambda *x: jnp.concatenate(x), *seen)
+    state = jax.jit(functools.partial(learn, agent, spec, config))(batch, learn_key)
+    return agent, state, {name: error(agent, state, held) for name, held in unseen.items()}
+
+
+def error(agent: types.Agent, state: PyTree, batch: types.Transition) -> Error:
+    """How far the model is from what was done [T, N]."""
+    flat = jax.tree.map(
+        lambda x: x.reshape(-1, *x.shape[2:]), (batch.obs, batch.next_obs, batch.action)
+    )
+    obs, next_obs, action = jax.tree.map(
+        lambda x: x[np.asarray(batch.extras['valid']).reshape(-1) > 0], flat
+    )
+    return compare(predict(agent, state, obs, next_obs), np.asarray(action))
+
+
+def compare(found: np.ndarray, true: np.ndarray) -> Error:
+    """Actions [n, A] with the true ones."""
+    square = float(((found - true) ** 2).mean())
+    return Error(square**0.5, 1.0 - square / max(float(true.var(axis=0).mean()), 1e-12))
+
+
+def predict(agent: types.Agent, state: PyTree, obs: PyTree, next_obs: PyTree) -> np.ndarray:
+    """The likeliest actions [n, A], in [-1, 1]."""
+    action, _ = jax.jit(agent.act)(state, (obs, next_obs), jax.random.key(0), True)
+    return np.clip(np.asarray(action), -1.0, 1.0)
+
+
+def pairs(episodes: episodes_lib.Episodes) -> tuple[PyTree, PyTree, np.ndarray]:
+    """Observations, the next ones, and the rows that have one: [m, ...], [m, ...], [m] int.
+
+    Without `last_obs`, an episode's last row has none.
+
+    Raises:
+      ValueError: an episode has no pair at all.
+    """
+    ends = np.asarray(episodes.episode_ends)
+    if episodes.last_obs is not None:
+        return episodes.obs, episodes_lib.next_obs(episodes), np.arange(ends[-1])
+    if (np.diff(ends, prepend=0) < 2).any():
+        raise ValueError('--demos: expected at least two observations in each episode')
+    rows = np.setdiff1d(np.arange(ends[-1]), ends - 1)
+    obs, next_obs = (jax.tree.map(lambda x: x[index], episodes.obs) for index in (rows, rows + 1))
+    return obs, next_obs, rows
+
+
+def label(
+    agent: types.Agent, state: PyTree, episodes: episodes_lib.Episodes, words: str
+) -> episodes_lib.Episodes:
+    """The demonstrations with the model's actions; of theirs, rewards and tags nothing is used.
+
+    Where a file does not say what an episode's last action led to, its last row is left out.
+
+    Args:
+      words: how the model came about.
+    """
+    obs, next_obs, rows = pairs(episodes)
+    ends = np.searchsorted(rows, episodes.episode_ends)
+    source = episodes.info.get('source', 'unknown')
+    return episodes_lib.Episodes(
+        obs=obs,
+        action=predict(agent, state, obs, next_obs).astype(np.float32),
+        episode_ends=ends,
+        info={**episodes.info, 'source': f'{source}; actions labelled: {words}', 'labels': words},
+        last_obs=jax.tree.map(lambda x: x[ends - 1], next_obs),
+    )

@@ -1,0 +1,188 @@
+"""Disturbances, on an environment that shows what it was told."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+from jaxpolicy.envs.tasks import reach
+from jaxpolicy.envs.wrap import auto_reset, time_limit, truth, vectorize
+from jaxpolicy.envs.wrap import disturb as perturb
+from jaxpolicy.types import Env, EnvState, Spec
+
+SPEC = Spec(*(jax.ShapeDtypeStruct((1,), jnp.float32),) * 2)
+
+
+class Sim(struct.PyTreeNode):
+    time: jax.Array
+    qvel: jax.Array
+
+
+def _env() -> Env:
+    """obs: steps so far; metrics: the action that arrived and the velocity."""
+
+    def reset(key):
+        obs, zero, no = jnp.zeros((1,)), jnp.zeros(()), jnp.zeros((), bool)
+        metrics = {'action': zero, 'qvel': zero}
+        return EnvState(obs, obs, zero, no, no, metrics, key, Sim(zero, jnp.zeros((2,))))
+
+    def step(state, action):
+        sim = state.sim.replace(time=state.sim.time + 1)
+        obs = sim.time[None]
+        metrics = {'action': action[0], 'qvel': jnp.abs(sim.qvel).max()}
+        return state.replace(obs=obs, next_obs=obs, metrics=metrics, sim=sim)
+
+    return Env(reset, step, SPEC)
+
+
+def _run(env, num_steps, num_envs=8):
+    """Actions 1, 2, 3...; the states [T, N] after each step, and the first one [N]."""
+    env = vectorize.vectorize(env)
+    first = env.reset(jax.random.split(jax.random.key(0), num_envs))
+
+    def step(state, t):
+        action = jnp.full((num_envs, 1), t, jnp.float32)
+        state = env.step(state, action)
+        return state, state
+
+    return first, jax.jit(lambda s: jax.lax.scan(step, s, jnp.arange(1, num_steps + 1))[1])(first)
+
+
+@pytest.mark.parametrize('delay', [1, 3])
+def test_actions_arrive_exactly_so_late(delay):
+    _, states = _run(perturb.delay_action(_env(), delay, delay), 6)
+    wanted = np.maximum(np.arange(1, 7) - delay, 0)
+    np.testing.assert_array_equal(states.metrics['action'], np.tile(wanted[:, None], 8))
+
+
+@pytest.mark.parametrize('delay', [1, 3])
+def test_observations_arrive_exactly_so_late(delay):
+    first, states = _run(perturb.delay_obs(_env(), delay, delay), 6)
+    wanted = np.maximum(np.arange(1, 7) - delay, 0)
+    for obs in (states.obs, states.next_obs):
+        np.testing.assert_array_equal(obs[..., 0], np.tile(wanted[:, None], 8))
+    np.testing.assert_array_equal(first.obs, 0.0)
+
+
+@pytest.mark.parametrize('make', [perturb.delay_action, perturb.delay_obs])
+def test_delays_are_drawn_for_each_episode_and_held_through_it(make):
+    first, states = _run(make(_env(), 0, 2), 5, num_envs=64)
+    delays = np.asarray(first.sim.delay)
+    assert set(delays) == {0, 1, 2}
+    np.testing.assert_array_equal(states.sim.delay, np.tile(delays, (5, 1)))
+
+
+def test_nothing_of_a_queue_survives_a_reset():
+    env = time_limit.time_limit(perturb.delay_obs(perturb.delay_action(_env(), 2, 2), 1, 1), 3)
+    batch = vectorize.vectorize(env)
+    keys = jax.random.split(jax.random.key(0), 4)
+    env = auto_reset.auto_reset(batch, batch.reset(keys))
+    state = env.reset(keys)
+    for t in range(1, 5):
+        state = env.step(state, jnp.full((4, 1), float(t)))
+        if t == 3:
+            assert state.truncation.all()
+            np.testing.assert_array_equal(state.next_obs, 2.0)
+            np.testing.assert_array_equal(state.obs, 0.0)
+    np.testing.assert_array_equal(state.metrics['action'], 0.0)  # not action 2, on its way before
+
+
+def test_noise_is_seen_and_changes_nothing():
+    first, states = _run(perturb.noise_obs(_env(), 0.1), 200)
+    error = np.asarray(states.obs[..., 0]) - np.arange(1, 201)[:, None]
+    assert 0.09 < error.std() < 0.11 and abs(error.mean()) < 0.01
+    assert len(np.unique(error)) > 0.95 * error.size  # but for rounding
+    np.testing.assert_array_equal(states.obs, states.next_obs)
+    np.testing.assert_array_equal(states.sim.time, np.tile(np.arange(1, 201)[:, None], 8))
+    assert (np.asarray(first.obs) != 0).all()
+
+
+def test_noise_is_drawn_for_each_leaf_and_pictures_have_none():
+    def reset(key):
+        obs = {'a': jnp.zeros(3), 'b': jnp.zeros(3), 'picture': jnp.zeros((4, 4, 3), jnp.uint8)}
+        return _env().reset(key).replace(obs=obs, next_obs=obs)
+
+    state = perturb.noise_obs(Env(reset, _env().step, SPEC), 0.1).reset(jax.random.key(0))
+    assert (state.obs['a'] != state.obs['b']).all() and state.obs['a'].dtype == jnp.float32
+    assert state.obs['picture'].dtype == jnp.uint8 and not state.obs['picture'].any()
+
+
+def test_pushes_change_velocities_only_and_come_at_their_interval():
+    first, states = _run(perturb.push(_env(), 4, 0.5), 12, num_envs=64)
+    qvel = np.concatenate([np.zeros((1, 64, 2)), states.sim.inner.qvel])
+    pushed = (np.diff(qvel, axis=0) != 0).all(-1)  # [T, N]
+    assert (pushed.sum(0) == 3).all()
+    assert len({tuple(row) for row in pushed.T}) == 4  # every phase
+    np.testing.assert_array_equal(pushed[:-4], pushed[4:])
+    assert np.abs(np.diff(qvel, axis=0)).max() <= 0.5
+    np.testing.assert_array_equal(states.obs[:, 0, 0], np.arange(1, 13))
+
+
+ALL = perturb.Config((0, 1), (0, 2), 0.01, 5, 0.3)
+
+
+def test_everything_at_once():
+    env = vectorize.vectorize(perturb.apply(_env(), ALL))
+    state, step = env.reset(jax.random.split(jax.random.key(1), 3)), jax.jit(env.step)
+    for t in range(1, 12):
+        state = step(state, jnp.full((3, 1), t, jnp.float32))
+    late = 11 - np.asarray(state.metrics['action'])
+    assert step._cache_size() == 1 and np.isin(late, [0, 1]).all()
+    assert (np.abs(np.asarray(state.obs[:, 0]) - 10) < 1.1).all()
+    assert (np.asarray(state.metrics['qvel']) > 0).all()
+
+
+def test_a_step_of_a_disturbed_robot_keeps_all_shapes_and_types():
+    env = perturb.apply(reach.make(reach.Config()), ALL)
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    assert jax.eval_shape(env.step, state, jnp.ones(7)) == state
+
+
+def test_a_push_needs_exactly_one_velocity():
+    def reset(key):
+        return _env().reset(key).replace(sim=(Sim(jnp.zeros(()), jnp.zeros(2)),) * 2)
+
+    env = perturb.push(Env(reset, _env().step, SPEC), 1, 1.0)
+    with pytest.raises(ValueError, match="expected one array 'qvel' in the state, found 2"):
+        env.step(env.reset(jax.random.key(0)), jnp.zeros(1))
+
+
+def test_what_is_hidden_reads_as_zero_and_the_truth_is_kept():
+    env = perturb.hide_obs(perturb.noise_obs(truth.remember_truth(_env()), 0.1), [0])
+    first, states = _run(time_limit.time_limit(env, 9), 5)
+    for obs in (first.obs, states.obs, states.next_obs):
+        np.testing.assert_array_equal(obs, 0.0)
+    np.testing.assert_array_equal(truth.truth(first), 0.0)
+    wanted = np.tile(np.arange(1.0, 6.0)[:, None, None], (8, 1))
+    np.testing.assert_array_equal(truth.truth(states), wanted)
+
+
+def test_only_the_columns_that_are_named_are_hidden():
+    spec = SPEC._replace(obs=jax.ShapeDtypeStruct((4,), jnp.float32))
+
+    def reset(key):
+        return _env().reset(key).replace(obs=jnp.ones(4), next_obs=jnp.ones(4))
+
+    env = perturb.apply(Env(reset, _env().step, spec), perturb.Config(hidden=(0, 2)))
+    np.testing.assert_array_equal(env.reset(jax.random.key(0)).obs, [0, 1, 0, 1])
+
+
+def test_zeros_are_off():
+    env = _env()
+    assert perturb.apply(env, perturb.Config()) is env
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (perturb.Config(action_delay=(2, 1)), r'action_delay: expected 0 <= .* found \(2, 1\)'),
+        (perturb.Config(obs_delay=(-1, 1)), 'obs_delay'),
+        (perturb.Config(obs_noise=-1.0), 'obs_noise: expected 0 or more, found -1'),
+        (perturb.Config(push_interval=3), 'push_speed > 0, found 3 and 0'),
+        (perturb.Config(hidden=(0, 1)), r'hidden: expected columns in \[0, 1\), found \[1\]'),
+    ],
+)
+def test_bad_numbers_are_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        perturb.apply(_env(), config)

@@ -1,0 +1,217 @@
+"""Small problems whose answers are known: what is learnt, not only that something is."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpolicy.agents import a2c, bc, diffusion_policy, ppo, ppo_recurrent, reinforce
+from jaxpolicy.data import episodes, windows
+from jaxpolicy.envs.wrap import time_limit, vectorize
+from jaxpolicy.loops import evaluate, offline, on_policy, policies
+from jaxpolicy.nets import mlp
+from jaxpolicy.types import Env, EnvState, Spec
+from tests.learned import probe_envs
+
+GAMMA, SPEC = probe_envs.GAMMA, probe_envs.SPEC
+SMALL = {'hidden': (32,), 'activation': 'tanh', 'gamma': GAMMA, 'learning_rate': 3e-3}
+CONFIG = ppo.Config(num_minibatches=4, target_kl=0.0, entropy_cost=0.0, **SMALL)
+ON_POLICY = {  # module, config, rollouts in a step of `_learn`
+    'ppo': (ppo, CONFIG, 25),
+    'a2c': (a2c, a2c.Config(entropy_cost=0.0, **SMALL), 250),
+    'reinforce': (reinforce, reinforce.Config(num_baseline_steps=4, **SMALL), 250),
+}
+every_agent = pytest.mark.parametrize('name', ON_POLICY)
+
+
+def _column(numbers):
+    return jnp.reshape(jnp.asarray(numbers), (-1, 1))
+
+
+def _learn(name, env, limit, steps):
+    """Trains in the real loop; returns V(obs [n]), and the policy's extras at obs."""
+    module, config, updates = ON_POLICY[name]
+    agent = module.make(config, env.spec)
+    loop = on_policy.make(env, agent, 32, 16, updates_per_step=updates, episode_steps=limit)
+    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step, donate_argnums=0)
+    for _ in range(steps):
+        state, _ = step(state, ())
+    critic = mlp.MLP(config.hidden, 1, config.activation)
+
+    def value(obs):
+        return critic.apply(state.train.params['critic'], _column(obs))[:, 0]
+
+    def policy(obs):
+        return agent.act(state.train, _column(obs), jax.random.key(0))[1]
+
+    return value, policy
+
+
+@every_agent
+def test_a_time_limit_is_not_the_end_of_the_world(name):
+    """Reward 1 for ever, seen through episodes of 10 steps: V = 1 / (1 - gamma) = 10."""
+    env = probe_envs.make(probe_envs.zero, lambda obs, action: (obs, 1.0, False), limit=10)
+    value, _ = _learn(name, env, 10, steps=4)
+    np.testing.assert_allclose(value([0.0]), 1 / (1 - GAMMA), rtol=0.03)
+
+
+@every_agent
+def test_a_termination_is(name):
+    """Reward 1 for five steps: V counts those that are left."""
+
+    def transition(obs, action):
+        return obs + 0.2, 1.0, obs > 0.7  # the fifth step starts at 0.8
+
+    value, _ = _learn(name, probe_envs.make(probe_envs.zero, transition, limit=20), 20, steps=4)
+    left = np.array([5, 4, 3, 2, 1])
+    expected = (1 - GAMMA**left) / (1 - GAMMA)
+    np.testing.assert_allclose(value([0.0, 0.2, 0.4, 0.6, 0.8]), expected, atol=0.12)
+
+
+@every_agent
+def test_values_depend_on_what_is_seen(name):
+    """One step; the reward is the observation."""
+    env = probe_envs.make(probe_envs.sign, lambda obs, action: (obs, obs, True), limit=5)
+    value, _ = _learn(name, env, 5, steps=2)
+    np.testing.assert_allclose(value([1.0, -1.0]), [1.0, -1.0], atol=0.05)
+
+
+@every_agent
+def test_later_rewards_are_discounted(name):
+    """Two steps; only the second is rewarded."""
+
+    def transition(obs, action):
+        return obs + 1.0, obs, obs > 0.5
+
+    value, _ = _learn(name, probe_envs.make(probe_envs.zero, transition, limit=5), 5, steps=2)
+    np.testing.assert_allclose(value([0.0, 1.0]), [GAMMA, 1.0], atol=0.05)
+
+
+@every_agent
+def test_the_policy_finds_the_best_action(name):
+    """One step; the best action is 0.5 times what is seen, and V is what exploration costs."""
+
+    def transition(obs, action):
+        return obs, -((action - 0.5 * obs) ** 2), True
+
+    value, policy = _learn(name, probe_envs.make(probe_envs.sign, transition, limit=5), 5, steps=4)
+    extras = policy([1.0, -1.0])
+    mean, std = extras['mean'][:, 0], np.exp(extras['log_std'][:, 0])
+    np.testing.assert_allclose(mean, [0.5, -0.5], atol=0.07)
+    assert (std < CONFIG.init_std).all()
+    np.testing.assert_allclose(value([1.0, -1.0]), -(std**2), atol=0.03)
+
+
+@pytest.mark.parametrize('name', ['a2c', 'reinforce'])
+def test_the_policy_finds_the_best_of_two_choices(name):
+    """One step; right is the choice of the sign that is seen, and V its probability."""
+
+    def transition(obs, choice):
+        return obs, (choice == (obs > 0)).astype(jnp.float32), True
+
+    env = probe_envs.make(probe_envs.sign, transition, 5, probe_envs.DISCRETE)
+    value, policy = _learn(name, env, 5, steps=1)
+    probs = jax.nn.softmax(policy([1.0, -1.0])['logits'])
+    right = jnp.diagonal(probs[:, ::-1])
+    assert (right > 0.9).all()
+    np.testing.assert_allclose(value([1.0, -1.0]), right, atol=0.03)
+
+
+def _recall(delay: int) -> Env:
+    """Shows a sign at first and rewards, `delay` steps later, an action of that sign.
+
+    obs [the sign at the first step, else 0; 1 when it is asked for]; metric right.
+    """
+    spec = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), SPEC.action)
+
+    def state(sign, time, right, key):
+        obs = jnp.stack([jnp.where(time == 0, sign, 0.0), (time == delay).astype(jnp.float32)])
+        over, no = time > delay, jnp.zeros((), bool)
+        return EnvState(obs, obs, right, over, no, {'right': right}, key, (sign, time))
+
+    def reset(key):
+        key, sign_key = jax.random.split(key)
+        return state(probe_envs.sign(sign_key), jnp.zeros((), jnp.int32), jnp.zeros(()), key)
+
+    def step(before, action):
+        sign, time = before.sim
+        right = (time == delay) & (action[0] * sign > 0.0)
+        return state(sign, time + 1, right.astype(jnp.float32), before.key)
+
+    return vectorize.vectorize(time_limit.time_limit(Env(reset, step, spec), 2 * delay))
+
+
+@pytest.mark.parametrize('cell, low, high', [('', 0.4, 0.6), ('gru', 0.95, 1), ('lstm', 0.95, 1)])
+def test_what_is_out_of_sight_is_recalled_by_those_with_a_memory(cell, low, high):
+    """Five steps after it was shown; without a memory nobody does better than guessing."""
+    env, shared = _recall(delay=5), dataclasses.asdict(CONFIG)
+    agent = ppo.make(CONFIG, env.spec)
+    if cell:
+        config = ppo_recurrent.Config(cell=cell, memory_size=32, **shared)
+        agent = ppo_recurrent.make(config, env.spec)
+    loop = on_policy.make(env, agent, 64, 16, updates_per_step=25, episode_steps=6)
+    state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
+
+    @jax.jit
+    def right(train, keys, key):
+        policy = policies.of(agent, train, deterministic=True)
+        return evaluate.evaluate(env, policy, keys, key, 6)['right_final']
+
+    found = right(state.train, jax.random.split(jax.random.key(1), 512), jax.random.key(2))
+    assert low < found.mean() <= high
+
+
+MODES, TP = 0.7, 2
+
+
+def _imitate(agent, updates=300):
+    """Trains on chunks of all +0.7 and all -0.7, both for everything seen; returns 256 chunks."""
+    num_episodes = 128
+    side = np.where(np.arange(num_episodes) % 2, MODES, -MODES)
+    rng = np.random.default_rng(0)
+    data = episodes.Episodes(
+        obs=np.repeat(rng.uniform(-1, 1, size=num_episodes // 2), 2 * TP)[:, None].astype('f4'),
+        action=np.repeat(side, TP)[:, None].astype(np.float32),
+        episode_ends=TP * np.arange(1, num_episodes + 1),
+        info={},
+    )
+    data = windows.make(data, 1, TP, TP)
+    loop = offline.make(agent, num_episodes, epochs_per_step=updates)
+    state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), data)
+    obs = jnp.linspace(-1, 1, 256)[:, None, None]
+    chunk, _ = jax.jit(agent.act)(state.train, obs, jax.random.key(1))
+    return np.asarray(chunk)[..., 0]  # [256, Tp]
+
+
+HORIZONS = {'obs_horizon': 1, 'pred_horizon': TP, 'action_horizon': TP, 'warmup_steps': 10}
+
+
+def test_mse_averages_two_ways_of_doing_it():
+    config = bc.Config(head='mse', width=32, num_blocks=1, learning_rate=3e-3, **HORIZONS)
+    assert np.abs(_imitate(bc.make(config, SPEC))).max() < 0.15
+
+
+@pytest.mark.parametrize('name', ['mixture', 'diffusion'])
+def test_mixture_and_diffusion_keep_both_ways(name):
+    if name == 'mixture':
+        config = bc.Config(
+            head='mixture', num_components=4, width=32, num_blocks=1, learning_rate=3e-3, **HORIZONS
+        )
+        agent = bc.make(config, SPEC)
+    else:
+        config = diffusion_policy.Config(
+            network='mlp',
+            width=64,
+            num_blocks=2,
+            num_train_steps=20,
+            num_sample_steps=20,
+            learning_rate=3e-3,
+            **HORIZONS,
+        )
+        agent = diffusion_policy.make(config, SPEC)
+    chunk = _imitate(agent)
+    right, left = ((np.abs(chunk - mode) < 0.2).all(-1) for mode in (MODES, -MODES))
+    assert (right | left).mean() > 0.95  # whole chunks of one kind
+    assert 0.35 < right.mean() < 0.65

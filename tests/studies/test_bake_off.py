@@ -1,0 +1,49 @@
+"""The bake-off: which rows are on the front, and what is written."""
+
+from experiments.studies.bake_off import methods as bake_off_methods
+from experiments.studies.bake_off import report as bake_off_report
+from jaxpolicy.io import flags
+
+
+def row(method, p50_ms, score, **acting):
+    times = {'p50_ms': p50_ms, 'compile_s': 1.0, 'train_s': 60.0, 'num_episodes': 20}
+    interval = {'score': score, 'low': score - 0.05, 'high': score + 0.05}
+    return {'method': method, **acting, 'evaluations': 1, **interval, **times}
+
+
+ROWS = [
+    row('eps', 10.0, 0.9, sampler='ddpm', num_sample_steps=100),
+    row('eps', 2.0, 0.9, sampler='ddim', num_sample_steps=10),
+    row('flow', 3.0, 0.95, sampler='euler', num_sample_steps=10),
+    row('regression', 0.5, 0.4),
+    row('mip', 0.5, 0.6),
+]
+
+
+def test_the_front_is_what_no_other_row_beats():
+    names = [(found['method'], found['p50_ms']) for found in bake_off_report.pareto(ROWS)]
+    assert names == [('mip', 0.5), ('eps', 2.0), ('flow', 3.0)]
+
+
+def test_the_table_has_every_row_and_marks_the_front(tmp_path):
+    config = flags.load('configs/detour/diffusion.py')
+    bake_off_report.write(tmp_path, ROWS, config)
+    lines = (tmp_path / 'bake_off.md').read_text().splitlines()
+    assert '20 episodes' in lines[0] and 'detour' in lines[0]
+    table = [line for line in lines if line.startswith('|')][2:]
+    assert len(table) == len(ROWS)
+    assert [line.split(' | ')[0][2:] for line in table if '**' in line] == ['eps', 'flow', 'mip']
+    assert '| eps | ddim 10 | 1 | **0.900 [0.850, 0.950]** | 2.00 | 60 |' in table
+    assert (tmp_path / 'bake_off.png').stat().st_size > 10_000
+
+
+def test_rows_are_kept_by_their_way_of_acting(tmp_path):
+    rows = bake_off_methods.Rows(tmp_path)
+    rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 4})['score'] = 0.5
+    rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] = 0.7
+    rows.save()
+    again = bake_off_methods.Rows(tmp_path)
+    assert again.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] == 0.7
+    assert 'score' not in again.of('eps', {'sampler': 'heun', 'num_sample_steps': 4})
+    assert len(again.all) == 3
+    assert bake_off_methods.Rows(tmp_path / 'other').all == []
