@@ -5,7 +5,7 @@ env        name, and the fields of that environment's Config
 randomize  what the environment draws anew for every episode
 shaping    a reward for coming closer to the goal, which leaves optimal policies as they are
 imitate    the demonstration whose observations are the reward (off-policy only)
-perturb    delays, noise, pushes and hidden columns
+disturb    delays, noise, pushes and hidden columns
 data       where demonstrations come from (offline only)
 normalize  what the agent sees through a normaliser
 augment    noise on what is learnt from (offline only)
@@ -23,7 +23,7 @@ import dataclasses
 from ml_collections import config_dict
 
 from jaxpolicy import agents, envs
-from jaxpolicy.envs.wrap import disturb as perturb
+from jaxpolicy.envs.wrap import disturb
 from jaxpolicy.loops import off_policy as replay
 from jaxpolicy.loops.dagger import loop
 
@@ -40,7 +40,7 @@ SHAPING = {'scale': 0.0}
 def _shared(modes: tuple[str, ...]) -> dict:
     return {
         'randomize': {},  # name: (fields, operation, distribution, a, b), see envs.randomize
-        'perturb': dataclasses.asdict(perturb.Config()),
+        'disturb': dataclasses.asdict(disturb.Config()),
         'eval': {
             'every': 10,  # calls of the loop's step; 0: never
             'num_episodes': 50,
@@ -83,7 +83,7 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
                 'name': 'offline',
                 'batch_size': 256,
                 'num_epochs': 100,
-                'epochs_per_step': 1,  # in one compiled call, one row of metrics; rounded up
+                'epochs_per_round': 1,  # in one compiled call, one row of metrics; rounded up
             },
             **_shared(('deterministic',)),
         }
@@ -105,7 +105,7 @@ def dagger(agent: str, env: str, data_format: str, data_path: str) -> config_dic
         }
     )
     # Who is asked: the env's own expert, or else the run in `workdir`. It sees what is true,
-    # below what `perturb` hides, delays or disturbs.
+    # below what `disturb` hides, delays or disturbs.
     config.expert = config_dict.ConfigDict({'workdir': '', 'checkpoint': 'best'})
     # A run of the same agent whose weights this one begins with; 'best', 'latest' or a step.
     config.begin = config_dict.ConfigDict({'workdir': '', 'checkpoint': 'best'})
@@ -132,7 +132,7 @@ def on_policy(agent: str, env: str) -> config_dict.ConfigDict:
                 'rollout_length': 16,
                 'num_env_steps': 2_000_000,  # rounded up to whole calls of step
                 'pool_size': 0,  # fresh starts for each rollout; 0: chosen by loops.on_policy
-                'updates_per_step': 10,  # rollouts in one compiled call, one row of metrics
+                'iterations_per_round': 10,  # rollouts in one compiled call, one row of metrics
             },
             **_shared(('deterministic', 'stochastic')),
         }
@@ -186,8 +186,8 @@ def offline_rl(agent: str, env: str, data_path: str) -> config_dict.ConfigDict:
             'name': 'offline_rl',
             'batch_size': 256,
             'num_updates': 50_000,  # rounded up to whole calls of step
-            'updates_per_step': 2_000,  # in one compiled call, one row of metrics
-            'num_steps': 1,  # n of n-step returns
+            'updates_per_round': 2_000,  # in one compiled call, one row of metrics
+            'n_step': 1,  # n of n-step returns
         }
     )
     return config

@@ -20,7 +20,7 @@ from jaxpolicy.runs import build, evaluation
 from jaxpolicy.runs import saved as trained_run
 
 FLAGS = flags.FLAGS
-GROUPS = ('env', 'perturb', 'randomize', 'eval', 'execute')  # may differ from training
+GROUPS = ('env', 'disturb', 'randomize', 'eval', 'execute')  # may differ from training
 
 
 def show(config, mode: str, metrics: dict[str, dict[str, float]]) -> None:

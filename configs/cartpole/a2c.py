@@ -17,7 +17,7 @@ def get_config():
     config.agent.learning_rate = 3e-3
     config.loop.num_envs = 32
     config.loop.rollout_length = 16
-    config.loop.updates_per_step = 50
+    config.loop.iterations_per_round = 50
     config.loop.num_env_steps = 300_000
     config.eval.every = 3
     return config

@@ -5,7 +5,7 @@
 Expected: a return of 404 of 500 after 53,000 env steps and 468 [408, 529] after 100,000 (5 seeds,
 64 episodes each, commit 307214e; it balances early and then learns slowly not to drift), 6 minutes
 of one core. `--config.agent.double=False`, `--config.agent.duelling=False` and
-`--config.loop.num_steps=1` take one part away each; `--config.loop.priority_exponent=0.6` samples
+`--config.loop.n_step=1` take one part away each; `--config.loop.priority_exponent=0.6` samples
 by priority, which did worse here (254 with a smaller network and higher rates).
 """
 
@@ -22,8 +22,8 @@ def get_config():
     config.loop.batch_size = 128
     config.loop.buffer_size = 100_000
     config.loop.learning_starts = 1_000
-    config.loop.num_steps = 3
-    config.loop.iterations_per_step = 250
+    config.loop.n_step = 3
+    config.loop.iterations_per_round = 250
     config.loop.num_env_steps = 100_000
     config.eval.every = 2
     config.eval.num_episodes = 64

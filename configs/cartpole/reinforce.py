@@ -19,7 +19,7 @@ def get_config():
     config.agent.num_baseline_steps = 5
     config.loop.num_envs = 4
     config.loop.rollout_length = 1000  # two of the longest episodes; see agents.reinforce
-    config.loop.updates_per_step = 5
+    config.loop.iterations_per_round = 5
     config.loop.num_env_steps = 200_000
     config.eval.every = 2
     return config

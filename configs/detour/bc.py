@@ -15,7 +15,7 @@ def get_config():
     config.agent.width = 256
     config.agent.num_blocks = 2
     config.agent.learning_rate = 1e-3
-    config.agent.warmup_steps = 100
+    config.agent.warmup_updates = 100
     config.normalize.action = 'min_max'
     config.loop.num_epochs = 12
     config.eval.num_episodes = 1024

@@ -17,7 +17,7 @@ def get_config():
     config.agent.num_blocks = 3
     config.agent.objective = 'x0'
     config.agent.learning_rate = 1e-3
-    config.agent.warmup_steps = 100
+    config.agent.warmup_updates = 100
     config.agent.sampler = 'ddim'
     config.agent.num_sample_steps = 10
     config.normalize.action = 'min_max'

@@ -22,9 +22,9 @@ def small(config):
     config.agent.hidden = (128, 128)
     config.agent.layer_norm = True
     config.agent.tau = 0.01
-    config.loop.num_steps = 5
+    config.loop.n_step = 5
     config.loop.num_updates = 6_000  # many more, and the policy learns the noise, too
-    config.loop.updates_per_step = 1_000
+    config.loop.updates_per_round = 1_000
     config.eval.every = 3
     config.eval.num_episodes = 512
     config.eval.modes = ('deterministic',)

@@ -20,10 +20,10 @@ def get_config():
     config.agent.width = 64
     config.agent.num_blocks = 2
     config.agent.learning_rate = 1e-3
-    config.agent.warmup_steps = 100
+    config.agent.warmup_updates = 100
     config.loop.batch_size = 64
     config.loop.num_epochs = 300
-    config.loop.epochs_per_step = 30
+    config.loop.epochs_per_round = 30
     config.eval.every = 5
     config.eval.num_episodes = 100
     config.eval.score = 'return'

@@ -24,7 +24,7 @@ def small(config):
     config.loop.num_minibatches = 2
     config.loop.learning_starts = 1000
     config.loop.buffer_size = 20_000
-    config.loop.iterations_per_step = 500
+    config.loop.iterations_per_round = 500
     config.loop.num_env_steps = 20_000
     config.eval.every = 2
     config.checkpoint.every = 19

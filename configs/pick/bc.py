@@ -21,7 +21,7 @@ def get_config():
     config.agent.num_blocks = 2
     config.normalize.action = 'min_max'
     config.loop.num_epochs = 40
-    config.loop.epochs_per_step = 20
+    config.loop.epochs_per_round = 20
     config.eval.every = 2
     config.eval.num_episodes = 128
     config.eval.score = 'success_final'

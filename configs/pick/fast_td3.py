@@ -21,7 +21,7 @@ def get_config():
     config.loop.batch_size = 8192
     config.loop.buffer_size = 2**20
     config.loop.learning_starts = 10 * 1024
-    config.loop.iterations_per_step = 250
+    config.loop.iterations_per_round = 250
     config.loop.pool_size = 1024
     config.loop.num_env_steps = 3_000_000
     config.eval.every = 1

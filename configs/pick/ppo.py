@@ -14,7 +14,7 @@ def get_config():
     config = base.on_policy('ppo', 'pick')
     config.loop.num_envs = 512
     config.loop.num_env_steps = 3_000_000
-    config.loop.updates_per_step = 10
+    config.loop.iterations_per_round = 10
     config.eval.every = 5
     config.checkpoint.every = 5
     config.eval.num_episodes = 512

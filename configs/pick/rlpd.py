@@ -35,7 +35,7 @@ def sparse():
     config.loop.batch_size = 256
     config.loop.buffer_size = 100_000
     config.loop.learning_starts = 1_600
-    config.loop.iterations_per_step = 250
+    config.loop.iterations_per_round = 250
     config.loop.num_env_steps = 60_000
     config.eval.every = 2
     config.eval.num_episodes = 128

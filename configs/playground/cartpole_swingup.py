@@ -13,5 +13,5 @@ from configs.playground import cartpole_balance
 def get_config():
     config = cartpole_balance.get_config('CartpoleSwingup')
     config.loop.num_env_steps = 2_000_000
-    config.loop.updates_per_step = 20
+    config.loop.iterations_per_round = 20
     return config

@@ -15,7 +15,7 @@ def get_config():
     config = cartpole_balance.get_config('CheetahRun')
     config.loop.pool_size = 16
     config.loop.num_env_steps = 3_000_000
-    config.loop.updates_per_step = 5
+    config.loop.iterations_per_round = 5
     config.eval.every = 8
     config.eval.num_episodes = 32
     config.checkpoint.every = 8

@@ -22,7 +22,7 @@ def get_config():
     config.loop.num_minibatches = 4
     config.loop.learning_starts = 2_000
     config.loop.buffer_size = 100_000
-    config.loop.iterations_per_step = 500
+    config.loop.iterations_per_round = 500
     config.loop.num_env_steps = 50_000
     config.eval.every = 4
     config.checkpoint.every = 8

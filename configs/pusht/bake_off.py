@@ -15,7 +15,7 @@ def get_config():
     config = diffusion_small.get_config()
     config.agent.dims = (32, 64, 128)
     config.agent.learning_rate = 6e-4
-    config.agent.warmup_steps = 200
+    config.agent.warmup_updates = 200
     config.agent.num_sample_steps = 10
     config.loop.batch_size = 128
     config.loop.num_epochs = 14

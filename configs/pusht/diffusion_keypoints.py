@@ -19,7 +19,7 @@ def get_config():
     config.data.num_episodes = 90
     config.normalize.action = 'min_max'
     config.loop.num_epochs = 5000
-    config.loop.epochs_per_step = 10
+    config.loop.epochs_per_round = 10
     config.eval.every = 50
     config.checkpoint.every = 50
     config.checkpoint.keep_last = 10

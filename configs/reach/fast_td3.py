@@ -23,7 +23,7 @@ def get_config():
     config.loop.batch_size = 512
     config.loop.buffer_size = 200_000
     config.loop.learning_starts = 2_560
-    config.loop.iterations_per_step = 50
+    config.loop.iterations_per_round = 50
     config.loop.num_env_steps = 200_000
     config.eval.every = 2
     config.eval.num_episodes = 256

@@ -13,7 +13,7 @@ from configs import base
 def get_config():
     config = base.on_policy('ppo', 'reach')
     config.loop.num_env_steps = 1_600_000
-    config.loop.updates_per_step = 5
+    config.loop.iterations_per_round = 5
     config.eval.every = 5
     config.checkpoint.every = 5
     config.eval.num_episodes = 1024

@@ -19,8 +19,8 @@ def get_config():
             'gain': ('actuator_gainprm[0]+actuator_biasprm[1]', 'scale', 'log_uniform', 0.5, 2.0),
             'damping': ('dof_damping', 'scale', 'log_uniform', 0.5, 2.0),
         }
-    config.perturb.action_delay = (0, 2)
-    config.perturb.obs_noise = 0.01
-    config.perturb.push_interval = 20
-    config.perturb.push_speed = 1.0
+    config.disturb.action_delay = (0, 2)
+    config.disturb.obs_noise = 0.01
+    config.disturb.push_interval = 20
+    config.disturb.push_speed = 1.0
     return config

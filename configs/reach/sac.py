@@ -26,7 +26,7 @@ def small(config):
     config.loop.num_envs = 64
     config.loop.num_minibatches = 16
     config.loop.batch_size = 128
-    config.loop.iterations_per_step = 100
+    config.loop.iterations_per_round = 100
     config.loop.num_env_steps = 100_000
     config.eval.every = 1
     config.eval.num_episodes = 256

@@ -14,8 +14,8 @@ def get_config():
     config.agent.hidden = (8,)
     config.loop.batch_size = 8
     config.loop.num_updates = 4 * 16
-    config.loop.updates_per_step = 16
-    config.loop.num_steps = 2
+    config.loop.updates_per_round = 16
+    config.loop.n_step = 2
     config.eval.num_episodes = 2
     config.eval.every = 4
     config.eval.modes = ('deterministic',)  # one program less to compile

@@ -20,7 +20,7 @@ def shrink(config):
     config.agent.num_minibatches = 2
     config.loop.num_envs = 4
     config.loop.rollout_length = 4
-    config.loop.updates_per_step = 2
+    config.loop.iterations_per_round = 2
     config.loop.num_env_steps = 4 * 32  # four steps
     config.eval.num_episodes = 2
     config.eval.every = 4

@@ -18,8 +18,8 @@ def get_config():
     config.loop.batch_size = 8
     config.loop.buffer_size = 64
     config.loop.learning_starts = 8
-    config.loop.num_steps = 2
-    config.loop.iterations_per_step = 8
+    config.loop.n_step = 2
+    config.loop.iterations_per_round = 8
     config.loop.num_env_steps = 8 + 4 * 32  # four steps
     config.eval.num_episodes = 2
     config.eval.every = 4

@@ -76,7 +76,7 @@ def figures(steps: int, races: list[bench_race.Record], raw: list[float]) -> dic
 
 def floor(config, steps: int, ours: dict[str, Any], readings: dict[str, list]) -> dict[str, float]:
     """The learner's share and the floor, all for one iteration (rollout and update)."""
-    updates = config.loop.updates_per_step
+    updates = config.loop.iterations_per_round
     iteration_s, raw_s = (
         steps / updates / ours[name] for name in ('train_steps_per_s', 'raw_steps_per_s')
     )

@@ -20,7 +20,7 @@ PyTree = Any
 class Contender(NamedTuple):
     """A training run that waits between two epochs.
 
-    epoch() -> seconds that it took; an epoch is `loop.updates_per_step` rollouts and updates
+    epoch() -> seconds that it took; an epoch is `loop.iterations_per_round` rollouts and updates
     policy() -> what `act` needs of the present state
     act(policy, obs [N, ...]) -> action [N, A], the mode of the policy
     close() ends the run
@@ -73,7 +73,7 @@ def raw(config: config_dict.ConfigDict) -> Callable[[], float]:
         return auto_reset.auto_reset(env, env.reset(keys)).reset(keys)
 
     def epoch(state: types.EnvState, key: types.Key) -> types.EnvState:
-        keys = jax.random.split(key, config.loop.updates_per_step)
+        keys = jax.random.split(key, config.loop.iterations_per_round)
         return jax.lax.scan(lambda s, k: (one_rollout(s, k), None), state, keys)[0]
 
     return repeat(init, epoch)
@@ -121,7 +121,7 @@ def update(config: config_dict.ConfigDict) -> Callable[[], float]:
         def one(state, key):
             return agent.update(state, carry[1], key)[0], None
 
-        state, _ = jax.lax.scan(one, carry[0], jax.random.split(key, loop.updates_per_step))
+        state, _ = jax.lax.scan(one, carry[0], jax.random.split(key, loop.iterations_per_round))
         return state, carry[1]
 
     return repeat(init, epoch)

@@ -95,7 +95,7 @@ def race(
 def steps_per_epoch(config: config_dict.ConfigDict) -> int:
     """Env steps of one epoch."""
     loop = config.loop
-    return loop.num_envs * loop.rollout_length * loop.updates_per_step
+    return loop.num_envs * loop.rollout_length * loop.iterations_per_round
 
 
 def _begin(config: config_dict.ConfigDict, side: Any, seed: int) -> Record:

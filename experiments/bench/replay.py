@@ -42,8 +42,8 @@ def measure(config: config_dict.ConfigDict, options: Any) -> dict[str, Any]:
     contender.close()
     seconds = {name: float(np.median(found)) for name, found in readings.items()}
     loop = config.loop
-    steps = loop.num_envs * loop.rollout_length * loop.iterations_per_step
-    updates = loop.num_minibatches * loop.iterations_per_step
+    steps = loop.num_envs * loop.rollout_length * loop.iterations_per_round
+    updates = loop.num_minibatches * loop.iterations_per_round
     spec = build.make_env(config).spec
     capacity = loop.buffer_size // loop.num_envs
     result: dict[str, Any] = {
@@ -82,7 +82,7 @@ def raw(config: config_dict.ConfigDict):
     """A clock of the env steps of one epoch with random actions, and with the loop's resets."""
     env, settings = build.make_env(config), config.loop
     policy = off_policy.random_policy(env.spec)
-    length = settings.rollout_length * settings.iterations_per_step
+    length = settings.rollout_length * settings.iterations_per_round
 
     def init(key: types.Key) -> types.EnvState:
         pool = env.reset(jax.random.split(key, settings.pool_size))
@@ -115,7 +115,7 @@ def update(config: config_dict.ConfigDict):
         def one(train, key):
             return agent.update(train, carry[1], key)[0], None
 
-        keys = jax.random.split(key, settings.iterations_per_step)
+        keys = jax.random.split(key, settings.iterations_per_round)
         return jax.lax.scan(one, carry[0], keys)[0], carry[1]
 
     return bench_ours.repeat(init, epoch)

@@ -33,7 +33,7 @@ FLAGS = flags.FLAGS
 SHORT = {
     'num_envs': 'loop',
     'rollout_length': 'loop',
-    'updates_per_step': 'loop',
+    'iterations_per_round': 'loop',
     'num_env_steps': 'loop',
     'num_epochs': 'agent',
     'num_minibatches': 'agent',

@@ -3,7 +3,7 @@
   python -m experiments.bench.training --config=configs/pusht/diffusion_keypoints.py \
       --config.data.path=PATH/pusht_cchi_v7_replay.zarr --config.data.num_episodes=10 --peer=torch
 
-A turn is `loop.epochs_per_step` passes over the data: gathering windows, updates, EMA. The peer
+A turn is `loop.epochs_per_round` passes over the data: gathering windows, updates, EMA. The peer
 makes as many updates of the same network in the manner of Diffusion Policy's own loop, in turns
 with ours (`bench_torch_training`). Fewer episodes make turns shorter and an update as long.
 

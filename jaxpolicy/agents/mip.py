@@ -23,12 +23,12 @@ from jaxpolicy.diffusion import objectives
 from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses
 
-ACTING = ('action_horizon', 'clip', 'num_steps')  # who has learnt two steps can act in one
+ACTING = ('action_horizon', 'clip', 'num_sample_steps')  # who has learnt two steps can act in one
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
-    num_steps: int = 2  # 1: plain regression; 2: MIP
+    num_sample_steps: int = 2  # 1: plain regression; 2: MIP
     t_star: float = 0.9  # of the second step: share of the action in its input
     clip: float = 1.0  # of the chunk, in normalised actions
 
@@ -40,8 +40,10 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
       ValueError: an unknown network, other than one or two steps, or discrete actions.
     """
     types.check_actions(spec)
-    if config.num_steps not in (1, 2):
-        raise ValueError(f'agent.num_steps: expected 1 or 2, found {config.num_steps}')
+    if config.num_sample_steps not in (1, 2):
+        raise ValueError(
+            f'agent.num_sample_steps: expected 1 or 2, found {config.num_sample_steps}'
+        )
     if not 0.0 < config.t_star < 1.0:
         raise ValueError(f'agent.t_star: expected 0 to 1, both excluded, found {config.t_star}')
     action_dim, t = spec.action.shape[0], config.t_star
@@ -60,7 +62,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         condition, action = embed.history(batch.obs, spec.obs), batch.action
         first = predict(params, jnp.zeros_like(action), 0.0, condition)
         loss, metrics = losses.chunk_mse(first, action, batch.mask)
-        if config.num_steps == 1:
+        if config.num_sample_steps == 1:
             return loss, metrics
         x = t * action + (1.0 - t) * jax.random.normal(key, action.shape)
         second, _ = losses.chunk_mse(predict(params, x, t, condition), action, batch.mask)
@@ -77,7 +79,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         params, condition = state.target_params['policy'], embed.history(obs, spec.obs)
         nothing = jnp.zeros((len(condition), config.pred_horizon, action_dim))
         chunk = predict(params, nothing, 0.0, condition)
-        if config.num_steps == 2:
+        if config.num_sample_steps == 2:
             chunk = predict(params, t * chunk, t, condition)
         return jnp.clip(chunk, -config.clip, config.clip), {}
 

@@ -74,8 +74,8 @@ def add(buffer: Buffer, batch: Transition) -> Buffer:
     return buffer.replace(rows=rows, count=buffer.count + length)
 
 
-def draw(buffer: Buffer, key: Key, shape: tuple[int, ...], num_steps: int = 1) -> Places:
-    """Places that are followed by `num_steps` steps, uniformly, with replacement.
+def draw(buffer: Buffer, key: Key, shape: tuple[int, ...], num: int = 1) -> Places:
+    """Places that are followed by `num` steps, uniformly, with replacement.
 
     There must be as many steps in the buffer.
     """
@@ -84,7 +84,7 @@ def draw(buffer: Buffer, key: Key, shape: tuple[int, ...], num_steps: int = 1) -
     count = buffer.count[0]
     oldest = jnp.maximum(count - capacity, 0)
     world = jax.random.randint(world_key, shape, 0, num_worlds)
-    time = jax.random.randint(time_key, shape, oldest, count - num_steps + 1)
+    time = jax.random.randint(time_key, shape, oldest, count - num + 1)
     return Places(world, time)
 
 
@@ -94,10 +94,10 @@ def take(buffer: Buffer, places: Places) -> Transition:
     return jax.tree.map(lambda x: x[places.world, slot], buffer.rows)
 
 
-def follow(buffer: Buffer, places: Places, num_steps: int) -> Transition:
-    """The steps at and after these places, [num_steps, ...]; time within the ring only."""
-    offset = jnp.arange(num_steps).reshape(-1, *[1] * places.time.ndim)
-    world = jnp.broadcast_to(places.world, (num_steps, *places.world.shape))
+def follow(buffer: Buffer, places: Places, num: int) -> Transition:
+    """The steps at and after these places, [num, ...]; time within the ring only."""
+    offset = jnp.arange(num).reshape(-1, *[1] * places.time.ndim)
+    world = jnp.broadcast_to(places.world, (num, *places.world.shape))
     return take(buffer, Places(world, places.time + offset))
 
 
@@ -132,11 +132,9 @@ def n_step(steps: Transition, gamma: float) -> Transition:
     )
 
 
-def sample(
-    buffer: Buffer, key: Key, shape: tuple[int, ...], num_steps: int, gamma: float
-) -> Transition:
+def sample(buffer: Buffer, key: Key, shape: tuple[int, ...], num: int, gamma: float) -> Transition:
     """n-step samples, leaves [*shape, ...], drawn uniformly, with replacement."""
-    return n_step(follow(buffer, draw(buffer, key, shape, num_steps), num_steps), gamma)
+    return n_step(follow(buffer, draw(buffer, key, shape, num), num), gamma)
 
 
 def from_episodes(episodes: episodes_lib.Episodes) -> Buffer:

@@ -35,17 +35,17 @@ def draw(
     buffer: buffer_lib.Buffer,
     key: Key,
     shape: tuple[int, ...],
-    num_steps: int,
+    n_step: int,
     exponent: float,
     beta: float,
 ) -> tuple[buffer_lib.Places, jax.Array]:
-    """Places that `num_steps` steps follow, and their importance weights, at most 1: [*shape]."""
+    """Places that `n_step` steps follow, and their importance weights, at most 1: [*shape]."""
     point_key, order_key = jax.random.split(key)
     num_worlds, capacity = priority.shape
     count = buffer.count[0]
     oldest = jnp.maximum(count - capacity, 0)
     time = oldest + (jnp.arange(capacity) - oldest) % capacity  # of each slot
-    whole = time + num_steps <= count
+    whole = time + n_step <= count
     scaled = jnp.where(whole, priority, 0.0) ** exponent * whole
     total = jnp.cumsum(scaled.reshape(-1))
     # stratified: sample i of n lies in the i-th n-th of the sum
@@ -55,7 +55,7 @@ def draw(
     index = jnp.minimum(index, num_worlds * capacity - 1)
     index = jax.random.permutation(order_key, index).reshape(shape)
     # rounding of the sums may point to a slot of no priority: the newest whole sample instead
-    world, time = index // capacity, jnp.minimum(time[index % capacity], count - num_steps)
+    world, time = index // capacity, jnp.minimum(time[index % capacity], count - n_step)
     chance = scaled[world, time % capacity] / total[-1]
     num_stored = num_worlds * jnp.sum(whole)
     weight = (num_stored * jnp.maximum(chance, 1e-12)) ** -beta

@@ -28,8 +28,8 @@ class Config:
     batch_size: int = 256  # of a minibatch
     buffer_size: int = 200_000  # transitions; rounded down to a whole number for each environment
     learning_starts: int = 2_000  # steps of all environments that are random, before the first
-    num_steps: int = 1  # n of n-step returns
-    iterations_per_step: int = 200  # in one compiled call, one row of metrics
+    n_step: int = 1  # steps of a return before it bootstraps
+    iterations_per_round: int = 200  # in one compiled call, one row of metrics
     pool_size: int = 64  # fresh starts, drawn anew in each compiled call
     demo_share: float = 0.0  # of each minibatch, from the demonstrations
     hindsight_share: float = 0.0  # of the samples that get another goal
@@ -133,11 +133,11 @@ def make_parts(env, agent, config: Config, gamma: float, episode_steps: int, goa
         if config.priority_exponent:
             exponents = (config.priority_exponent, config.priority_beta)
             places, weight = priorities.draw(
-                memory.priority, buffer, place_key, shape, config.num_steps, *exponents
+                memory.priority, buffer, place_key, shape, config.n_step, *exponents
             )
         else:
-            places = buffer_lib.draw(buffer, place_key, shape, config.num_steps)
-        steps = buffer_lib.follow(buffer, places, config.num_steps)
+            places = buffer_lib.draw(buffer, place_key, shape, config.n_step)
+        steps = buffer_lib.follow(buffer, places, config.n_step)
         if goals is not None and config.hindsight_share:
             share = config.hindsight_share
             steps = hindsight.relabel(buffer, places, steps, goal_key, goals, share, episode_steps)
@@ -146,7 +146,7 @@ def make_parts(env, agent, config: Config, gamma: float, episode_steps: int, goa
             batch = batch.replace(extras={**batch.extras, 'weight': weight})
         if num_demos:
             lengths = (config.num_minibatches, num_demos)
-            shown = buffer_lib.sample(demos, demo_key, lengths, config.num_steps, gamma)
+            shown = buffer_lib.sample(demos, demo_key, lengths, config.n_step, gamma)
             batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), batch, shown)
         return batch, places
 
@@ -157,7 +157,7 @@ def begin_step(env: types.Env, config: Config, key: types.Key):
     """(the next step's key, a pool of fresh starts, a key for each iteration)."""
     key, pool_key, step_key = jax.random.split(key, 3)
     pool = env.reset(jax.random.split(pool_key, config.pool_size))
-    return key, pool, jax.random.split(step_key, config.iterations_per_step)
+    return key, pool, jax.random.split(step_key, config.iterations_per_round)
 
 
 def prioritise(memory: Memory, places: buffer_lib.Places, td_error: jax.Array) -> Memory:
@@ -190,7 +190,7 @@ def store(memory: Memory, batch: types.Transition) -> Memory:
 
 def num_random_steps(config: Config) -> int:
     """Random steps of each environment before the first update; n-step samples need n of them."""
-    return max(-(-config.learning_starts // config.num_envs), config.num_steps)
+    return max(-(-config.learning_starts // config.num_envs), config.n_step)
 
 
 def random_policy(spec: types.Spec) -> types.Policy:

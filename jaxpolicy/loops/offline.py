@@ -24,7 +24,7 @@ def num_updates(num_windows: int, batch_size: int) -> int:
     return num_windows // batch_size
 
 
-def make(agent: types.Agent, batch_size: int, epochs_per_step: int = 1) -> types.Loop:
+def make(agent: types.Agent, batch_size: int, epochs_per_round: int = 1) -> types.Loop:
     """A loop over `windows.Windows`.
 
     The order of the data is drawn from the loop's key, so that a restored state continues exactly.
@@ -32,7 +32,7 @@ def make(agent: types.Agent, batch_size: int, epochs_per_step: int = 1) -> types
     Args:
       agent: takes `Chunk` batches.
       batch_size: B.
-      epochs_per_step: passes over the data in one call of `step`, each in a new order.
+      epochs_per_round: passes over the data in one call of `step`, each in a new order.
     """
 
     def init(key):
@@ -54,7 +54,7 @@ def make(agent: types.Agent, batch_size: int, epochs_per_step: int = 1) -> types
 
     def step(state, data):
         key, epoch_key = jax.random.split(state.key)
-        keys = jax.random.split(epoch_key, epochs_per_step)
+        keys = jax.random.split(epoch_key, epochs_per_round)
         train, metrics = jax.lax.scan(lambda s, k: epoch(s, k, data), state.train, keys)
         return state.replace(train=train, key=key), jax.tree.map(jnp.mean, metrics)
 
@@ -62,15 +62,15 @@ def make(agent: types.Agent, batch_size: int, epochs_per_step: int = 1) -> types
 
 
 def replay(
-    agent: types.Agent, batch_size: int, updates_per_step: int, num_steps: int, gamma: float
+    agent: types.Agent, batch_size: int, updates_per_round: int, n_step: int, gamma: float
 ) -> types.Loop:
     """A loop over a `Buffer` of demonstrations with rewards, for agents that learn values.
 
     Args:
       agent: takes minibatches [U, B] of n-step transitions.
       batch_size: B.
-      updates_per_step: U, minibatches in one call of `step`.
-      num_steps: n.
+      updates_per_round: U, minibatches in one call of `step`.
+      n_step: n.
       gamma: the agent's discount.
     """
 
@@ -84,14 +84,14 @@ def replay(
         def update(train, update_key):
             sample_key, learn_key = jax.random.split(update_key)
             shape = (group, batch_size)
-            batch = buffer_lib.sample(data, sample_key, shape, num_steps, gamma)
+            batch = buffer_lib.sample(data, sample_key, shape, n_step, gamma)
             train, metrics = agent.update(train, batch, learn_key)
             metrics.pop('td_error', None)
             return train, metrics
 
         # some minibatches at a time: all of a long step's would not fit
-        group = math.gcd(updates_per_step, 20)
-        keys = jax.random.split(step_key, updates_per_step // group)
+        group = math.gcd(updates_per_round, 20)
+        keys = jax.random.split(step_key, updates_per_round // group)
         train, metrics = jax.lax.scan(update, state.train, keys)
         return state.replace(train=train, key=key), jax.tree.map(jnp.mean, metrics)
 

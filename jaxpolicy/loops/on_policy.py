@@ -13,7 +13,7 @@ def make(
     agent: types.Agent,
     num_envs: int,
     rollout_length: int,
-    updates_per_step: int,
+    iterations_per_round: int,
     episode_steps: int,
     pool_size: int = 0,
 ) -> types.Loop:
@@ -25,7 +25,7 @@ def make(
       agent: takes rollouts [T, N].
       num_envs: N.
       rollout_length: T.
-      updates_per_step: rollouts (each with one `agent.update`) in one call of `step`.
+      iterations_per_round: rollouts (each with one `agent.update`) in one call of `step`.
       episode_steps: the time limit; first episodes start at a random phase of it.
       pool_size: fresh starts drawn for each rollout; 0: twice as many as episodes that time ends in
         one, but at least 64 and at most N. Some tasks take hundreds of physics steps to reset.
@@ -59,7 +59,7 @@ def make(
     def step(state, data):
         del data
         key, step_key = jax.random.split(state.key)
-        keys = jax.random.split(step_key, updates_per_step)
+        keys = jax.random.split(step_key, iterations_per_round)
         state, metrics = jax.lax.scan(iteration, state.replace(key=key), keys)
         return strong(state), per_episode(jax.tree.map(jnp.mean, metrics))
 

@@ -15,8 +15,7 @@ from jaxpolicy import envs, types
 from jaxpolicy.agents import inverse_dynamics
 from jaxpolicy.data import buffer as buffer_lib
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.envs.wrap import auto_reset
-from jaxpolicy.envs.wrap import disturb as perturb
+from jaxpolicy.envs.wrap import auto_reset, disturb
 from jaxpolicy.loops import collect as demonstrations
 from jaxpolicy.loops import off_policy, rollout
 from jaxpolicy.runs import build, demonstrators
@@ -75,11 +74,11 @@ def explorer(name: str, directory: str, changes: list[str]) -> Explorer:
     config = config_dict.ConfigDict(
         {
             'env': {'name': name, **dataclasses.asdict(envs.resolve(name)[1])},
-            'perturb': dataclasses.asdict(perturb.Config()),
+            'disturb': dataclasses.asdict(disturb.Config()),
             'randomize': {},
         }
     )
-    trained.change(config, changes, ('env', 'perturb', 'randomize'))
+    trained.change(config, changes, ('env', 'disturb', 'randomize'))
     env = build.make_env(config)
     return Explorer(env, random_policies(env.spec), ())
 

@@ -13,8 +13,7 @@ from jaxpolicy import agents, envs, types
 from jaxpolicy.agents import transforms as agent_transforms
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.data import formats
-from jaxpolicy.envs.wrap import disturb as perturb
-from jaxpolicy.envs.wrap import randomize, time_limit, vectorize
+from jaxpolicy.envs.wrap import disturb, randomize, time_limit, vectorize
 from jaxpolicy.ops import normalize
 from jaxpolicy.runs import demo_rewards as imitation
 from jaxpolicy.runs import goals as goals_lib
@@ -74,7 +73,7 @@ def section(module: Any, group: config_dict.ConfigDict) -> Any:
 def make_agent(
     config: config_dict.ConfigDict,
     spec: types.Spec,
-    total_steps: int = 0,
+    decay_updates: int = 0,
     episodes: episodes_lib.Episodes | None = None,
 ) -> types.Agent:
     """The agent behind its normalisers, which are fitted to `episodes` if there are any."""
@@ -84,8 +83,8 @@ def make_agent(
     choose('normalize.action', dict.fromkeys(set(allowed) - {'running'}), config.normalize.action)
     module = choose('agent.name', agents.AGENTS, config.agent.name)
     agent_config = section(module, config.agent)
-    if 'total_steps' in config.agent and not agent_config.total_steps:
-        agent_config = dataclasses.replace(agent_config, total_steps=total_steps)
+    if 'decay_updates' in config.agent and not agent_config.decay_updates:
+        agent_config = dataclasses.replace(agent_config, decay_updates=decay_updates)
     agent = module.make(agent_config, spec)
     if 'augment' in config and config.augment.obs_noise:
         agent = agent_transforms.noise_obs(agent, config.augment.obs_noise)
@@ -135,7 +134,7 @@ def make_env(
     env = module.make(chosen, *_randomization(config, module))
     env = within(env) if within else env
     env = goals_lib.shape(config, chosen, imitation.apply(config, env))
-    env = perturb.apply(env, perturb.Config(**config.perturb))
+    env = disturb.apply(env, disturb.Config(**config.disturb))
     return vectorize.vectorize(time_limit.time_limit(env, chosen.episode_steps))
 
 

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from ml_collections import config_dict
 
 from jaxpolicy import envs, types
-from jaxpolicy.envs.wrap import disturb as perturb
+from jaxpolicy.envs.wrap import disturb
 from jaxpolicy.io import checkpoint, workdir
 from jaxpolicy.runs import build, evaluation
 from jaxpolicy.runs import saved as trained
 
 PyTree = Any
 
-GROUPS = ('env', 'perturb', 'randomize', 'execute')  # may differ from a run's training
+GROUPS = ('env', 'disturb', 'randomize', 'execute')  # may differ from a run's training
 
 
 class Demonstrator(NamedTuple):
@@ -48,7 +48,7 @@ def scripted(name: str, changes: Sequence[str] = ()) -> Demonstrator:
     config = config_dict.ConfigDict(
         {
             'env': {'name': name, **dataclasses.asdict(defaults)},
-            'perturb': dataclasses.asdict(perturb.Config()),
+            'disturb': dataclasses.asdict(disturb.Config()),
             'randomize': {},
         }
     )

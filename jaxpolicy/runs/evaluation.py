@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxpolicy import envs, sharding, types
-from jaxpolicy.envs.wrap import disturb as perturb
+from jaxpolicy.envs.wrap import disturb
 from jaxpolicy.io import video
 from jaxpolicy.loops import evaluate, policies
 from jaxpolicy.runs import build
@@ -179,8 +179,8 @@ def _device_evaluation(config, num_seeds, mesh) -> Evaluation:
 
 def _host_evaluation(config, num_seeds) -> Evaluation:
     module = envs.HOST_ENVS[config.env.name]
-    if config.randomize or perturb.Config(**config.perturb) != perturb.Config():
-        raise ValueError(f'config.randomize, config.perturb: {config.env.name!r} knows neither')
+    if config.randomize or disturb.Config(**config.disturb) != disturb.Config():
+        raise ValueError(f'config.randomize, config.disturb: {config.env.name!r} knows neither')
     env = module.make_host(build.section(module, config.env))
     compiled = {m: evaluate.compiled(make_policy(config, env.spec, MODES[m])) for m in MODES}
     num_steps = config.env.episode_steps

@@ -63,9 +63,9 @@ def for_hindsight(config: config_dict.ConfigDict, chosen: Any) -> types.Goals | 
     unfit = {
         'imitate.path': imitation.is_on(config),
         'shaping.scale': config.shaping.scale > 0.0,
-        'perturb.obs_delay': any(config.perturb.obs_delay),
-        'perturb.obs_noise': config.perturb.obs_noise > 0.0,
-        'perturb.hidden': len(config.perturb.hidden) > 0,
+        'disturb.obs_delay': any(config.disturb.obs_delay),
+        'disturb.obs_noise': config.disturb.obs_noise > 0.0,
+        'disturb.hidden': len(config.disturb.hidden) > 0,
     }
     if found := [name for name, is_on in unfit.items() if is_on]:
         raise ValueError(f'config.{found[0]}: expected none with {key}')

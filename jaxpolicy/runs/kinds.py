@@ -45,10 +45,10 @@ def _offline(config: config_dict.ConfigDict) -> build.Run:
     horizons = (config.agent.obs_horizon, config.agent.pred_horizon, config.agent.action_horizon)
     data = windows.make(episodes, *horizons, config.data.get('tag', ''))
     num_updates = offline.num_updates(windows.num_windows(data), config.loop.batch_size)
-    num_steps = -(-config.loop.num_epochs // config.loop.epochs_per_step)
-    updates_per_step = num_updates * config.loop.epochs_per_step
+    num_steps = -(-config.loop.num_epochs // config.loop.epochs_per_round)
+    updates_per_step = num_updates * config.loop.epochs_per_round
     agent = build.make_agent(config, spec, num_steps * updates_per_step, episodes)
-    loop = offline.make(agent, config.loop.batch_size, config.loop.epochs_per_step)
+    loop = offline.make(agent, config.loop.batch_size, config.loop.epochs_per_round)
     return build.Run(loop, data, num_steps, updates_per_step, 0, spec, build.fingerprint(episodes))
 
 
@@ -60,13 +60,13 @@ def _on_policy(config: config_dict.ConfigDict) -> build.Run:
         build.make_agent(config, env.spec),
         num_envs=settings.num_envs,
         rollout_length=settings.rollout_length,
-        updates_per_step=settings.updates_per_step,
+        iterations_per_round=settings.iterations_per_round,
         episode_steps=config.env.episode_steps,
         pool_size=settings.pool_size,
     )
-    per_step = settings.num_envs * settings.rollout_length * settings.updates_per_step
+    per_step = settings.num_envs * settings.rollout_length * settings.iterations_per_round
     num_steps = -(-settings.num_env_steps // per_step)
-    return build.Run(loop, (), num_steps, settings.updates_per_step, per_step, env.spec, '')
+    return build.Run(loop, (), num_steps, settings.iterations_per_round, per_step, env.spec, '')
 
 
 def _off_policy(config: config_dict.ConfigDict) -> build.Run:
@@ -86,7 +86,7 @@ def _off_policy(config: config_dict.ConfigDict) -> build.Run:
     if settings.buffer_on == 'host':
         loop, traced = off_policy_host.make(*parts), loop
         data = jax.device_put(data, jax.devices('cpu')[0])
-    iterations = settings.iterations_per_step
+    iterations = settings.iterations_per_round
     per_step = settings.num_envs * settings.rollout_length * iterations
     first = settings.num_envs * off_policy.num_random_steps(settings)
     num_steps = max(-(-(config.loop.num_env_steps - first) // per_step), 1)
@@ -133,20 +133,20 @@ def _offline_rl(config: config_dict.ConfigDict) -> build.Run:
     loop = offline.replay(
         agent,
         settings.batch_size,
-        settings.updates_per_step,
-        settings.num_steps,
+        settings.updates_per_round,
+        settings.n_step,
         config.agent.gamma,
     )
-    num_steps = -(-settings.num_updates // settings.updates_per_step)
+    num_steps = -(-settings.num_updates // settings.updates_per_round)
     mark = build.fingerprint(episodes)
-    return build.Run(loop, data, num_steps, settings.updates_per_step, 0, spec, mark)
+    return build.Run(loop, data, num_steps, settings.updates_per_round, 0, spec, mark)
 
 
 MAKERS = {  # name: (what only its recipes have in config.loop, maker)
     'offline': ('num_epochs', _offline),
     'offline_rl': ('num_updates', _offline_rl),
     'off_policy': ('buffer_size', _off_policy),
-    'on_policy': ('updates_per_step', _on_policy),
+    'on_policy': ('iterations_per_round', _on_policy),
 }
 MAY_BE_ZERO = (
     *('pool_size', 'learning_starts', 'demo_share', 'hindsight_share'),

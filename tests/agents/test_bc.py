@@ -17,7 +17,7 @@ CONFIG = {
     'width': 16,
     'num_blocks': 1,
     'num_components': 3,
-    'warmup_steps': 1,
+    'warmup_updates': 1,
 }
 RNG = np.random.default_rng(0)
 

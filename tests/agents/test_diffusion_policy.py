@@ -19,7 +19,7 @@ CONFIG = {
     'action_horizon': 2,
     'width': 16,
     'num_blocks': 1,
-    'warmup_steps': 1,
+    'warmup_updates': 1,
     'num_train_steps': K,
     'num_sample_steps': 4,
     'learning_rate': 0.01,

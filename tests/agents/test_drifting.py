@@ -15,7 +15,7 @@ CONFIG = {
     'action_horizon': 1,
     'width': 64,
     'num_blocks': 2,
-    'warmup_steps': 10,
+    'warmup_updates': 10,
     'learning_rate': 1e-3,
     'clip': 100.0,
 }
@@ -76,7 +76,7 @@ def test_one_step_keeps_both_modes():
         side = jnp.where(jax.random.bernoulli(key, 0.5, (128, 1, 1)), -0.6, 0.6)
         return Chunk(jnp.zeros((128, 1, 1)), side, jnp.ones((128, 1), bool))
 
-    agent = drifting.make(drifting.Config(**CONFIG, total_steps=1500), SPEC)
+    agent = drifting.make(drifting.Config(**CONFIG, decay_updates=1500), SPEC)
     state = _train(agent, batch_of, 1500)
     x = jax.jit(agent.act)(state, jnp.zeros((2000, 1, 1)), jax.random.key(2))[0].ravel()
     assert 0.3 < float((x > 0).mean()) < 0.7
@@ -88,7 +88,7 @@ def test_it_follows_the_observation():
         obs = jax.random.uniform(key, (128, 1, 1), minval=-1.0)
         return Chunk(obs, 0.7 * jnp.sin(2.0 * obs), jnp.ones((128, 1), bool))
 
-    agent = drifting.make(drifting.Config(**CONFIG, total_steps=1500), SPEC)
+    agent = drifting.make(drifting.Config(**CONFIG, decay_updates=1500), SPEC)
     state = _train(agent, batch_of, 1500)
     obs = jnp.linspace(-0.9, 0.9, 50).reshape(-1, 1, 1)
     x = jax.jit(agent.act)(state, obs, jax.random.key(2))[0]

@@ -23,7 +23,7 @@ CONFIG = {
     'action_horizon': 1,
     'width': 64,
     'num_blocks': 2,
-    'warmup_steps': 10,
+    'warmup_updates': 10,
     'learning_rate': 3e-3,
     'clip': 100.0,
 }
@@ -156,7 +156,9 @@ def _make(loss, **fields):
 @functools.cache
 def _teacher():
     """The velocity field of the two modes, learnt by a flow."""
-    config = diffusion_policy.Config(objective='flow', sampler='euler', total_steps=2000, **CONFIG)
+    config = diffusion_policy.Config(
+        objective='flow', sampler='euler', decay_updates=2000, **CONFIG
+    )
     agent = diffusion_policy.make(config, SPEC)
     state = _train(agent, jax.jit(agent.init)(jax.random.key(0)), _bimodal, 2000)
     return state.target_params['denoiser']
@@ -167,7 +169,7 @@ def test_one_step_keeps_both_modes(loss):
     num, fields = 2000, {}
     if loss == 'mean_flow':  # as the others learn, some seeds stay between the modes
         num, fields = 3000, {'learning_rate': 1e-3, 'flow_share': 0.5}
-    agent, state = _make(loss, total_steps=num, **fields)
+    agent, state = _make(loss, decay_updates=num, **fields)
     if loss == 'consistency_trajectory':
         state = flow_map.teach(state, _teacher())
     x = _samples(agent, _train(agent, state, _bimodal, num))
@@ -177,7 +179,7 @@ def test_one_step_keeps_both_modes(loss):
 
 
 def test_mean_flow_learns_a_gaussian():
-    agent, state = _make('mean_flow', total_steps=1500)
+    agent, state = _make('mean_flow', decay_updates=1500)
     x = _samples(agent, _train(agent, state, _gaussian, 1500))
     assert abs(x.mean() - MEAN) < 0.05 and abs(x.std() - STD) < 0.08
 

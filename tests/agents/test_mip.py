@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 def _make(**fields):
-    return mip.make(mip.Config(**CONFIG | {'warmup_steps': 1} | fields), SPEC)
+    return mip.make(mip.Config(**CONFIG | {'warmup_updates': 1} | fields), SPEC)
 
 
 def _batch():
@@ -53,14 +53,14 @@ def test_loss_and_actions_by_hand():
         np.testing.assert_allclose(metrics[name], expected, rtol=1e-4)
     chunk, _ = jax.jit(agent.act)(state, batch.obs, jax.random.key(0))
     np.testing.assert_allclose(chunk, f(0.8 * first, 20.0), atol=1e-5)
-    plain = _make(num_steps=1, clip=100.0)
+    plain = _make(num_sample_steps=1, clip=100.0)
     chunk, _ = jax.jit(plain.act)(state, batch.obs, jax.random.key(0))
     np.testing.assert_allclose(chunk, first, atol=1e-5)
 
 
-@pytest.mark.parametrize('num_steps', [1, 2])
-def test_it_learns_a_function(num_steps):
-    agent = _make(num_steps=num_steps, learning_rate=3e-3)
+@pytest.mark.parametrize('num_sample_steps', [1, 2])
+def test_it_learns_a_function(num_sample_steps):
+    agent = _make(num_sample_steps=num_sample_steps, learning_rate=3e-3)
     batch = _batch()
     batch = batch.replace(
         action=jnp.tanh(batch.obs[:, 1:, :2]) * jnp.linspace(0.2, 1.0, TP)[:, None],
@@ -76,7 +76,7 @@ def test_it_learns_a_function(num_steps):
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'num_steps': 3}, 'agent.num_steps: expected 1 or 2, found 3'),
+        ({'num_sample_steps': 3}, 'agent.num_sample_steps: expected 1 or 2, found 3'),
         ({'t_star': 1.0}, 'agent.t_star: .*found 1.0'),
         ({'network': 'gru'}, r"agent.network: expected one of .*'unet1d'.*found 'gru'"),
     ],

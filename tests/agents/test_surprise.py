@@ -11,7 +11,7 @@ from jaxpolicy.ops import normalize
 from jaxpolicy.types import Chunk, Spec
 
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
-COMMON = {'obs_horizon': 1, 'pred_horizon': 2, 'action_horizon': 1, 'warmup_steps': 10}
+COMMON = {'obs_horizon': 1, 'pred_horizon': 2, 'action_horizon': 1, 'warmup_updates': 10}
 AFFINE = normalize.Affine(shift=jnp.full((1,), 0.1), scale=jnp.full((1,), 0.5))
 
 

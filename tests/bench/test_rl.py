@@ -60,7 +60,7 @@ def make_point(config):
 def config(monkeypatch):
     module = python_types.SimpleNamespace(Config=Point, make=make_point)
     monkeypatch.setitem(envs.ENVS, 'point', module)
-    changes = {'num_envs': 32, 'rollout_length': 5, 'updates_per_step': 2, 'num_minibatches': 4}
+    changes = {'num_envs': 32, 'rollout_length': 5, 'iterations_per_round': 2, 'num_minibatches': 4}
     config = bench_rl.make_config(None, 'point', changes | {'num_env_steps': 50 * 320})
     config.agent.hidden = (16, 8)
     return config

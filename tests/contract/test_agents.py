@@ -49,7 +49,7 @@ HORIZONS = {
     'obs_horizon': TO,
     'pred_horizon': TP,
     'action_horizon': 2,
-    'warmup_steps': 1,
+    'warmup_updates': 1,
     'learning_rate': 0.02,
 }
 

@@ -34,7 +34,7 @@ def _learn(name, env, limit, steps):
     """Trains in the real loop; returns V(obs [n]), and the policy's extras at obs."""
     module, config, updates = ON_POLICY[name]
     agent = module.make(config, env.spec)
-    loop = on_policy.make(env, agent, 32, 16, updates_per_step=updates, episode_steps=limit)
+    loop = on_policy.make(env, agent, 32, 16, iterations_per_round=updates, episode_steps=limit)
     state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step, donate_argnums=0)
     for _ in range(steps):
         state, _ = step(state, ())
@@ -151,7 +151,7 @@ def test_what_is_out_of_sight_is_recalled_by_those_with_a_memory(cell, low, high
     if cell:
         config = ppo_recurrent.Config(cell=cell, memory_size=32, **shared)
         agent = ppo_recurrent.make(config, env.spec)
-    loop = on_policy.make(env, agent, 64, 16, updates_per_step=25, episode_steps=6)
+    loop = on_policy.make(env, agent, 64, 16, iterations_per_round=25, episode_steps=6)
     state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
 
     @jax.jit
@@ -178,14 +178,14 @@ def _imitate(agent, updates=300):
         info={},
     )
     data = windows.make(data, 1, TP, TP)
-    loop = offline.make(agent, num_episodes, epochs_per_step=updates)
+    loop = offline.make(agent, num_episodes, epochs_per_round=updates)
     state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), data)
     obs = jnp.linspace(-1, 1, 256)[:, None, None]
     chunk, _ = jax.jit(agent.act)(state.train, obs, jax.random.key(1))
     return np.asarray(chunk)[..., 0]  # [256, Tp]
 
 
-HORIZONS = {'obs_horizon': 1, 'pred_horizon': TP, 'action_horizon': TP, 'warmup_steps': 10}
+HORIZONS = {'obs_horizon': 1, 'pred_horizon': TP, 'action_horizon': TP, 'warmup_updates': 10}
 
 
 def test_mse_averages_two_ways_of_doing_it():

@@ -40,7 +40,7 @@ def _learn(name, first_obs, transition, limit, steps=3, num_steps=1, **changes):
         buffer_size=4_000,
         learning_starts=512,
         num_steps=num_steps,
-        iterations_per_step=250,
+        iterations_per_round=250,
         **changes,
     )
     env = probe_envs.make(first_obs, transition, limit, _spec(name))
@@ -154,7 +154,7 @@ def test_the_entropy_is_brought_to_its_target():
     env = probe_envs.make(probe_envs.zero, move, 5)
     settings = off_policy.Config(
         num_envs=8, num_minibatches=4, batch_size=64, buffer_size=4_000, learning_starts=512,
-        iterations_per_step=400,
+        iterations_per_round=400,
     )  # fmt: skip
     loop = off_policy.make(env, sac.make(config, env.spec), settings, GAMMA, 5)
     state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)

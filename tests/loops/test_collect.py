@@ -174,9 +174,9 @@ def test_what_cannot_be_collected(walk):
     with pytest.raises(ValueError, match='env.tolerance_m: no such key; did you mean env.toler'):
         demonstrators.scripted('walk', ['env.tolerance_m=1'])
     with pytest.raises(
-        ValueError, match=r"expected a key of \('env',\), found 'perturb.obs_noise'"
+        ValueError, match=r"expected a key of \('env',\), found 'disturb.obs_noise'"
     ):
-        demonstrators.scripted('walk', ['perturb.obs_noise=1'])
+        demonstrators.scripted('walk', ['disturb.obs_noise=1'])
     with pytest.raises(ValueError, match=r"config.env: expected one of \['detour', 'pick'.*reach"):
         demonstrators.scripted('reach')
 
@@ -235,7 +235,7 @@ def test_runs_that_cannot_demonstrate(run, tmp_path):
     directory, _, _ = run
     with pytest.raises(ValueError, match="--checkpoint: expected .*7.*found '3'"):
         demonstrators.of_run(directory, '3')
-    with pytest.raises(ValueError, match="expected a key of .*'perturb'.*found 'agent.gamma'"):
+    with pytest.raises(ValueError, match="expected a key of .*'disturb'.*found 'agent.gamma'"):
         demonstrators.of_run(directory, changes=['agent.gamma=0.5'])
     with pytest.raises(ValueError, match='is not the directory of a run'):
         demonstrators.of_run(tmp_path)

@@ -76,7 +76,7 @@ def test_the_order_comes_from_the_key():
 
 
 def test_epochs_in_one_call_are_different_epochs():
-    loop, data = offline.make(_counting(), NUM_WINDOWS // 2, epochs_per_step=3), _data()
+    loop, data = offline.make(_counting(), NUM_WINDOWS // 2, epochs_per_round=3), _data()
     train = {**_counting().init(None), 'last': jnp.zeros(NUM_WINDOWS // 2, jnp.int32)}
     state = loop.init(jax.random.key(0)).replace(train=train)
     state, metrics = jax.jit(loop.step)(state, data)
@@ -105,8 +105,8 @@ def test_a_restored_run_continues_bitwise(tmp_path):
         action_horizon=1,
         width=8,
         num_blocks=1,
-        warmup_steps=2,
-        total_steps=8,
+        warmup_updates=2,
+        decay_updates=8,
     )
     loop, data = offline.make(bc.make(config, SPEC), BATCH), _data()
     init, step = jax.jit(loop.init), jax.jit(loop.step, donate_argnums=0)
@@ -126,5 +126,5 @@ def test_a_restored_run_continues_bitwise(tmp_path):
 
 def test_no_key_is_used_twice():
     with jax.debug_key_reuse(True):
-        loop = offline.make(_counting(), BATCH, epochs_per_step=2)
+        loop = offline.make(_counting(), BATCH, epochs_per_round=2)
         jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), _data())

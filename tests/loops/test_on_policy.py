@@ -57,8 +57,8 @@ def _keeper() -> Agent:
     return Agent(init, update, act)
 
 
-def _make(agent, updates_per_step=1):
-    return on_policy.make(_env(), agent, N, T, updates_per_step, LIMIT)
+def _make(agent, iterations_per_round=1):
+    return on_policy.make(_env(), agent, N, T, iterations_per_round, LIMIT)
 
 
 def test_every_rollout_continues_and_acts_with_the_newest_weights():
@@ -95,7 +95,7 @@ def test_first_episodes_end_at_different_times():
 
 
 def test_metrics_are_averages_over_rollouts_and_sums_over_episodes():
-    loop = _make(_keeper(), updates_per_step=5)
+    loop = _make(_keeper(), iterations_per_round=5)
     state, metrics = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
     assert state.train['updates'] == 5
     np.testing.assert_allclose(metrics['reward'], 2.0)  # the actions 0, 1, 2, 3, 4
@@ -136,7 +136,7 @@ def _bits(state):
 def _ppo_loop(module=ppo, env=None):
     config = module.Config(hidden=(8,), num_epochs=2, num_minibatches=2)
     agent = transforms.standardize_obs(module.make(config, SPEC), SPEC.obs)
-    return on_policy.make(env or _env(), agent, N, T, updates_per_step=2, episode_steps=LIMIT)
+    return on_policy.make(env or _env(), agent, N, T, iterations_per_round=2, episode_steps=LIMIT)
 
 
 @pytest.mark.parametrize('module', [ppo, ppo_recurrent])

@@ -51,7 +51,7 @@ def replay_loop(make=off_policy.make) -> types.Loop:
         buffer_size=8 * NUM_ENVS,
         learning_starts=4 * NUM_ENVS,
         num_steps=2,
-        iterations_per_step=3,
+        iterations_per_round=3,
         priority_exponent=0.5,
     )
     return make(env(), agent, config, 0.9, 5)

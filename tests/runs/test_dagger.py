@@ -37,7 +37,7 @@ def run(demos, tmp_path_factory):
 def test_a_run_can_be_asked(demos, run, tmp_path):
     """Its own plan is the label; it sees what the learner does not."""
     config = recipe(demos, expert=run)
-    config.perturb.hidden = (0, 1)
+    config.disturb.hidden = (0, 1)
     config.loop.num_rounds = 1
     parts, data = interactive.make_parts(config, build.load_episodes(config))
     seen = jax.eval_shape(parts.env.reset, jax.random.split(jax.random.key(0), 2))

@@ -87,9 +87,9 @@ def test_hindsight_is_made_where_it_is_asked_for():
             ('reach', {'loop.hindsight_share': 0.5, 'env.reward': 'sparse', key: value}, key)
             for key, value in (
                 ('shaping.scale', 1.0),
-                ('perturb.obs_delay', (0, 1)),
-                ('perturb.obs_noise', 0.1),
-                ('perturb.hidden', (0,)),
+                ('disturb.obs_delay', (0, 1)),
+                ('disturb.obs_noise', 0.1),
+                ('disturb.hidden', (0,)),
             )
         ),
     ],

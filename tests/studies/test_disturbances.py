@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from experiments.studies.shift import disturbances as disturb
+from experiments.studies.shift import disturbances
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.tasks import detour, pusht
 from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
@@ -70,7 +70,7 @@ def _check(first, states):
 
 
 def test_noise_on_actions_has_its_deviation():
-    first, states = _run(lambda std: disturb.noise_action(_env(), std), 0.3, 50)
+    first, states = _run(lambda std: disturbances.noise_action(_env(), std), 0.3, 50)
     error = states.metrics['action'] - np.arange(1, 51)[:, None]
     assert 0.28 < error.std() < 0.32 and abs(error.mean()) < 0.02
     assert (np.diff(error, axis=0) != 0).all()
@@ -80,7 +80,7 @@ def test_noise_on_actions_has_its_deviation():
 @pytest.mark.parametrize('delay', [0, 3, 5])
 def test_actions_arrive_exactly_so_late(delay):
     def make(delay):
-        return disturb.late_action(_env(), delay, 5, lambda state: state.obs[:2] - 7.0)
+        return disturbances.late_action(_env(), delay, 5, lambda state: state.obs[:2] - 7.0)
 
     first, states = _run(make, delay, 8)
     times = np.arange(1, 9) - delay
@@ -89,7 +89,7 @@ def test_actions_arrive_exactly_so_late(delay):
 
 
 def test_noise_on_columns_has_their_deviations():
-    first, states = _run(lambda std: disturb.noise_obs(_env(), std), STD, 50)
+    first, states = _run(lambda std: disturbances.noise_obs(_env(), std), STD, 50)
     error = states.obs - states.sim.time[..., None]
     np.testing.assert_allclose(error.std((0, 1)), STD, rtol=0.05)
     assert (np.diff(error[..., :2], axis=0) != 0).all()
@@ -98,7 +98,7 @@ def test_noise_on_columns_has_their_deviations():
 
 def test_a_bias_is_constant_in_an_episode_and_another_in_the_next():
     def make(std):
-        return disturb.bias_obs(_env(), std)
+        return disturbances.bias_obs(_env(), std)
 
     first, states = _run(make, STD, 5)
     error = np.concatenate([first.obs[None], states.obs - states.sim.inner.time[..., None]])
@@ -121,7 +121,7 @@ def _old(state):
 
 def test_dropout_has_its_rate_and_its_fill():
     def make(probability):
-        return disturb.drop_obs(_env(), probability, np.array([-1.0, -2.0, -3.0]))
+        return disturbances.drop_obs(_env(), probability, np.array([-1.0, -2.0, -3.0]))
 
     first, states = _run(make, 0.2, 50)
     missing = states.obs != states.sim.time[..., None]
@@ -132,7 +132,7 @@ def test_dropout_has_its_rate_and_its_fill():
 
 
 def test_a_push_changes_the_velocity_exactly_once():
-    first, states = _run(lambda size: disturb.push_once(_env(), size, (2, 5)), 0.7, 10)
+    first, states = _run(lambda size: disturbances.push_once(_env(), size, (2, 5)), 0.7, 10)
     change = np.diff(np.concatenate([np.zeros((1, N, 2)), states.sim.inner.qvel]), axis=0)
     pushed = (change != 0).any(-1)
     assert (pushed.sum(0) == 1).all() and set(pushed.argmax(0)) == {2, 3, 4, 5}
@@ -143,7 +143,7 @@ def test_a_push_changes_the_velocity_exactly_once():
 
 @pytest.mark.parametrize('relative', [True, False])
 def test_between_two_decisions_the_targets_hold(relative):
-    first, states = _run(lambda k: disturb.hold(_env(), k, relative), 3, 4)
+    first, states = _run(lambda k: disturbances.hold(_env(), k, relative), 3, 4)
     np.testing.assert_array_equal(states.sim.time[:, 0], [3, 6, 9, 12])
     np.testing.assert_array_equal(states.reward[:, 0], [6, 15, 24, 33])
     np.testing.assert_array_equal(states.metrics['action'][:, 0], np.arange(1, 5) * (not relative))
@@ -153,7 +153,7 @@ def test_between_two_decisions_the_targets_hold(relative):
 
 def test_a_held_step_stops_where_the_episode_ends():
     def make(interval):
-        return disturb.hold(time_limit.time_limit(_env(5), 100), interval, False)
+        return disturbances.hold(time_limit.time_limit(_env(5), 100), interval, False)
 
     _, states = _run(make, 3, 2)
     np.testing.assert_array_equal(states.termination[:, 0], [False, True])
@@ -165,10 +165,10 @@ def test_a_held_step_stops_where_the_episode_ends():
 def test_what_cannot_be_is_refused():
     pictures = _env()._replace(spec=SPEC._replace(obs={'a': SPEC.obs, 'b': SPEC.obs}))
     with pytest.raises(ValueError, match='expected a flat observation, found the shapes'):
-        disturb.noise_obs(pictures, 1.0)
+        disturbances.noise_obs(pictures, 1.0)
     state = _env().reset(jax.random.key(0))
     with pytest.raises(ValueError, match="expected one array 'pose' in the state, found 0"):
-        env = disturb.push_once(_env(), 1.0, (0, 1), 'pose')
+        env = disturbances.push_once(_env(), 1.0, (0, 1), 'pose')
         env.step(env.reset(state.key), jnp.zeros(2))
 
 

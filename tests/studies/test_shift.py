@@ -35,7 +35,7 @@ def workdirs(detour_demos, tmp_path_factory):
         config.agent.width, config.agent.num_blocks = 16, 1
         config.data.path, config.env.episode_steps = str(detour_demos), STEPS
         config.loop.batch_size = 16
-        config.eval.every, config.loop.num_epochs, config.loop.epochs_per_step = 0, 1, 1
+        config.eval.every, config.loop.num_epochs, config.loop.epochs_per_round = 0, 1, 1
         assert train.train(config, root / name, train.Options(seed))
     return [str(root / name) for name in ('a', 'b')]
 

@@ -114,7 +114,7 @@ def _options(
 ) -> dict[str, Any]:
     """The arguments of brax's `train` that mean what the config means."""
     agent, loop = config.agent, config.loop
-    per_epoch = loop.num_envs * loop.rollout_length * loop.updates_per_step * repeat
+    per_epoch = loop.num_envs * loop.rollout_length * loop.iterations_per_round * repeat
     if loop.num_envs % agent.num_minibatches:
         raise ValueError(
             f'--peer=brax: expected num_envs in whole minibatches of sequences, found '
@@ -231,7 +231,7 @@ def raw(config: config_dict.ConfigDict) -> Callable[[], float]:
         return env.reset(jax.random.key_data(jax.random.split(key, num_envs)))
 
     def epoch(state, key):
-        keys = jax.random.split(key, loop.updates_per_step * loop.rollout_length)
+        keys = jax.random.split(key, loop.iterations_per_round * loop.rollout_length)
         return jax.lax.scan(step, state, keys)[0]
 
     return bench_ours.repeat(init, epoch)

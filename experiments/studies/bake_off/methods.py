@@ -18,8 +18,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: agent and fields of 
     'v': ('diffusion', {'objective': 'v'}),
     'edm': ('diffusion', {'objective': 'edm'}),
     'flow': ('diffusion', {'objective': 'flow'}),
-    'regression': ('mip', {'num_steps': 1}),
-    'mip': ('mip', {'num_steps': 2}),
+    'regression': ('mip', {'num_sample_steps': 1}),
+    'mip': ('mip', {'num_sample_steps': 2}),
     'mean_flow': ('flow_map', {'loss': 'mean_flow'}),
     'shortcut': ('flow_map', {'loss': 'shortcut'}),
     'consistency': (
@@ -61,7 +61,7 @@ def config(recipe: config_dict.ConfigDict, name: str, root: Path) -> config_dict
 def evaluations(agent: config_dict.ConfigDict) -> int:
     """How often the network is asked for one plan."""
     if agent.name == 'mip':
-        return agent.num_steps
+        return agent.num_sample_steps
     if agent.name == 'drifting':
         return 1
     steps = agent.num_sample_steps

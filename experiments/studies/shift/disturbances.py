@@ -1,6 +1,6 @@
 """Disturbances whose strength may be traced, for measuring what a policy bears.
 
-As in `perturb`, they wrap an unbatched environment, inside its time limit, and what they remember
+As in `disturb`, they wrap an unbatched environment, inside its time limit, and what they remember
 starts anew with every episode. Two things differ. Strengths may be arrays inside jit, so that one
 compiled program serves all of them. And an episode's start depends on its key alone, not on how it
 is disturbed: the randomness comes from the state's key after the reset, so that with the same keys
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
 
-from jaxpolicy.envs.wrap import disturb as perturb
+from jaxpolicy.envs.wrap import disturb
 from jaxpolicy.types import Env, EnvState, Key
 
 PyTree = Any
@@ -37,7 +37,7 @@ def noise_action(env: Env, std: ArrayLike) -> Env:
     Raises:
       ValueError: an action is one of M choices.
     """
-    perturb.check_continuous('action_noise', env)
+    disturb.check_continuous('action_noise', env)
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
         key, own = jax.random.split(state.key)
@@ -53,7 +53,7 @@ def late_action(
     most: int,
     idle: Callable[[EnvState], jax.Array] | None = None,
 ) -> Env:
-    """Each action is executed `delay` steps late; `perturb.delay_action` draws its delay instead.
+    """Each action is executed `delay` steps late; `disturb.delay_action` draws its delay instead.
 
     Args:
       delay: [] int, steps, at most `most`.
@@ -62,13 +62,13 @@ def late_action(
     Raises:
       ValueError: an action is one of M choices.
     """
-    late = perturb.delay_action(env, 0, most)
+    late = disturb.delay_action(env, 0, most)
 
     def reset(key: Key) -> EnvState:
         state = env.reset(key)
         first = jnp.zeros(env.spec.action.shape) if idle is None else idle(state)
         queue = jnp.tile(first.astype(env.spec.action.dtype), (most + 1, 1))
-        return state.replace(sim=perturb.Delayed(queue, jnp.asarray(delay, jnp.int32), state.sim))
+        return state.replace(sim=disturb.Delayed(queue, jnp.asarray(delay, jnp.int32), state.sim))
 
     return Env(reset, late.step, env.spec)
 
@@ -149,19 +149,19 @@ def push_once(
         state = env.reset(key)
         key, own = jax.random.split(state.key)
         count = jax.random.randint(own, (), window[0], window[1] + 1)
-        return state.replace(key=key, sim=perturb.Pushed(count, state.sim))
+        return state.replace(key=key, sim=disturb.Pushed(count, state.sim))
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
-        sim: perturb.Pushed = state.sim
+        sim: disturb.Pushed = state.sim
         key, own = jax.random.split(state.key)
 
         def kick(old: jax.Array) -> jax.Array:
             sign = jax.random.rademacher(own, old.shape, old.dtype)
             return jnp.where(sim.count == 0, old + size * sign, old)
 
-        inner = perturb.changed(sim.inner, name, kick)
+        inner = disturb.changed(sim.inner, name, kick)
         state = env.step(state.replace(key=key, sim=inner), action)
-        return state.replace(sim=perturb.Pushed(sim.count - 1, state.sim))
+        return state.replace(sim=disturb.Pushed(sim.count - 1, state.sim))
 
     return Env(reset, step, env.spec)
 
@@ -181,7 +181,7 @@ def hold(env: Env, interval: ArrayLike, relative: bool) -> Env:
       ValueError: `relative`, and an action is one of M choices.
     """
     if relative:
-        perturb.check_continuous('relative', env)
+        disturb.check_continuous('relative', env)
 
     def reset(key: Key) -> EnvState:
         return counted(env.reset(key), jnp.zeros(()))

@@ -25,7 +25,7 @@ def make_run(
     mode = evaluation.is_deterministic(policy.config)
     spec = pusht_gym.make_host(policy.task).spec
     compiled = evaluate.compiled(evaluation.make_policy(policy.config, spec, mode))
-    hidden = tuple(policy.config.perturb.get('hidden', ()))
+    hidden = tuple(policy.config.disturb.get('hidden', ()))
     shown = shift_table.Scale(*jax.device_get(scale))
     num_steps = policy.task.episode_steps
 

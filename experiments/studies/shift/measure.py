@@ -136,7 +136,7 @@ def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrati
 def make_run(policy: Trained, scale: shift_table.Scale, seeds: np.ndarray) -> Run:
     """One program for all shifts, and for all policies whose `program` is that of this one."""
     mode = evaluation.is_deterministic(policy.config)
-    hidden = tuple(policy.config.perturb.get('hidden', ()))
+    hidden = tuple(policy.config.disturb.get('hidden', ()))
     module, task, table = policy.module, policy.task, policy.table
 
     @jax.jit
@@ -191,7 +191,7 @@ def play(
 
 def program(policy: Trained) -> str:
     """What two policies must have in common to share a compiled program."""
-    groups = ('agent', 'env', 'execute', 'normalize', 'perturb', 'augment')
+    groups = ('agent', 'env', 'execute', 'normalize', 'disturb', 'augment')
     config = policy.config.to_dict()
     told = {name: config[name] for name in groups if name in config}
     return json.dumps(

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.studies.shift import disturbances as disturb
+from experiments.studies.shift import disturbances
 from jaxpolicy import envs, types
 from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.tasks import pusht
-from jaxpolicy.envs.wrap import disturb as perturb
-from jaxpolicy.envs.wrap import randomize, time_limit, truth
+from jaxpolicy.envs.wrap import disturb, randomize, time_limit, truth
 
 MOST_LATE = 8  # control steps
 
@@ -87,18 +86,18 @@ def make_env(
     for name, shift in table.items():
         if shift.disturb:
             env = shift.disturb(env, strength[name], scale)
-    env = perturb.apply(env, perturb.Config(hidden=hidden))
+    env = disturb.apply(env, disturb.Config(hidden=hidden))
     (interval,) = (strength[name].astype(int) for name, shift in table.items() if shift.held)
     if module in envs.RELATIVE:
-        return time_limit.time_limit(disturb.hold(env, interval, True), config.episode_steps)
-    return disturb.hold(time_limit.time_limit(env, config.episode_steps), interval, False)
+        return time_limit.time_limit(disturbances.hold(env, interval, True), config.episode_steps)
+    return disturbances.hold(time_limit.time_limit(env, config.episode_steps), interval, False)
 
 
 def _push_joints(env, s, scale):
     """Of what else the state's velocities belong to, in `pick`, nothing is pushed."""
     del scale
     joints = env.spec.action.shape[0] - 1
-    return disturb.push_once(env, s * jnp.append(jnp.ones(joints), jnp.zeros(8)), (5, 20))
+    return disturbances.push_once(env, s * jnp.append(jnp.ones(joints), jnp.zeros(8)), (5, 20))
 
 
 _SENSES = {
@@ -106,19 +105,19 @@ _SENSES = {
         'standard deviations',
         0.0,
         (0.03, 0.1, 0.3, 1.0),
-        disturb=lambda env, s, scale: disturb.noise_obs(env, s * scale.std),
+        disturb=lambda env, s, scale: disturbances.noise_obs(env, s * scale.std),
     ),
     'obs_bias': Shift(
         'standard deviations',
         0.0,
         (0.03, 0.1, 0.3, 1.0),
-        disturb=lambda env, s, scale: disturb.bias_obs(env, s * scale.std),
+        disturb=lambda env, s, scale: disturbances.bias_obs(env, s * scale.std),
     ),
     'obs_dropout': Shift(
         'probability of a column',
         0.0,
         (0.02, 0.05, 0.1, 0.2),
-        disturb=lambda env, s, scale: disturb.drop_obs(env, s, scale.mean),
+        disturb=lambda env, s, scale: disturbances.drop_obs(env, s, scale.mean),
     ),
 }
 _ARM = {
@@ -132,20 +131,20 @@ _ARM = {
         'of the largest action',
         0.0,
         (0.1, 0.2, 0.4, 0.8),
-        disturb=lambda env, s, scale: disturb.noise_action(env, s),
+        disturb=lambda env, s, scale: disturbances.noise_action(env, s),
     ),
     **_SENSES,
     'push': Shift(
         'rad/s, every joint',
         0.0,
         (1.0, 2.0, 4.0, 8.0),
-        disturb=lambda env, s, scale: disturb.push_once(env, s, (5, 20)),
+        disturb=lambda env, s, scale: disturbances.push_once(env, s, (5, 20)),
     ),
     'latency': Shift(
         'control steps',
         0.0,
         (1, 2, 4, 6, 8),
-        disturb=lambda env, s, scale: disturb.late_action(env, s, MOST_LATE),
+        disturb=lambda env, s, scale: disturbances.late_action(env, s, MOST_LATE),
     ),
     'payload': Shift(
         "times the hand's mass",
@@ -192,12 +191,12 @@ _PUSHT = {
         'px, the block',
         0.0,
         (10.0, 20.0, 40.0, 80.0),
-        disturb=lambda env, s, scale: disturb.push_once(
+        disturb=lambda env, s, scale: disturbances.push_once(
             env, s * jnp.array([1.0, 1.0, 0.0]), (20, 100), 'pose'
         ),
     ),
     'latency': _ARM['latency']._replace(
-        disturb=lambda env, s, scale: disturb.late_action(env, s, MOST_LATE, pusht.stay)
+        disturb=lambda env, s, scale: disturbances.late_action(env, s, MOST_LATE, pusht.stay)
     ),
     'control_rate': _ARM['control_rate']._replace(severities=(2, 3, 5)),
 }

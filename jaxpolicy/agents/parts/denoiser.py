@@ -36,8 +36,8 @@ class Config:
     action_horizon: int = 8  # Ta, executed before the next plan
     learning_rate: float = 1e-4
     weight_decay: float = 1e-6
-    warmup_steps: int = 500
-    total_steps: int = 0  # of the cosine decay; the launcher fills it in
+    warmup_updates: int = 500
+    decay_updates: int = 0  # of the cosine decay; the launcher fills it in
     max_grad_norm: float = 1.0
     ema_power: float = 0.75
 
@@ -68,7 +68,7 @@ def optimizer(config: Config) -> Any:
     return optimizers.adamw_cosine(
         config.learning_rate,
         config.weight_decay,
-        config.warmup_steps,
-        config.total_steps,
+        config.warmup_updates,
+        config.decay_updates,
         config.max_grad_norm,
     )

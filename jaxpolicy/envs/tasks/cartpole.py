@@ -53,7 +53,7 @@ class Config:
 
 
 class Sim(struct.PyTreeNode):
-    """The task's state; the names are MuJoCo's, which `perturb.push` knows."""
+    """The task's state; the names are MuJoCo's, which `disturb.push` knows."""
 
     qpos: jax.Array  # [2] x in m, theta in rad
     qvel: jax.Array  # [2] m/s, rad/s

@@ -50,7 +50,7 @@ class Config:
 
 
 class Sim(struct.PyTreeNode):
-    """The task's state; the names are MuJoCo's, which `perturb.push` knows."""
+    """The task's state; the names are MuJoCo's, which `disturb.push` knows."""
 
     qpos: jax.Array  # [] rad in [-pi, pi), theta
     qvel: jax.Array  # [] rad/s, thetadot

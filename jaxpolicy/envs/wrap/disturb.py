@@ -126,7 +126,7 @@ def noise_obs(env: Env, std: float) -> Env:
         are not integers (pictures stay as they are).
     """
     if std < 0:
-        raise ValueError(f'perturb.obs_noise: expected 0 or more, found {std}')
+        raise ValueError(f'disturb.obs_noise: expected 0 or more, found {std}')
 
     def noisy_leaf(x: jax.Array, key: Key) -> jax.Array:
         if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -154,10 +154,10 @@ def hide_obs(env: Env, columns: Sequence[int]) -> Env:
     leaves = jax.tree.leaves(env.spec.obs)
     shapes = [leaf.shape for leaf in leaves]
     if len(shapes) != 1 or len(shapes[0]) != 1:
-        raise ValueError(f'perturb.hidden: expected a flat observation, found {shapes}')
+        raise ValueError(f'disturb.hidden: expected a flat observation, found {shapes}')
     size = shapes[0][0]
     if wrong := [column for column in columns if not 0 <= column < size]:
-        raise ValueError(f'perturb.hidden: expected columns in [0, {size}), found {wrong}')
+        raise ValueError(f'disturb.hidden: expected columns in [0, {size}), found {wrong}')
     seen = np.ones(size, bool)
     seen[list(columns)] = False
 
@@ -179,7 +179,7 @@ def push(env: Env, interval: int, speed: float) -> Env:
     """
     if interval < 1 or speed <= 0:
         raise ValueError(
-            f'perturb: expected push_interval >= 1 and push_speed > 0, found {interval} and {speed}'
+            f'disturb: expected push_interval >= 1 and push_speed > 0, found {interval} and {speed}'
         )
 
     def reset(key: Key) -> EnvState:
@@ -239,4 +239,4 @@ def _pushed_back(queue: jax.Array, new: jax.Array) -> jax.Array:
 
 def _check_delay(name: str, fewest: int, most: int) -> None:
     if not 0 <= fewest <= most:
-        raise ValueError(f'perturb.{name}: expected 0 <= fewest <= most, found {(fewest, most)}')
+        raise ValueError(f'disturb.{name}: expected 0 <= fewest <= most, found {(fewest, most)}')

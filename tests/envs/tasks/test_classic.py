@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.studies.shift import disturbances as disturb
+from experiments.studies.shift import disturbances
 from jaxpolicy import envs, types
 from jaxpolicy.envs.tasks import cartpole, pendulum
-from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
-from jaxpolicy.envs.wrap import disturb as perturb
+from jaxpolicy.envs.wrap import auto_reset, disturb, time_limit, vectorize
 from jaxpolicy.loops import evaluate, rollout
 
 NAMES = ['cartpole', 'pendulum']
@@ -290,10 +289,10 @@ def test_which_actions_are_choices():
 @pytest.mark.parametrize(
     ('wrap', 'name'),
     [
-        (lambda env: perturb.apply(env, perturb.Config(action_delay=(0, 2))), 'action_delay'),
-        (lambda env: disturb.late_action(env, 1, 3), 'action_delay'),
-        (lambda env: disturb.noise_action(env, 0.1), 'action_noise'),
-        (lambda env: disturb.hold(env, 2, True), 'relative'),
+        (lambda env: disturb.apply(env, disturb.Config(action_delay=(0, 2))), 'action_delay'),
+        (lambda env: disturbances.late_action(env, 1, 3), 'action_delay'),
+        (lambda env: disturbances.noise_action(env, 0.1), 'action_noise'),
+        (lambda env: disturbances.hold(env, 2, True), 'relative'),
     ],
 )
 def test_choices_cannot_be_late_or_noisy(wrap, name):
@@ -304,9 +303,9 @@ def test_choices_cannot_be_late_or_noisy(wrap, name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_pushes_and_bad_senses_disturb_it(name):
-    config = perturb.Config((0, 0), (1, 3), 0.01, 5, 1.0, (0,))
-    env = perturb.apply(_make(name), config)
-    env = time_limit.time_limit(disturb.hold(env, 2, False), 20)
+    config = disturb.Config((0, 0), (1, 3), 0.01, 5, 1.0, (0,))
+    env = disturb.apply(_make(name), config)
+    env = time_limit.time_limit(disturbances.hold(env, 2, False), 20)
     first = jax.jit(env.reset)(jax.random.key(0))
     then = jax.jit(env.step)(first, jnp.zeros(env.spec.action.shape, env.spec.action.dtype))
     a, b = (jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (first, then))

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from jaxpolicy.envs.tasks import pendulum
-from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
+from jaxpolicy.envs.wrap import auto_reset, disturb, time_limit, vectorize
 from jaxpolicy.envs.wrap import demo_reward as coverage
-from jaxpolicy.envs.wrap import disturb as perturb
 from jaxpolicy.loops import off_policy, rollout
 from jaxpolicy.ops import coverage as coverage_ops
 from jaxpolicy.types import Env, EnvState, Spec
@@ -81,7 +80,7 @@ def test_one_frame_needs_no_memory():
 
 
 def test_it_keeps_every_type_and_compiles_once():
-    env = time_limit.time_limit(perturb.apply(_swing(), perturb.Config(obs_delay=(0, 2))), 9)
+    env = time_limit.time_limit(disturb.apply(_swing(), disturb.Config(obs_delay=(0, 2))), 9)
     types = lambda tree: jax.tree.map(lambda x: (x.shape, str(x.dtype), x.weak_type), tree)  # noqa: E731
     first = jax.eval_shape(env.reset, jax.random.key(0))
     then = jax.eval_shape(env.step, first, jnp.zeros(1))

@@ -7,8 +7,7 @@ import pytest
 from flax import struct
 
 from jaxpolicy.envs.tasks import reach
-from jaxpolicy.envs.wrap import auto_reset, time_limit, truth, vectorize
-from jaxpolicy.envs.wrap import disturb as perturb
+from jaxpolicy.envs.wrap import auto_reset, disturb, time_limit, truth, vectorize
 from jaxpolicy.types import Env, EnvState, Spec
 
 SPEC = Spec(*(jax.ShapeDtypeStruct((1,), jnp.float32),) * 2)
@@ -51,21 +50,21 @@ def _run(env, num_steps, num_envs=8):
 
 @pytest.mark.parametrize('delay', [1, 3])
 def test_actions_arrive_exactly_so_late(delay):
-    _, states = _run(perturb.delay_action(_env(), delay, delay), 6)
+    _, states = _run(disturb.delay_action(_env(), delay, delay), 6)
     wanted = np.maximum(np.arange(1, 7) - delay, 0)
     np.testing.assert_array_equal(states.metrics['action'], np.tile(wanted[:, None], 8))
 
 
 @pytest.mark.parametrize('delay', [1, 3])
 def test_observations_arrive_exactly_so_late(delay):
-    first, states = _run(perturb.delay_obs(_env(), delay, delay), 6)
+    first, states = _run(disturb.delay_obs(_env(), delay, delay), 6)
     wanted = np.maximum(np.arange(1, 7) - delay, 0)
     for obs in (states.obs, states.next_obs):
         np.testing.assert_array_equal(obs[..., 0], np.tile(wanted[:, None], 8))
     np.testing.assert_array_equal(first.obs, 0.0)
 
 
-@pytest.mark.parametrize('make', [perturb.delay_action, perturb.delay_obs])
+@pytest.mark.parametrize('make', [disturb.delay_action, disturb.delay_obs])
 def test_delays_are_drawn_for_each_episode_and_held_through_it(make):
     first, states = _run(make(_env(), 0, 2), 5, num_envs=64)
     delays = np.asarray(first.sim.delay)
@@ -74,7 +73,7 @@ def test_delays_are_drawn_for_each_episode_and_held_through_it(make):
 
 
 def test_nothing_of_a_queue_survives_a_reset():
-    env = time_limit.time_limit(perturb.delay_obs(perturb.delay_action(_env(), 2, 2), 1, 1), 3)
+    env = time_limit.time_limit(disturb.delay_obs(disturb.delay_action(_env(), 2, 2), 1, 1), 3)
     batch = vectorize.vectorize(env)
     keys = jax.random.split(jax.random.key(0), 4)
     env = auto_reset.auto_reset(batch, batch.reset(keys))
@@ -89,7 +88,7 @@ def test_nothing_of_a_queue_survives_a_reset():
 
 
 def test_noise_is_seen_and_changes_nothing():
-    first, states = _run(perturb.noise_obs(_env(), 0.1), 200)
+    first, states = _run(disturb.noise_obs(_env(), 0.1), 200)
     error = np.asarray(states.obs[..., 0]) - np.arange(1, 201)[:, None]
     assert 0.09 < error.std() < 0.11 and abs(error.mean()) < 0.01
     assert len(np.unique(error)) > 0.95 * error.size  # but for rounding
@@ -103,13 +102,13 @@ def test_noise_is_drawn_for_each_leaf_and_pictures_have_none():
         obs = {'a': jnp.zeros(3), 'b': jnp.zeros(3), 'picture': jnp.zeros((4, 4, 3), jnp.uint8)}
         return _env().reset(key).replace(obs=obs, next_obs=obs)
 
-    state = perturb.noise_obs(Env(reset, _env().step, SPEC), 0.1).reset(jax.random.key(0))
+    state = disturb.noise_obs(Env(reset, _env().step, SPEC), 0.1).reset(jax.random.key(0))
     assert (state.obs['a'] != state.obs['b']).all() and state.obs['a'].dtype == jnp.float32
     assert state.obs['picture'].dtype == jnp.uint8 and not state.obs['picture'].any()
 
 
 def test_pushes_change_velocities_only_and_come_at_their_interval():
-    first, states = _run(perturb.push(_env(), 4, 0.5), 12, num_envs=64)
+    first, states = _run(disturb.push(_env(), 4, 0.5), 12, num_envs=64)
     qvel = np.concatenate([np.zeros((1, 64, 2)), states.sim.inner.qvel])
     pushed = (np.diff(qvel, axis=0) != 0).all(-1)  # [T, N]
     assert (pushed.sum(0) == 3).all()
@@ -119,11 +118,11 @@ def test_pushes_change_velocities_only_and_come_at_their_interval():
     np.testing.assert_array_equal(states.obs[:, 0, 0], np.arange(1, 13))
 
 
-ALL = perturb.Config((0, 1), (0, 2), 0.01, 5, 0.3)
+ALL = disturb.Config((0, 1), (0, 2), 0.01, 5, 0.3)
 
 
 def test_everything_at_once():
-    env = vectorize.vectorize(perturb.apply(_env(), ALL))
+    env = vectorize.vectorize(disturb.apply(_env(), ALL))
     state, step = env.reset(jax.random.split(jax.random.key(1), 3)), jax.jit(env.step)
     for t in range(1, 12):
         state = step(state, jnp.full((3, 1), t, jnp.float32))
@@ -134,7 +133,7 @@ def test_everything_at_once():
 
 
 def test_a_step_of_a_disturbed_robot_keeps_all_shapes_and_types():
-    env = perturb.apply(reach.make(reach.Config()), ALL)
+    env = disturb.apply(reach.make(reach.Config()), ALL)
     state = jax.eval_shape(env.reset, jax.random.key(0))
     assert jax.eval_shape(env.step, state, jnp.ones(7)) == state
 
@@ -143,13 +142,13 @@ def test_a_push_needs_exactly_one_velocity():
     def reset(key):
         return _env().reset(key).replace(sim=(Sim(jnp.zeros(()), jnp.zeros(2)),) * 2)
 
-    env = perturb.push(Env(reset, _env().step, SPEC), 1, 1.0)
+    env = disturb.push(Env(reset, _env().step, SPEC), 1, 1.0)
     with pytest.raises(ValueError, match="expected one array 'qvel' in the state, found 2"):
         env.step(env.reset(jax.random.key(0)), jnp.zeros(1))
 
 
 def test_what_is_hidden_reads_as_zero_and_the_truth_is_kept():
-    env = perturb.hide_obs(perturb.noise_obs(truth.remember_truth(_env()), 0.1), [0])
+    env = disturb.hide_obs(disturb.noise_obs(truth.remember_truth(_env()), 0.1), [0])
     first, states = _run(time_limit.time_limit(env, 9), 5)
     for obs in (first.obs, states.obs, states.next_obs):
         np.testing.assert_array_equal(obs, 0.0)
@@ -164,25 +163,25 @@ def test_only_the_columns_that_are_named_are_hidden():
     def reset(key):
         return _env().reset(key).replace(obs=jnp.ones(4), next_obs=jnp.ones(4))
 
-    env = perturb.apply(Env(reset, _env().step, spec), perturb.Config(hidden=(0, 2)))
+    env = disturb.apply(Env(reset, _env().step, spec), disturb.Config(hidden=(0, 2)))
     np.testing.assert_array_equal(env.reset(jax.random.key(0)).obs, [0, 1, 0, 1])
 
 
 def test_zeros_are_off():
     env = _env()
-    assert perturb.apply(env, perturb.Config()) is env
+    assert disturb.apply(env, disturb.Config()) is env
 
 
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
-        (perturb.Config(action_delay=(2, 1)), r'action_delay: expected 0 <= .* found \(2, 1\)'),
-        (perturb.Config(obs_delay=(-1, 1)), 'obs_delay'),
-        (perturb.Config(obs_noise=-1.0), 'obs_noise: expected 0 or more, found -1'),
-        (perturb.Config(push_interval=3), 'push_speed > 0, found 3 and 0'),
-        (perturb.Config(hidden=(0, 1)), r'hidden: expected columns in \[0, 1\), found \[1\]'),
+        (disturb.Config(action_delay=(2, 1)), r'action_delay: expected 0 <= .* found \(2, 1\)'),
+        (disturb.Config(obs_delay=(-1, 1)), 'obs_delay'),
+        (disturb.Config(obs_noise=-1.0), 'obs_noise: expected 0 or more, found -1'),
+        (disturb.Config(push_interval=3), 'push_speed > 0, found 3 and 0'),
+        (disturb.Config(hidden=(0, 1)), r'hidden: expected columns in \[0, 1\), found \[1\]'),
     ],
 )
 def test_bad_numbers_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
-        perturb.apply(_env(), config)
+        disturb.apply(_env(), config)

@@ -44,7 +44,7 @@ def _demos() -> windows.Windows:
 def _parts(gate_name='beta', head='mixture'):
     config = bc.Config(
         head=head, num_components=2, width=32, num_blocks=1, pred_horizon=4, action_horizon=2,
-        learning_rate=3e-3, warmup_steps=10,
+        learning_rate=3e-3, warmup_updates=10,
     )  # fmt: skip
     agent = bc.make(config, point.SPEC)
     known = None
