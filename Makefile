@@ -1,9 +1,14 @@
-# make test   lint, type-check and test          make setup   only build the virtual environment
-# make demo   the main job: runs/demo/report.html  make slow    the tests that take minutes
+# make test    lint, type-check, print the sizes of the source, and test
+# make demo    the main job: writes the report runs/demo/report.html
+# make setup   only build the virtual environment
+# make lint    only check the style and the types
+# make sizes   print how large the project is, and how much of it a run imports
+# make slow    run the tests that take minutes
+# make clean   remove the virtual environment, caches and builds
 #
-# PYTHON=python3.12  which Python (default: the newest one here that JAX supports)
+# PYTHON=python3.12  which Python to use (default: the newest one here that JAX supports)
 # VENV=.venv         where the virtual environment lives
-# WORKERS=2          processes that run the tests; 0: this one alone
+# WORKERS=2          how many processes run the tests; 0 runs them in this one
 
 VENV ?= .venv
 PYTHON ?=
@@ -17,9 +22,10 @@ export MUJOCO_GL ?= egl
 endif
 endif
 
-.PHONY: test demo setup lint slow clean
+.PHONY: test demo setup lint sizes slow clean
 
 test: lint
+	@$(VENV)/bin/python -m tests.sizes --fast
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 demo: setup
@@ -32,6 +38,9 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/basedpyright --level error --pythonpath $(VENV)/bin/python
+
+sizes: setup
+	@$(VENV)/bin/python -m tests.sizes
 
 slow: setup
 	$(VENV)/bin/python -m pytest -m slow $(PYTEST_ARGS)

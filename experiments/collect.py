@@ -3,10 +3,11 @@
   python -m experiments.collect --env=detour --num_episodes=1000 --out=data/detour.npz
   python -m experiments.collect --workdir=runs/reach --num_episodes=1000 --noise=0,0.3,1 --out=FILE
 
-The first asks the env's scripted expert, the second the policy of a trained run, whose actions are
-partly random here: a third of the episodes each with none, 30% and all of them. The file is in the
-format of `jaxpolicy.data.episodes`. Unless actions were random, episodes that fail are left out
-(`--keep=all` keeps them). Success is the metric of that name at an episode's last step.
+The first command records the env's scripted expert, the second the policy of a trained run. With
+`--noise=0,0.3,1`, a third of the episodes has no random actions, a third has 30%, and in a third
+all actions are random. The file is in the format of `jaxpolicy.data.episodes`. Unless actions were
+random, episodes that fail are left out (`--keep=all` keeps them). Success is the metric of that
+name at an episode's last step.
 """
 
 import math
@@ -18,13 +19,13 @@ from absl import flags
 
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.loops import collect as demonstrations
-from jaxpolicy.runs import demonstrators, evaluation
+from jaxpolicy.loops import collect
+from jaxpolicy.runs import demonstrators, learner
 
 FLAGS = flags.FLAGS
 
 
-def load() -> demonstrators.Demonstrator:
+def load() -> collect.Demonstrator:
     """Who demonstrates, as the flags say."""
     changes = [text if '.' in text.split('=')[0] else f'env.{text}' for text in FLAGS.override]
     of_run = ('checkpoint', 'mode')
@@ -36,9 +37,9 @@ def load() -> demonstrators.Demonstrator:
     return demonstrators.of_run(Path(FLAGS.workdir), FLAGS.checkpoint, FLAGS.mode, changes)
 
 
-def describe(ones: Sequence[demonstrations.Demonstration]) -> str:
-    """How good they are."""
-    success, total = demonstrations.summary(ones)
+def describe(ones: Sequence[collect.Demonstration]) -> str:
+    """How good demonstrations are, in words."""
+    success, total = collect.summary(ones)
     known = '' if math.isnan(success) else f'success rate {success:.3f}, '
     return f'{known}mean return {total:.3f}'
 
@@ -46,11 +47,9 @@ def describe(ones: Sequence[demonstrations.Demonstration]) -> str:
 def main(_):
     path = Path(FLAGS.out)
     try:
-        noise = demonstrations.check_noise(FLAGS.noise)
+        noise = collect.check_noise(FLAGS.noise)
         keep = FLAGS.keep or ('all' if noise else 'success')
-        episodes, kept, tried = demonstrations.collect(
-            load(), FLAGS.num_episodes, FLAGS.seed, noise, keep
-        )
+        episodes, kept, tried = collect.collect(load(), FLAGS.num_episodes, FLAGS.seed, noise, keep)
     except (ValueError, ImportError) as error:
         sys.exit(f'collect: error: {error}')
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,10 +63,10 @@ def main(_):
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('env', 'detour', 'A task with an expert, see jaxpolicy.envs.EXPERTS.')
+    flags.DEFINE_string('env', 'detour', 'A task with an expert: detour or pick.')
     flags.DEFINE_string('workdir', None, 'The run whose policy demonstrates, instead of --env.')
     flags.DEFINE_string('checkpoint', 'best', "Of the run: 'best', 'latest' or a step.")
-    flags.DEFINE_enum('mode', 'deterministic', sorted(evaluation.MODES), "Of the run's policy.")
+    flags.DEFINE_enum('mode', 'deterministic', sorted(learner.MODES), "Of the run's policy.")
     flags.DEFINE_multi_string('override', [], 'field=value of the env, or group.key=value.')
     flags.DEFINE_list('noise', [], 'Probabilities of random actions, an equal share for each.')
     flags.DEFINE_enum('keep', None, ['success', 'all'], 'Which; success unless there is noise.')

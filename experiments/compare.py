@@ -1,8 +1,9 @@
 """Learning curves of several runs: python -m experiments.compare --workdirs=A,B --out=curves.png
 
-A panel for each environment, a line for each run with its seeds and their 95% interval (runs made
-with --num_seeds). Drawn is the score that the run's config names, or --metric, against environment
-steps, or updates where there are none, or --against. Prints the last value of each.
+The picture has a panel for each environment and a line for each run; runs made with --num_seeds
+also show each seed and the 95% interval. The line is the score that the run's config names, or
+--metric, against environment steps (updates, where there are none) or --against. The command
+also prints the last value of each run.
 """
 
 import sys
@@ -16,7 +17,8 @@ import matplotlib.pyplot as plt
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import metrics, workdir
+from jaxpolicy.io import metrics
+from jaxpolicy.runs import saved
 
 FLAGS = flags.FLAGS
 
@@ -24,12 +26,12 @@ FLAGS = flags.FLAGS
 def curve(
     directory: Path, metric: str | None, against: str | None = None
 ) -> tuple[str, list[dict[str, Any]]]:
-    """What is drawn of a run, and its points: x, mean and, of several seeds, low, high and all.
+    """A label for what is drawn of a run, and its points: x, mean, its bounds, each seed's value.
 
     Raises:
       ValueError: no row of the run has the metric, or what it is drawn against.
     """
-    name = metric or f'eval/{workdir.load_config(directory).eval.score}'
+    name = metric or f'eval/{saved.load_config(directory).eval.score}'
     rows = [row for row in metrics.read(directory) if row.get(name) is not None]
     if not rows:
         raise ValueError(f'--metric: {directory} has no {name!r}')
@@ -55,7 +57,7 @@ def draw(
     """Writes the picture and prints where each run ended."""
     panels: dict[str, list[Path]] = {}
     for directory in directories:
-        panels.setdefault(workdir.load_config(directory).env.name, []).append(directory)
+        panels.setdefault(saved.load_config(directory).env.name, []).append(directory)
     columns = min(len(panels), 3)
     shape = (-(-len(panels) // columns), columns)
     figure, grid = plt.subplots(
@@ -72,7 +74,7 @@ def draw(
             axes.plot(x, seeds, color=line.get_color(), lw=0.5, alpha=0.7)
             limits = axes.get_ylim()
             axes.fill_between(x, low, high, alpha=0.2, color=line.get_color())
-            axes.set_ylim(limits)  # of the seeds: an interval may pass what can be
+            axes.set_ylim(limits)  # those of the seeds, as an interval may pass what is possible
             axes.set_xlabel(label.split()[-1].split('/')[-1].replace('_', ' '))
             axes.set_ylabel(label.split()[0].removeprefix('eval/').replace('_', ' '))
             print(
@@ -89,7 +91,7 @@ def draw(
 def main(_):
     try:
         draw([Path(d) for d in FLAGS.workdirs], FLAGS.metric, Path(FLAGS.out), FLAGS.against)
-    except (ValueError, OSError) as error:
+    except (ValueError, ImportError, OSError) as error:
         sys.exit(f'compare: error: {error}')
     print(f'written: {FLAGS.out}')
 

@@ -5,19 +5,20 @@ diffusion policy and PPO with their recipes, evaluates each on fresh seeds and w
 A run that was stopped continues where it was.
 """
 
+import sys
 import time
 from pathlib import Path
 
 from absl import flags
+from ml_collections import config_dict
 
-from experiments import train
-from experiments.studies.demo import measure as demo_measure
-from experiments.studies.demo import report as demo_report
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.io import workdir
-from jaxpolicy.loops import collect as demonstrations
-from jaxpolicy.runs import demonstrators
+from jaxpolicy.loops import collect
+from jaxpolicy.runs import demonstrators, launch
+
+from .studies.demo import measure, report
 
 FLAGS = flags.FLAGS
 
@@ -30,9 +31,11 @@ METHODS = {  # name: recipe
 FIRST_SEED = 300_000  # of the final evaluation; training's own uses other seeds
 
 
-def load_config(name: str, demos: Path):
+def load_config(name: str, demos: Path) -> config_dict.ConfigDict:
     """The recipe of a method, with the demonstrations and the overrides that fit it."""
     config = config_flags.load(METHODS[name])
+    if wrong := [text for text in FLAGS.override if '=' not in text]:
+        raise ValueError(f'--override: expected key=value, found {wrong}')
     pairs = [pair.split('=', 1) for pair in FLAGS.override]
     known = config_flags.keys(config)
     everywhere = {
@@ -49,11 +52,12 @@ def load_config(name: str, demos: Path):
 def main(_):
     try:
         demo()
-    except ValueError as error:
-        raise SystemExit(f'demo: error: {error}') from error
+    except (ValueError, ImportError) as error:
+        sys.exit(f'demo: error: {error}')
 
 
 def demo() -> None:
+    """Collects, trains, measures and reports; what is there already is not done again."""
     root, seed, begin = Path(FLAGS.workdir), FLAGS.seed, time.perf_counter()
     root.mkdir(parents=True, exist_ok=True)
     demos = root / f'demos_{FLAGS.num_demos}_seed{seed}.npz'
@@ -64,15 +68,15 @@ def demo() -> None:
     if not demos.exists():
         say(f'collecting {FLAGS.num_demos} demonstrations')
         expert = demonstrators.scripted('detour')
-        episodes_lib.save(demos, demonstrations.collect(expert, FLAGS.num_demos, seed)[0])
+        episodes_lib.save(demos, collect.collect(expert, FLAGS.num_demos, seed)[0])
     results = []
     for name in METHODS:
         config, directory = load_config(name, demos), root / Path(METHODS[name]).stem
         say(f'training {name}')
-        if not train.train(config, directory, train.Options(seed)):
-            raise SystemExit('stopped and saved; the same command continues')
+        if not launch.train(config, directory, launch.Options(seed)):
+            sys.exit('stopped and saved; the same command continues')
         say(f'evaluating {name} over {config.eval.num_episodes} episodes')
-        results.append(demo_measure.measure(name, directory, config, FIRST_SEED))
+        results.append(measure.of_run(name, directory, FIRST_SEED))
         row = results[-1].summary
         say(
             f'{name}: success {row["success_max"]["mean"]:.3f}, '
@@ -80,13 +84,13 @@ def demo() -> None:
             f'{results[-1].latency_ms:.2f} ms per action'
         )
     elapsed_s = time.perf_counter() - begin
-    demo_report.write(root / 'report.html', results, demos, elapsed_s, workdir.versions())
+    report.write(root / 'report.html', results, demos, elapsed_s, workdir.versions())
     say(f'open {root / "report.html"}')
 
 
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', 'runs/demo', 'Directory of the demo.')
-    flags.DEFINE_integer('seed', 0, 'Seed of the demonstrations and of all training.')
-    flags.DEFINE_integer('num_demos', 1000, 'Demonstrations to collect.')
+    flags.DEFINE_integer('seed', 0, 'Of the demonstrations and of all training.', lower_bound=0)
+    flags.DEFINE_integer('num_demos', 1000, 'Demonstrations to collect.', lower_bound=1)
     flags.DEFINE_multi_string('override', [], 'key=value for every recipe that has the key.')
     config_flags.run_main(main)

@@ -9,44 +9,35 @@ try another sampler or environment with the same weights.
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
-from jaxpolicy.io import checkpoint, workdir
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.io import summary as summary_lib
-from jaxpolicy.runs import build, evaluation
-from jaxpolicy.runs import saved as trained_run
+from jaxpolicy.io import workdir
+from jaxpolicy.runs import evaluation, saved, sections
 
 FLAGS = flags.FLAGS
-GROUPS = ('env', 'disturb', 'randomize', 'eval', 'execute')  # may differ from training
+GROUPS = ('env', 'wrap', 'disturb', 'randomize', 'eval', 'execute')  # may differ from training
 
 
 def show(config, mode: str, metrics: dict[str, dict[str, float]]) -> None:
     """Prints the metrics that the config names."""
     print(f'  {mode}:')
-    for name in dict.fromkeys((config.eval.score, *config.eval.metrics)):
-        row = build.choose('eval.metrics', metrics, name)
+    for name in sections.metric_names(config, metrics):
+        row = metrics[name]
         print(f'    {name:16s} {row["mean"]:8.3f}  [{row["low"]:.3f}, {row["high"]:.3f}]')
-
-
-def load(directory: Path) -> tuple[Any, int]:
-    """The config of a run, with the changes that the flags ask for, and its number of seeds."""
-    config = trained_run.load_config(directory)
-    trained_run.change(config, FLAGS.override, GROUPS)
-    return config, workdir.load_num_seeds(directory)
 
 
 def main(_):
     directory, first_seed = Path(FLAGS.workdir), FLAGS.first_seed
     try:
-        config, num_seeds = load(directory)
-        evaluator = evaluation.make(config, num_seeds)
-        manager, step = trained_run.open_checkpoint(directory, FLAGS.checkpoint)
-        trained = checkpoint.restore_train(manager, step, evaluator.template)
+        run = saved.open_run(directory, FLAGS.checkpoint, FLAGS.override, GROUPS)
+        evaluator = evaluation.make(run.config, run.num_seeds, agent=run.agent)
+        sections.check_fit(run.config, run.spec, evaluator.spec)
     except (ValueError, ImportError) as error:
         sys.exit(f'evaluate: error: {error}')
+    config, num_seeds, trained, step = run.config, run.num_seeds, run.train, run.step
     out = directory / 'evaluation'
     outputs = [out / 'summary.json', *([Path(FLAGS.out)] if FLAGS.out else [])]
     for path in outputs:
@@ -56,6 +47,10 @@ def main(_):
         for mode in config.eval.modes
     }
     first, *others = config.eval.modes
+    try:
+        sections.metric_names(config, found[first])
+    except ValueError as error:
+        sys.exit(f'evaluate: error: {error}')
     summary = {
         'workdir': str(directory),
         'step': step,
@@ -83,7 +78,7 @@ def main(_):
 if __name__ == '__main__':
     flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
     flags.DEFINE_integer('num_episodes', 1000, 'Episodes.', lower_bound=1)
-    flags.DEFINE_integer('first_seed', 200_000, 'Seed of the first episode.')
+    flags.DEFINE_integer('first_seed', 200_000, 'Seed of the first episode.', lower_bound=0)
     flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
     flags.DEFINE_multi_string('override', [], 'group.key=value: another environment, sampler, ...')
     flags.DEFINE_string('out', None, 'Also write the summary to this JSON file.')

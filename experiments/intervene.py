@@ -1,15 +1,17 @@
 """A person takes over from a policy: python -m experiments.intervene --workdir=DIR --out=FILE
 
 The policy of a run acts in MuJoCo's viewer. Space or a gamepad's first button takes over and hands
-back; then the arrow keys (x, y), Page Up and Page Down (z), or the sticks, steer the arm's tip,
-which moves on until another key or `.` stops it. Backspace starts the next episode, Escape ends.
+back. Meanwhile the arrow keys (x, y), Page Up and Page Down (z), or the sticks, steer the arm's
+tip, which moves on until another key or `.` stops it. Backspace starts the next episode, and Escape
+ends the session.
 The episodes go to an episode file whose tag 'intervention' marks the person's steps. Learn from
 them together with the demonstrations (HG-DAgger; Kelly et al., 2019, arXiv:1810.02890):
 
   python -m experiments.train ... --config.data.path=data/detour.npz,FILE \\
       --config.data.tag=intervention
 
-For `detour` and `reach`. Needs a screen, or any other `Console`.
+It works for `detour` and `reach`, and needs a screen; from Python, `takeover.session` takes any
+`Console`.
 """
 
 import sys
@@ -17,14 +19,10 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxpolicy import envs
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs.render import console
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import workdir
-from jaxpolicy.runs import build
-from jaxpolicy.runs import saved as trained
-from jaxpolicy.runs import takeover as turns
+from jaxpolicy.runs import environment, saved, sections, takeover
 
 FLAGS = flags.FLAGS
 ARMS = ('detour', 'reach')
@@ -33,16 +31,17 @@ ARMS = ('detour', 'reach')
 def main(_):
     directory, out = Path(FLAGS.workdir), Path(FLAGS.out)
     try:
-        config = workdir.load_config(directory)
-        build.choose('env.name', {name: envs.ENVS[name] for name in ARMS}, config.env.name)
-        policy = trained.load_policy(directory, which=FLAGS.checkpoint)
+        config = saved.load_config(directory)
+        sections.choose('env.name', ARMS, config.env.name)
+        task, chosen = environment.on_device(config)
+        policy = saved.load_policy(directory, which=FLAGS.checkpoint)
         out.parent.mkdir(parents=True, exist_ok=True)
         found = None
-        with console.Screen(*build.env_module(config)) as person:
-            turn = turns.session(config, policy, person, FLAGS.num_episodes, FLAGS.first_seed)
+        with console.Screen(task.module, chosen) as person:
+            turn = takeover.session(config, policy, person, FLAGS.num_episodes, FLAGS.first_seed)
             for found in turn:
                 episodes_lib.save(out, found)  # after every episode: nothing is lost
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, ImportError, RuntimeError) as error:
         sys.exit(f'intervene: error: {error}')
     if found is None:
         sys.exit('intervene: no step was made, nothing is written')

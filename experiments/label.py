@@ -1,11 +1,11 @@
-"""Gives demonstrations without actions some, by inverse dynamics (BCO, Torabi et al., 2018):
+"""Labels demonstrations that have no actions, by inverse dynamics (BCO, Torabi et al., 2018):
 
   python -m experiments.label --env=pendulum --demos=FILE --out=FILE
   python -m experiments.label --workdir=RUN --demos=FILE --out=FILE
 
-Explores the env at random, learns which action leads from one observation to the next, and labels
-the observations of the demonstrations; actions that are in their file are not used. What it writes
-is an ordinary file of episodes for any offline recipe: training on it is BCO(0). With `--workdir`,
+It explores the env at random, learns which action leads from one observation to the next, and
+labels the observations of the demonstrations; actions in their file are not used. What it writes is
+an ordinary file of episodes for any offline recipe: training on it is BCO(0). With `--workdir`,
 the policy of that run explores as well: repeating both is BCO(alpha).
 
 `--compare` also prints how far the labels are from the actions in the file, where it has true ones.

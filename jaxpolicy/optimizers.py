@@ -1,4 +1,4 @@
-"""The optimisers that agents share, and what belongs to them."""
+"""The optimisers that agents share, and functions for their learning rates and gradients."""
 
 from typing import Any
 
@@ -16,7 +16,8 @@ def adamw_cosine(
 ) -> optax.GradientTransformation:
     """AdamW with betas (0.95, 0.999), linear warm-up, cosine decay to 0, global-norm clipping.
 
-    With decay_updates <= warmup_updates the learning rate stays constant after the warm-up.
+    `decay_updates` counts the updates of the warm-up too. If it is not more than `warmup_updates`,
+    the learning rate stays constant after the warm-up.
 
     Source: Diffusion Policy (Chi et al., 2023), appendix on training hyper-parameters.
     """
@@ -33,7 +34,7 @@ def adamw_cosine(
 
 
 def adam_with_rate(rate: float) -> optax.GradientTransformation:
-    """Adam whose learning rate is part of its state, for `rate` and `set_rate`."""
+    """Adam whose learning rate is part of its state, where `rate` and `set_rate` find it."""
 
     def build(learning_rate):
         return optax.adam(learning_rate)
@@ -42,12 +43,12 @@ def adam_with_rate(rate: float) -> optax.GradientTransformation:
 
 
 def rate(opt_state: dict[str, Any]) -> jax.Array:
-    """The learning rate that all networks share."""
+    """The learning rate that all networks share; `opt_state` has a state for each network."""
     return next(iter(opt_state.values())).hyperparams['learning_rate']
 
 
 def set_rate(opt_state: dict[str, Any], rate: jax.Array) -> dict[str, Any]:
-    """The optimisers' states by network, with another learning rate in each."""
+    """Returns the optimisers' states by network, with the learning rate `rate` in each."""
     return {
         name: state._replace(hyperparams={**state.hyperparams, 'learning_rate': rate})
         for name, state in opt_state.items()

@@ -1,8 +1,8 @@
-"""Devices and processes: where arrays live. Nothing else builds a mesh.
+"""Devices and processes: where arrays live. Only this file builds meshes.
 
-One axis, 'env': environments are spread over all devices of all processes, everything else is on
-each of them. The shardings go to `jax.jit` at its boundary; loops and agents know nothing of them,
-and XLA puts the sums across devices where they belong.
+A mesh has one axis, 'env': environments are spread over all devices of all processes, and each
+device has a copy of everything else. The shardings are given to `jax.jit`; loops and agents know
+nothing of them, and XLA inserts the sums across devices.
 """
 
 from typing import Any
@@ -15,30 +15,33 @@ PyTree = Any
 
 
 def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
-    """Joins several processes into one program; before anything else asks JAX for a device.
+    """Joins several processes into one program; call it before anything asks JAX for a device.
 
     Args:
       coordinator: 'host:port' of process 0, the same in every process.
-      num_processes: how many there are.
-      process_id: which one this is, from 0.
+      num_processes: how many processes there are.
+      process_id: which of them this one is, counted from 0.
 
     Raises:
-      ValueError: an id that is not one of the processes'.
+      ValueError: `process_id` is not between 0 and `num_processes` - 1.
     """
     if not 0 <= process_id < num_processes:
         raise ValueError(
             f'process_id: expected 0 to {num_processes - 1} with num_processes {num_processes}, '
             f'found {process_id}'
         )
-    jax.config.update('jax_cpu_collectives_implementation', 'gloo')  # only CPUs look at it
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')  # only CPUs use it
     jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
 def make_mesh(num_devices: int = 0) -> Mesh:
-    """A mesh with the axis 'env' over the first `num_devices` devices (0: all of all processes).
+    """Builds a mesh with the axis 'env' over devices.
+
+    Args:
+      num_devices: how many devices to take, the first ones; 0: all devices of all processes.
 
     Raises:
-      ValueError: there are fewer devices, or several processes and not all devices.
+      ValueError: there are fewer devices, or there are several processes and it is not all devices.
     """
     devices = jax.devices()
     num_devices = num_devices or len(devices)
@@ -47,7 +50,7 @@ def make_mesh(num_devices: int = 0) -> Mesh:
             f'num_devices: expected at most the {len(devices)} devices that there are (all of them '
             f'with several processes), found {num_devices}'
         )
-    # The default, explicit axes, refuses the minibatch shuffle.
+    # JAX's default, explicit axes, raises an error where a rollout is shuffled into minibatches.
     return jax.make_mesh(
         (num_devices,), ('env',), axis_types=(AxisType.Auto,), devices=devices[:num_devices]
     )
@@ -62,7 +65,7 @@ def shard_leading(mesh: Mesh, tree: PyTree, axis: int = 0) -> PyTree:
     """Shardings that cut every leaf's axis number `axis` (0: the leading one) into equal parts.
 
     Raises:
-      ValueError: an axis does not divide by the number of devices.
+      ValueError: a leaf lacks the axis, or its size is no multiple of the number of devices.
     """
 
     def one(leaf):
@@ -82,12 +85,12 @@ def is_main() -> bool:
 
 
 def stop_agreed(received: bool, step: int) -> bool:
-    """Whether to stop after this step; with several processes, the same answer in all of them.
+    """Whether to stop after this round; with several processes, all of them get the same answer.
 
     Args:
-      received: whether this process was asked to stop. With several processes JAX's own service
-        takes SIGTERM, tells the others and names a step that all will reach.
-      step: the number of the step, the same in all processes.
+      received: whether this process was asked to stop. It is ignored with several processes, where
+        JAX's own service takes SIGTERM, tells the others and names a step that all will reach.
+      step: the number of the round, the same in all processes.
     """
     if jax.process_count() == 1:
         return received

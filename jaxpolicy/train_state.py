@@ -1,7 +1,7 @@
 """One train state for every agent: arrays only.
 
-No optimiser, no apply function and no config inside, so that states average, stack over seeds,
-donate, shard, and restore from `jax.eval_shape(agent.init, key)`.
+It holds no optimiser, no apply function and no config, so that states can be averaged, stacked over
+seeds, donated, sharded, and restored from the shapes of `jax.eval_shape(agent.init, key)`.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ PyTree = Any
 class TrainState(struct.PyTreeNode):
     """What learning changes. Each dict is keyed by the name of a network or of a statistic."""
 
-    step: jax.Array  # [] int32, number of calls of `update`
+    step: jax.Array  # [] int32, gradient updates of the network that has had the most
     params: dict[str, PyTree]
     opt_state: dict[str, PyTree]
     target_params: dict[str, PyTree]  # Polyak targets and EMA weights
@@ -31,7 +31,7 @@ def create(
     target_params: dict[str, PyTree] | None = None,
     stats: dict[str, PyTree] | None = None,
 ) -> TrainState:
-    """A state at step 0.
+    """Makes a state at step 0.
 
     Args:
       params: parameters by network name.
@@ -56,7 +56,7 @@ def create(
 def apply_gradients(
     state: TrainState, txs: Mapping[str, optax.GradientTransformation], grads: Mapping[str, PyTree]
 ) -> TrainState:
-    """Steps the networks named in `grads`, and only those. Does not count as a step."""
+    """Takes a gradient step of the networks named in `grads` only; leaves `state.step` alone."""
     params, opt_state = dict(state.params), dict(state.opt_state)
     for name, grad in grads.items():
         updates, opt_state[name] = txs[name].update(grad, opt_state[name], params[name])
@@ -70,7 +70,7 @@ def apply_gradients_ema(
     grads: Mapping[str, PyTree],
     power: float,
 ) -> TrainState:
-    """A whole update: steps the networks, averages the updated ones into the targets, counts."""
+    """Makes a whole update: steps the networks, moves the EMA weights to them, adds 1 to `step`."""
     weight = 1.0 - ema_decay(state.step, power)
     state = apply_gradients(state, txs, grads)
     ema = {name: polyak(state.target_params[name], state.params[name], weight) for name in grads}
@@ -78,14 +78,36 @@ def apply_gradients_ema(
 
 
 def polyak(target: PyTree, params: PyTree, tau: float | jax.Array) -> PyTree:
-    """(1 - tau) target + tau params. Pass the *updated* params."""
+    """Returns (1 - tau) target + tau params. Pass the *updated* params."""
     return jax.tree.map(lambda t, p: t + tau * (p - t), target, params)
 
 
 def ema_decay(step: jax.Array, power: float = 0.75, max_decay: float = 0.9999) -> jax.Array:
-    """Warm-up of an EMA: 1 - (1 + step)^-power, capped.
+    """Returns the decay of an EMA that warms up: 1 - (1 + step)^-power, at most `max_decay`.
 
     `step` counts the updates before this one, so the first average is the first updated network.
     Source: Diffusion Policy (Chi et al., 2023), `EMAModel` with inv_gamma 1.
     """
     return jnp.minimum(1.0 - (1.0 + step.astype(jnp.float32)) ** -power, max_decay)
+
+
+def progress(
+    before: jax.Array, after: jax.Array, env_steps: jax.Array | int
+) -> dict[str, jax.Array]:
+    """What one call of a loop's `step` did: the metrics 'updates' and 'env_steps', int32 scalars.
+
+    Loops add them after they have averaged all other metrics, as these two are counts.
+
+    Args:
+      before: `TrainState.step` before the call; an ensemble has [E] of them, all equal.
+      after: `TrainState.step` after the call.
+      env_steps: environment steps since the last call.
+
+    Returns:
+      updates, the gradient updates of the call, and env_steps.
+    """
+    updates = (jnp.asarray(after) - jnp.asarray(before)).reshape(-1)[0]
+    return {
+        'updates': updates.astype(jnp.int32),
+        'env_steps': jnp.asarray(env_steps, jnp.int32),
+    }

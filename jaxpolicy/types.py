@@ -1,10 +1,11 @@
 """The core types: what an environment, an agent, a policy and a training loop are.
 
-Three kinds of thing, three constructs. A bundle of functions is a `NamedTuple`; a bundle of arrays
-is a `flax.struct.PyTreeNode` (a frozen dataclass that is a pytree); hyper-parameters are a frozen
-`dataclass` in the file of the algorithm that they belong to.
+Three kinds of thing have three constructs. A bundle of functions is a `NamedTuple`; a bundle of
+arrays is a `flax.struct.PyTreeNode` (a frozen dataclass that is a pytree); hyper-parameters are a
+frozen `dataclass` in the file of the algorithm that they belong to.
 
-Axes: rollouts are time-major `[T, N, ...]`, replayed batches `[B, ...]`, chunks `[B, Tp, A]`.
+Axes: rollouts are time-major, `[T, N, ...]` for T steps of N robots; replayed batches are
+`[B, ...]`; chunks are `[B, Tp, A]`, Tp actions of A numbers each.
 """
 
 from collections.abc import Callable
@@ -16,15 +17,15 @@ from flax import struct
 
 PyTree = Any
 Key = jax.Array  # a typed key, jax.random.key(seed)
-Metrics = dict[str, jax.Array]  # flat, scalars
+Metrics = dict[str, jax.Array]  # scalars by name, not nested
 
 
 class Spec(NamedTuple):
     """Shapes and dtypes of one unbatched observation and action.
 
     obs: pytree of ShapeDtypeStruct.
-    action: ShapeDtypeStruct [A]; actions always lie in [-1, 1], physical units live in the env. Or
-        int8 [M]: one of M choices, one-hot; see `is_discrete`.
+    action: ShapeDtypeStruct [A] of floats, for actions that always lie in [-1, 1] (only the env
+        knows physical units); or [M] of int8, for one of M choices, one-hot: see `is_discrete`.
     """
 
     obs: PyTree
@@ -32,12 +33,12 @@ class Spec(NamedTuple):
 
 
 def is_discrete(spec: Spec) -> bool:
-    """Whether an action is one of M choices, one-hot [M], and not numbers in [-1, 1]."""
+    """Whether an action is one of M choices (one-hot, [M]) rather than numbers in [-1, 1]."""
     return jnp.issubdtype(spec.action.dtype, jnp.integer)
 
 
 def check_actions(spec: Spec, discrete: bool = False) -> None:
-    """Raises a ValueError for the wrong kind of actions."""
+    """Raises a ValueError unless the env's actions are of the kind that `discrete` asks for."""
     if is_discrete(spec) != discrete:
         kinds = ('continuous', 'discrete')
         raise ValueError(
@@ -50,8 +51,9 @@ class EnvState(struct.PyTreeNode):
     """All that an environment knows between two steps.
 
     `obs` is what the policy sees next; `next_obs` is where the last action led, before any reset.
-    They differ only where an episode ended and a transform started a new one. `termination` means
-    that the task ended (no value beyond), `truncation` that time ran out (bootstrap).
+    They differ only where an episode ended and a wrapper started a new one. `termination` means
+    that the task ended, so that nothing of value follows; `truncation` means that time ran out, so
+    that learning bootstraps from the value of `next_obs`.
     """
 
     obs: PyTree
@@ -61,11 +63,11 @@ class EnvState(struct.PyTreeNode):
     truncation: jax.Array  # [] bool
     metrics: dict[str, jax.Array]  # [] float32 each, of the last step
     key: Key
-    sim: PyTree  # private to the env and its transforms
+    sim: PyTree  # private to the env and its wrappers
 
 
 class Env(NamedTuple):
-    """A pure environment; unbatched until `envs.transforms.vectorize`."""
+    """A pure environment; unbatched until `envs.wrap.vectorize`."""
 
     reset: Callable[[Key], EnvState]
     step: Callable[[EnvState, jax.Array], EnvState]
@@ -89,8 +91,8 @@ class HostEnv(NamedTuple):
 class Transition(struct.PyTreeNode):
     """Steps of experience, [T, N, ...] from a rollout or [B, ...] from a buffer.
 
-    `memory` is what the policy remembered before the first of T steps, [N, ...], or () for a policy
-    that remembers nothing. It starts anew after a step that ends an episode.
+    `carry` is the policy's carry before the first of T steps, [N, ...], or () for a policy that
+    carries nothing. The policy's carry starts anew after a step that ends an episode.
     """
 
     obs: PyTree
@@ -100,29 +102,7 @@ class Transition(struct.PyTreeNode):
     truncation: jax.Array
     next_obs: PyTree
     extras: dict[str, jax.Array]
-    memory: PyTree = ()
-
-
-class Remembered(struct.PyTreeNode):
-    """What a recurrent agent acts on."""
-
-    obs: PyTree  # [N, ...]
-    memory: PyTree  # [N, ...]
-
-
-def no_memory(obs: PyTree) -> PyTree:
-    """The memory of an agent that decides by what it sees."""
-    del obs
-    return ()
-
-
-def no_surprise(state: Any, chunk: Any, key: Key) -> jax.Array:
-    """The surprise of an agent that has none.
-
-    Raises:
-      ValueError: always.
-    """
-    raise ValueError('this agent does not say how likely a chunk is')
+    carry: PyTree = ()
 
 
 class Chunk(struct.PyTreeNode):
@@ -133,19 +113,13 @@ class Chunk(struct.PyTreeNode):
     mask: jax.Array  # [B, Tp] bool; False where the window reaches beyond its episode
 
 
-def no_news(state: Any, rollout: Transition) -> Any:
-    """The state of an agent that new experience teaches nothing before it is replayed."""
-    del rollout
-    return state
-
-
 class Goals(NamedTuple):
     """What hindsight needs of an environment whose observations contain a goal.
 
-    achieved(obs) -> [..., G], what was reached there, in the units of goals.
-    wanted(obs) -> [..., G], the goal.
+    achieved(obs) -> [..., G], the goal that would count as reached at `obs`.
+    wanted(obs) -> [..., G], the goal that is in `obs`.
     replace(obs, goal) -> obs, as it would be with another goal.
-    reward(next_obs) -> [...], of the step that led there, with the goal that is in it.
+    reward(next_obs) -> [...], the reward of the step that led there, for the goal in `next_obs`.
     """
 
     achieved: Callable[[PyTree], jax.Array]
@@ -154,40 +128,77 @@ class Goals(NamedTuple):
     reward: Callable[[PyTree], jax.Array]
 
 
+class Policy(NamedTuple):
+    """Something that acts; its carry is all that it remembers from one step to the next.
+
+    init(obs) -> carry, for obs [N, ...] at the start of N episodes; the first axis of each of its
+        leaves is N. A policy that remembers nothing carries ().
+    act(carry, obs, key) -> (carry, action [N, A], extras)
+
+    A *planner* is a policy that sees histories, obs [N, To, ...], and whose action is a chunk
+    [N, Tp, A]. `loops.policies` turns planners into policies that act step by step.
+    """
+
+    init: Callable[[PyTree], PyTree]
+    act: Callable[[PyTree, PyTree, Key], tuple[PyTree, jax.Array, dict[str, jax.Array]]]
+
+
+def memoryless(act: Callable[[PyTree, Key], tuple[jax.Array, dict[str, jax.Array]]]) -> Policy:
+    """Makes a policy that remembers nothing from act(obs, key) -> (action, extras)."""
+    return Policy(init=lambda obs: (), act=lambda carry, obs, key: (carry, *act(obs, key)))
+
+
+def check_memoryless(carry: PyTree, who: str) -> None:
+    """Raises a ValueError if the policy that begins with this carry remembers something."""
+    if shapes := [leaf.shape for leaf in jax.tree.leaves(carry)]:
+        raise ValueError(
+            f'{who}: expected a policy that remembers nothing, found one that carries arrays of '
+            f'the shapes {shapes}'
+        )
+
+
 class Agent(NamedTuple):
     """A learning rule.
 
     init(key) -> TrainState
     update(state, batch, key) -> (state, metrics)
-    act(state, obs, key, deterministic=False) -> (action, extras); `obs` is batched. An agent that
-        plans chunks takes obs [B, To, ...] and returns action [B, Tp, A]. `deterministic` may be a
-        traced bool: evaluations of both kinds are one program.
-    memory(obs) -> what a recurrent agent remembers at the start of N episodes; every leaf of it
-        leads with N. Such an agent acts on `Remembered`, and extras['memory'] is what it remembers
-        from then on. Its `update` finds the memory of a rollout's start in `Transition.memory`.
-    surprise(state, chunk, key) -> [B], how unlikely the agent that acts finds the actions of a
-        `Chunk` where it is: what its loss is of each.
-    observe(state, rollout) -> state: takes in new experience [T, N] before it is stored; for
-        agents that learn from what is replayed.
+    policy(state, deterministic=False) -> Policy; an agent that learns from chunks has a planner.
+        `deterministic` may be a traced bool, so that one compiled program evaluates both kinds of
+        policy. If a policy remembers something, `Transition.carry` gives `update` what it
+        remembered when the rollout began.
     """
 
     init: Callable[[Key], Any]
     update: Callable[[Any, Any, Key], tuple[Any, Metrics]]
-    act: Callable[..., tuple[jax.Array, dict[str, Any]]]
-    memory: Callable[[PyTree], PyTree] = no_memory
-    surprise: Callable[[Any, Any, Key], jax.Array] = no_surprise
-    observe: Callable[[Any, Transition], Any] = no_news
+    policy: Callable[..., Policy]
 
 
-class Policy(NamedTuple):
-    """Something that acts, with a memory: chunk queues, recurrent states, mixtures.
+class ScoringAgent(NamedTuple):
+    """An agent that can say how unlikely a chunk is.
 
-    init(obs) -> carry, for obs [N, ...] at the start of N episodes; every leaf of it leads with N.
-    act(carry, obs, key) -> (carry, action [N, A], extras)
+    surprise(state, chunk, key) -> [B], how unlikely the agent finds the actions of each row of a
+        `Chunk`, given its observations: the loss of that row under the weights that act.
     """
 
-    init: Callable[[PyTree], PyTree]
-    act: Callable[[PyTree, PyTree, Key], tuple[PyTree, jax.Array, dict[str, jax.Array]]]
+    init: Callable[[Key], Any]
+    update: Callable[[Any, Any, Key], tuple[Any, Metrics]]
+    policy: Callable[..., Policy]
+    surprise: Callable[[Any, Chunk, Key], jax.Array]
+
+
+class ReplayAgent(NamedTuple):
+    """An agent that learns from replayed experience, and also looks at it once when it is new.
+
+    observe(state, rollout) -> state: takes in new experience [T, N] before it is stored.
+    """
+
+    init: Callable[[Key], Any]
+    update: Callable[[Any, Any, Key], tuple[Any, Metrics]]
+    policy: Callable[..., Policy]
+    observe: Callable[[Any, Transition], Any]
+
+
+AnyAgent = Agent | ScoringAgent | ReplayAgent
 
 
 class LoopState(struct.PyTreeNode):
@@ -196,14 +207,16 @@ class LoopState(struct.PyTreeNode):
     train: Any  # TrainState
     env: PyTree  # EnvState [N], or () for offline training
     key: Key
-    memory: PyTree = ()  # the policy's, [N, ...], or () where it remembers nothing
+    memory: PyTree = ()  # the policy's carry, [N, ...], or () where it remembers nothing
 
 
 class Loop(NamedTuple):
-    """A training loop: `step` is one epoch. `data` is () for online learning.
+    """A training loop: one call of `step` is one round. `data` is () for online learning.
 
     init(key) -> LoopState
-    step(LoopState, data) -> (LoopState, metrics averaged over the epoch)
+    step(LoopState, data) -> (LoopState, metrics averaged over the round). Two metrics are not
+        averages but int32 counts: 'updates', the gradient updates of this call, and 'env_steps',
+        the environment steps since the last call.
     """
 
     init: Callable[[Key], LoopState]

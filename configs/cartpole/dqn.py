@@ -1,19 +1,21 @@
-"""DQN on CartPole: double, duelling, three-step returns; for two CPU cores.
+"""DQN on CartPole, double and duelling, with three-step returns; for two CPU cores.
 
   python -m experiments.train --config=configs/cartpole/dqn.py --workdir=runs/dqn --num_seeds=5
 
-Expected: a return of 404 of 500 after 53,000 env steps and 468 [408, 529] after 100,000 (5 seeds,
-64 episodes each, commit 307214e; it balances early and then learns slowly not to drift), 6 minutes
-of one core. `--config.agent.double=False`, `--config.agent.duelling=False` and
-`--config.loop.n_step=1` take one part away each; `--config.loop.priority_exponent=0.6` samples
-by priority, which did worse here (254 with a smaller network and higher rates).
+Expected: a return of 404 of 500 after 53,000 env steps and of 468 [408, 529] after 100,000 (5
+seeds, 64 episodes each, commit 307214e), after 6 minutes of one core. The policy balances early and
+then learns slowly not to drift.
+
+Three flags take one part away each: `--config.agent.double=False`, `--config.agent.duelling=False`
+and `--config.loop.n_step=1`. `--config.loop.priority_exponent=0.6` samples by priority, which did
+worse here (254, with a smaller network and higher rates).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.off_policy('dqn', 'cartpole')
+    config = recipe.off_policy('dqn', 'cartpole')
     config.agent.hidden = (256, 256)
     config.agent.learning_rate = 3e-4
     config.agent.tau = 0.02

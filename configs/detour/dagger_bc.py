@@ -1,18 +1,19 @@
-"""DAgger on detour with BC: from few demonstrations to the expert, by asking it.
+"""DAgger on detour with BC: it begins with few demonstrations and asks the expert for the rest.
 
   python -m experiments.collect --env=detour --num_episodes=1000 --out=data/detour.npz
   python -m experiments.train --config=configs/detour/dagger_bc.py --workdir=runs/detour_dagger
 
-`--config.loop.gate=expert`, `surprise` or `thrifty` (this one with `--config.loop.num_members=3`)
-let the expert or the robot decide who acts. Expected: docs/interactive.md.
+`--config.loop.gate=expert`, `surprise` or `thrifty` (the last with `--config.loop.num_members=3`)
+let the expert or the robot decide who acts. The expected results are in docs/interactive.md.
 """
 
-from configs import base
-from configs.detour import bc_mixture
+from jaxpolicy.runs import recipe
+
+from . import bc_mixture
 
 
 def get_config():
-    config = base.dagger('bc', 'detour', 'episodes', 'data/detour.npz')
+    config = recipe.dagger('bc', 'detour', 'episodes', 'data/detour.npz')
     config.agent.update(bc_mixture.get_config().agent)
     config.normalize.action = 'min_max'
     config.data.num_episodes = 10

@@ -5,20 +5,21 @@
   python -m experiments.train --config=configs/detour/iql.py --workdir=runs/detour_iql \
       --seed=10 --num_seeds=3
 
-63.5% of the demonstrations succeed. Expected: 96.4% success [93.7, 99.1] over 3 seeds, 512 episodes
-each, after 64 s of training for all three on one of two cores of an AMD EPYC. The same with
-agent.beta=0, which is cloning: 89.6% [86.7, 92.6] (commit c88cb55; docs/reinforcement-learning.md).
+63.5% of the demonstrations succeed. Expected: 96.4% success [93.7, 99.1] over 3 seeds with 512
+episodes each, after 64 s of training for all three on one of two cores of an AMD EPYC. With
+`--config.agent.beta=0`, which is cloning, it is 89.6% [86.7, 92.6] (commit c88cb55;
+docs/reinforcement-learning.md).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    return small(base.offline_rl('iql', 'detour', 'data/detour_mixed.npz'))
+    return small(recipe.offline_rl('iql', 'detour', 'data/detour_mixed.npz'))
 
 
 def small(config):
-    """What the recipes of offline RL on detour share."""
+    """Sets what the recipes of offline RL on detour share."""
     config.agent.hidden = (128, 128)
     config.agent.layer_norm = True
     config.agent.tau = 0.01

@@ -1,19 +1,19 @@
-"""BC on the pendulum, from demonstrations with actions or with those of `experiments.label`.
+"""BC on the pendulum, from demonstrations with true actions or with those of `experiments.label`.
 
   python -m experiments.collect --workdir=runs/pendulum --num_episodes=20 --keep=all \
     --out=data/pendulum.npz
   python -m experiments.train --config=configs/pendulum/bc.py --workdir=runs/bc --num_seeds=5
 
-The demonstrator is a run of configs/pendulum/sac.py. Expected, 5 seeds of 100 episodes: a return of
--149 [-150, -148], and of -151 [-154, -148] with labels instead of actions (BCO); 100 s of training
-for all five on one busy core (docs/observation-only.md).
+The demonstrator is a run of configs/pendulum/sac.py. Expected over 5 seeds with 100 episodes each:
+a return of -149 [-150, -148] with the true actions, and of -151 [-154, -148] with labels instead
+(BCO). Training all five seeds takes 100 s on one busy core (docs/observation-only.md).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.offline('bc', 'pendulum', 'episodes', 'data/pendulum.npz')
+    config = recipe.offline('bc', 'pendulum', 'episodes', 'data/pendulum.npz')
     config.agent.obs_horizon = 1
     config.agent.pred_horizon = 1
     config.agent.action_horizon = 1

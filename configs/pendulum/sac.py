@@ -2,20 +2,20 @@
 
   python -m experiments.train --config=configs/pendulum/sac.py --workdir=runs/pendulum --num_seeds=5
 
-Expected: a return of -149 [-153, -145] after 20,000 env steps (5 seeds, 100 episodes each), 46 s of
-training for all five, compilation included, on two cores of an AMD EPYC (commit
+Expected: a return of -149 [-153, -145] after 20,000 env steps (5 seeds, 100 episodes each).
+Training all five seeds takes 46 s, compilation included, on two cores of an AMD EPYC (commit
 2eb02ff; docs/off-policy.md).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    return small(base.off_policy('sac', 'pendulum'))
+    return small(recipe.off_policy('sac', 'pendulum'))
 
 
 def small(config):
-    """What the recipes of the pendulum share."""
+    """Sets what the recipes of off-policy RL on the pendulum share."""
     config.agent.hidden = (64, 64)
     config.agent.learning_rate = 1e-3
     config.agent.gamma = 0.98

@@ -6,9 +6,10 @@ Expected: a return of -154 [-159, -150] after 20,000 env steps (5 seeds, 100 epi
 307214e).
 """
 
-from configs import base
-from configs.pendulum import sac
+from jaxpolicy.runs import recipe
+
+from . import sac
 
 
 def get_config():
-    return sac.small(base.off_policy('td3', 'pendulum'))
+    return sac.small(recipe.off_policy('td3', 'pendulum'))

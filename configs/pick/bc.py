@@ -1,4 +1,4 @@
-"""BC on pick from the scripted expert's 100 demonstrations: what rlpd.py is compared with.
+"""BC on pick from 100 demonstrations of the scripted expert, to be compared with rlpd.py.
 
   python -m experiments.collect --env=pick --override=reward=sparse --num_episodes=100 \
       --out=data/pick_sparse.npz
@@ -8,11 +8,11 @@ Expected: success .98 [.97, .995] after 2 minutes of one busy core of an AMD EPY
 episodes each; commit a4c6eda). With 10 demonstrations it is .29 at best (docs/off-policy.md).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.offline('bc', 'pick', 'episodes', 'data/pick_sparse.npz')
+    config = recipe.offline('bc', 'pick', 'episodes', 'data/pick_sparse.npz')
     config.env.reward = 'sparse'
     config.agent.obs_horizon = 1
     config.agent.pred_horizon = 8

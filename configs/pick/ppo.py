@@ -1,17 +1,18 @@
-"""PPO on pick (shaped), for two CPU cores.
+"""PPO on pick with its shaped reward, for two CPU cores.
 
   python -m experiments.train --config=configs/pick/ppo.py --workdir=runs/pick
 
-Physics by MuJoCo's C engine where JAX has one CPU device (`--config.env.backend=mjx` for MJX).
-Expected: success .79 after 2.0 million steps and .98 [.94, 1.0] after 3.0 million (5 seeds, 128
-episodes each); about 13,000 environment steps a second on two idle cores, 4 minutes for one seed.
+Where JAX has one CPU device, MuJoCo's C engine simulates the physics (`--config.env.backend=mjx`
+uses MJX instead). Expected: success .79 after 2.0 million env steps and .98 [.94, 1.0] after 3.0
+million (5 seeds, 128 episodes each). Two idle cores make about 13,000 env steps a second, so that
+one seed takes 4 minutes (docs/results.md).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.on_policy('ppo', 'pick')
+    config = recipe.on_policy('ppo', 'pick')
     config.loop.num_envs = 512
     config.loop.num_env_steps = 3_000_000
     config.loop.iterations_per_round = 10

@@ -1,15 +1,15 @@
-"""RLPD on pick: SAC with a sparse reward, and demonstrations in half of each batch (two CPU cores).
+"""RLPD on pick: SAC with a sparse reward, and demonstrations in half of each minibatch.
 
   python -m experiments.collect --env=pick --override=reward=sparse --num_episodes=100 \
       --out=data/pick_sparse.npz
   python -m experiments.train --config=configs/pick/rlpd.py --workdir=runs/rlpd
 
-Expected: success .50 [.25, .75] after 25,600 env steps, .88 after 41,600 and .95 [.91, 1.0] after
-61,600 (5 seeds, 128 episodes each; commit 2609d7b), 28 minutes of one of two cores of an AMD EPYC
-for all five; docs/off-policy.md.
+It is meant for two CPU cores. Expected: success .50 [.25, .75] after 25,600 env steps, .88 after
+41,600 and .95 [.91, 1.0] after 61,600 (5 seeds, 128 episodes each; commit 2609d7b). All five seeds
+together take 28 minutes on one of two cores of an AMD EPYC (docs/off-policy.md).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
@@ -23,8 +23,8 @@ def get_config():
 
 
 def sparse():
-    """SAC on pick, rewarded where the cube is at its goal."""
-    config = base.off_policy('sac', 'pick')
+    """Returns the recipe of SAC on pick with a reward only where the cube is at its goal."""
+    config = recipe.off_policy('sac', 'pick')
     config.env.reward = 'sparse'
     config.agent.hidden = (128, 128)
     config.agent.gamma = 0.97

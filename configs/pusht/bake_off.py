@@ -1,14 +1,15 @@
-"""Push-T's keypoints with a small U-Net and few epochs: what the bake-off compares methods with.
+"""Push-T's keypoints with a small U-Net and few epochs, on which the bake-off compares methods.
 
   python -m experiments.studies.bake_off --config=configs/pusht/bake_off.py \
       --config.data.path=PATH/pusht_cchi_v7_replay.zarr --workdir=runs/bake_off_pusht \
       --num_episodes=200
 
 The horizons, the data and the evaluation are the paper's; the U-Net has 2.0 M parameters. An MLP is
-quicker still, but learns a flow far more slowly (.34 after 30 epochs). Expected: docs/diffusion.md.
+quicker still, but learns a flow far more slowly (.34 after 30 epochs). The expected results are in
+docs/diffusion.md.
 """
 
-from configs.pusht import diffusion_small
+from . import diffusion_small
 
 
 def get_config():

@@ -6,17 +6,18 @@
       --config.data.path=PATH/pusht_cchi_v7_replay.zarr --config.expert.workdir=runs/pusht \
       --workdir=runs/pusht_dagger
 
-It explores in `pusht`, the simulator on the device. Expected: a score of .41 before and .49
-after the first round, and no more after the others (5 seeds, 3 minutes of an H200;
+The learner explores in `pusht`, the simulator on the device. Expected: a score of .41 before the
+first round and of .49 after it, and no more after the others (5 seeds, 3 minutes of an H200;
 docs/interactive.md).
 """
 
-from configs import base
-from configs.pusht import bc_small
+from jaxpolicy.runs import recipe
+
+from . import bc_small
 
 
 def get_config():
-    config = base.dagger('bc', 'pusht', 'pusht_zarr', 'data/pusht_cchi_v7_replay.zarr')
+    config = recipe.dagger('bc', 'pusht', 'pusht_zarr', 'data/pusht_cchi_v7_replay.zarr')
     small = bc_small.get_config()
     config.agent.update(small.agent)
     config.agent.head = 'mixture'

@@ -3,19 +3,22 @@
   python -m experiments.train --config=configs/pusht/diffusion_small.py \
       --config.data.path=PATH/pusht_cchi_v7_replay.zarr --workdir=runs/pusht_small
 
-The horizons, the data and the evaluation are the paper's. The U-Net is a twelfth of the paper's
-(5.4 M parameters), it predicts x_0, all 206 episodes are used, and DDIM samples in 16 steps.
+The horizons, the data and the evaluation are the paper's. Four things differ: the U-Net has a
+twelfth of the paper's parameters (5.4 M), it predicts x_0, all 206 episodes are used, and DDIM
+samples in 16 steps.
 
-Expected: a score of .955 (best checkpoint) and .951 (last) on seeds 100000..100049, .950
+Expected: a score of .955 (best checkpoint) and .951 (last) on the seeds 100000 to 100049, and .950
 [.925, .975] on 200 fresh seeds, after 27 minutes of training on two busy CPU cores (seed 0;
 docs/results.md). The paper has .95 (best).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.offline('diffusion', 'pusht_gym', 'pusht_zarr', 'data/pusht_cchi_v7_replay.zarr')
+    config = recipe.offline(
+        'diffusion', 'pusht_gym', 'pusht_zarr', 'data/pusht_cchi_v7_replay.zarr'
+    )
     config.agent.dims = (64, 128, 256)
     config.agent.objective = 'x0'
     config.agent.learning_rate = 3e-4
@@ -30,7 +33,7 @@ def get_config():
 
 
 def small(config):
-    """What the small recipes of Push-T share."""
+    """Sets what the small recipes of Push-T share."""
     config.normalize.action = 'min_max'
     config.eval.score = 'score_max'
     config.eval.metrics = ('score_max', 'success_max', 'coverage_final', 'length')

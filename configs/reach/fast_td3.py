@@ -2,15 +2,15 @@
 
   python -m experiments.train --config=configs/reach/fast_td3.py --workdir=runs/reach_fast_td3
 
-Expected: success .91 after 51,200 env steps and 1.0 from 76,800 on (seed 0, 256 episodes each), 130
-s of training on two busy cores of an AMD EPYC (commit 307214e).
+Expected: success .91 after 51,200 env steps and 1.0 from 76,800 on (seed 0, 256 episodes each),
+after 130 s of training on two busy cores of an AMD EPYC (commit 307214e; docs/off-policy.md).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.off_policy('fast_td3', 'reach')
+    config = recipe.off_policy('fast_td3', 'reach')
     config.agent.actor_hidden = (128, 128)
     config.agent.critic_hidden = (256, 128)
     config.agent.gamma = 0.95

@@ -3,15 +3,15 @@
   python -m experiments.train --config=configs/reach/ppo.py --workdir=runs/reach
 
 `--config.env.num_dof=6` trains the 6-DoF arm. Expected: 100% success over 1,024 episodes on each of
-seeds 0, 1, 2 (and with 6 DoF, seed 0), after 60 to 105 s of training on two CPU cores, compilation
-included (docs/results.md).
+the seeds 0, 1 and 2 (and with 6 DoF on seed 0), after 60 to 105 s of training on two CPU cores,
+compilation included (docs/results.md).
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.on_policy('ppo', 'reach')
+    config = recipe.on_policy('ppo', 'reach')
     config.loop.num_env_steps = 1_600_000
     config.loop.iterations_per_round = 5
     config.eval.every = 5

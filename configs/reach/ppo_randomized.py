@@ -4,11 +4,11 @@
 
 Every episode draws masses, controller gains and damping anew; actions arrive up to two steps late,
 observations are noisy, and every joint is pushed once a second. Expected (seed 0, 1,024 episodes):
-99% success at the end of the episode, where the policy of ppo.py has 41%; both have 100% in the
-plain environment (docs/randomization.md). Two minutes of CPU time.
+99% success at the end of the episode, where the policy of ppo.py has 41%. Both have 100% in the
+plain environment (docs/randomization.md). Training takes two minutes of CPU time.
 """
 
-from configs.reach import ppo
+from . import ppo
 
 
 def get_config():

@@ -1,15 +1,15 @@
-"""BC (mixture) on Push-T on the device, a few updates: for tests.
+"""BC (mixture) on Push-T on the device, with a few updates, for tests.
 
   python -m experiments.train --config=configs/smoke/bc.py --config.data.path=FILE --workdir=DIR
 
-FILE holds any episodes with Push-T's keypoints. Expected: seconds, and nothing learnt.
+FILE holds any episodes with Push-T's keypoints. Expected: it takes seconds and learns nothing.
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.offline('bc', 'pusht', 'episodes', 'data/pusht.npz')
+    config = recipe.offline('bc', 'pusht', 'episodes', 'data/pusht.npz')
     config.agent.head = 'mixture'
     config.agent.width = 16
     config.agent.num_blocks = 1
@@ -19,7 +19,7 @@ def get_config():
 
 
 def shrink(config):
-    """Four steps of a few updates, evaluated on two episodes of three environment steps."""
+    """Leaves four rounds of a few updates, evaluated on two episodes of three environment steps."""
     config.env.episode_steps = 3
     config.loop.batch_size = 32
     config.loop.num_epochs = 4

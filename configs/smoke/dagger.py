@@ -1,17 +1,17 @@
-"""DAgger on the pendulum, four rounds of a few updates and episodes: for tests.
+"""DAgger on the pendulum, four rounds of a few updates and episodes, for tests.
 
   python -m experiments.train --config=configs/smoke/dagger.py --config.data.path=FILE \
       --config.expert.workdir=RUN --workdir=DIR
 
-FILE holds any episodes of the pendulum, RUN is any run on it. Expected: seconds, and nothing
-learnt.
+FILE holds any episodes of the pendulum, and RUN is any run on it. Expected: it takes seconds and
+learns nothing.
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.dagger('bc', 'pendulum', 'episodes', 'data/pendulum.npz')
+    config = recipe.dagger('bc', 'pendulum', 'episodes', 'data/pendulum.npz')
     config.agent.head = 'mixture'
     config.agent.width = 16
     config.agent.num_blocks = 1

@@ -1,15 +1,15 @@
-"""IQL on the pendulum, four tiny steps: for tests.
+"""IQL on the pendulum, four tiny rounds, for tests.
 
   python -m experiments.train --config=configs/smoke/iql.py --config.data.path=FILE --workdir=DIR
 
-FILE holds any episodes of the pendulum with rewards. Expected: seconds, and nothing learnt.
+FILE holds any episodes of the pendulum with rewards. Expected: it takes seconds and learns nothing.
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.offline_rl('iql', 'pendulum', 'data/pendulum.npz')
+    config = recipe.offline_rl('iql', 'pendulum', 'data/pendulum.npz')
     config.env.episode_steps = 3
     config.agent.hidden = (8,)
     config.loop.batch_size = 8

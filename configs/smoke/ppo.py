@@ -1,19 +1,19 @@
-"""PPO on the pendulum, four tiny steps: for tests.
+"""PPO on the pendulum, four tiny rounds, for tests.
 
   python -m experiments.train --config=configs/smoke/ppo.py --workdir=DIR
 
-Expected: seconds, and nothing learnt.
+Expected: it takes seconds and learns nothing.
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    return shrink(base.on_policy('ppo', 'pendulum'))
+    return shrink(recipe.on_policy('ppo', 'pendulum'))
 
 
 def shrink(config):
-    """Four steps of two updates, evaluated on two episodes of three environment steps."""
+    """Leaves four rounds of two iterations, evaluated on two episodes of three env steps."""
     config.env.episode_steps = 3
     config.agent.hidden = (8,)
     config.agent.num_epochs = 1

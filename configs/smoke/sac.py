@@ -1,15 +1,15 @@
-"""SAC on the pendulum, four tiny steps: for tests.
+"""SAC on the pendulum, four tiny rounds, for tests.
 
   python -m experiments.train --config=configs/smoke/sac.py --workdir=DIR
 
-Expected: seconds, and nothing learnt.
+Expected: it takes seconds and learns nothing.
 """
 
-from configs import base
+from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = base.off_policy('sac', 'pendulum')
+    config = recipe.off_policy('sac', 'pendulum')
     config.env.episode_steps = 3
     config.agent.hidden = (8,)
     config.normalize.obs = 'running'

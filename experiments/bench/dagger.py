@@ -1,10 +1,11 @@
 """What asking costs a rollout: python -m experiments.bench.dagger --config=configs/.../dagger_bc.py
 
-Environment steps a second of the learner's plain rollout (`loops.evaluate`, as it is evaluated), of
-exploring with the gate, and of exploring and asking, which is what a round does; in turns, compiled
-and warm, medians. Asking steps environments as well, which count; so also the share of episodes.
-All with the same random weights and as many robots as the recipe has; the expert takes over as
-often as the recipe's budget says.
+It prints the environment steps a second of three programs: the learner's plain rollout, as it is
+evaluated (`loops.evaluate`); exploring with the gate; and exploring and asking, which is what a
+round does. They are compiled and warm, run in turns, and times are medians. Asking steps
+environments too, and these steps count, so the rate of episodes is printed as well. All programs
+have the same random weights and as many robots as the recipe; the expert takes over as often as the
+recipe's budget says.
 """
 
 import sys
@@ -18,34 +19,33 @@ from absl import flags
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.io import latency, workdir
 from jaxpolicy.loops import evaluate
-from jaxpolicy.loops.dagger import loop as dagger
-from jaxpolicy.loops.dagger import turns as explore
-from jaxpolicy.runs import build, evaluation
-from jaxpolicy.runs import dagger as interactive
+from jaxpolicy.loops.dagger import rounds, turns
+from jaxpolicy.runs import dagger, dataset, learner
 
 FLAGS = flags.FLAGS
 
 
 def programs(config):
     """Compiled calls by name, the environment steps of each, and how often the expert acts."""
-    parts, data = interactive.make_parts(config, build.load_episodes(config))
+    parts, data = dagger.make_parts(config, dataset.load_episodes(config))
     train = jax.jit(parts.agent.init)(jax.random.key(0))
-    memory = jax.jit(dagger.make(parts).init)(jax.random.key(1)).memory
+    memory = jax.jit(rounds.make(parts).init)(jax.random.key(1)).memory
     num, horizons = parts.config.num_envs, parts.horizons
     length = horizons.num_blocks * horizons.action
-    policy_of = evaluation.make_policy(config, parts.env.spec, parts.deterministic)
+    make_policy = learner.make_policy(config, parts.agent)
 
     @jax.jit
     def plain(train, key):
+        policy = make_policy(train, parts.deterministic)
         keys = jax.random.split(key, num)
-        return evaluate.evaluate(parts.env, policy_of(train), keys, key, length)
+        return evaluate.evaluate(parts.env, policy, keys, key, length)
 
     def gated(train, weights, thresholds, key):
         expert, enabled = parts.make_expert(weights), jnp.array(True)
-        now = explore.Situation(train, memory.risk, thresholds, enabled, parts.deterministic)
+        now = turns.Situation(train, memory.risk, thresholds, enabled, parts.deterministic)
         keys = jax.random.split(key, num)
         robots = (parts.agent, parts.env, expert, parts.gate)
-        return explore.explore(*robots, horizons, now, keys, key)[0], expert
+        return turns.explore(*robots, horizons, now, keys, key)[0], expert
 
     @jax.jit
     def exploring(train, weights, thresholds, key):
@@ -57,12 +57,12 @@ def programs(config):
         blocks, expert = gated(train, weights, thresholds, key)
         eligible = blocks.reached if parts.gate.labels_all else blocks.control
         num = parts.config.queries_per_round
-        return explore.ask(parts.env, expert, blocks, eligible, num, horizons, key)
+        return turns.ask(parts.env, expert, blocks, eligible, num, horizons, key)
 
     @jax.jit
     def calibrate(train, weights, key):
         expert = parts.make_expert(weights)
-        blocks = dagger.rollouts(parts, train, memory, expert, key)[0][0]
+        blocks = rounds.rollouts(parts, train, memory, expert, key)[0][0]
         budget = parts.config.queries_per_round / jnp.maximum(blocks.reached.sum(), 1)
         return parts.gate.threshold(blocks.scores, blocks.reached, budget, memory.round)
 
@@ -83,7 +83,7 @@ def main(_):
     try:
         calls, steps, share = programs(FLAGS.config)
     except (ValueError, ImportError) as error:
-        sys.exit(f'bench_dagger: error: {error}')
+        sys.exit(f'bench.dagger: error: {error}')
     times = latency.alternating(calls, FLAGS.seconds)
     p50_ms = {who: float(np.median(ms)) for who, ms in times.items()}
     plain = p50_ms['plain']
@@ -98,10 +98,11 @@ def main(_):
         for who, ms in p50_ms.items()
     ]
     for row in rows:
-        share = (
-            f'{row["of_plain"]:.2f} of the steps, {row["episodes_of_plain"]:.2f} of the episodes'
+        steps_per_s, of_plain = row['env_steps_per_s'], row['of_plain']
+        print(
+            f'{row["who"]:10s} {steps_per_s:10,.0f} steps/s, {of_plain:.2f} of the steps, '
+            f'{row["episodes_of_plain"]:.2f} of the episodes'
         )
-        print(f'{row["who"]:10s} {row["env_steps_per_s"]:10,.0f} steps/s, {share}')
     print(f'the expert acted in {share:.0%} of the blocks')
     if FLAGS.out:
         workdir.write_json(Path(FLAGS.out), rows)

@@ -1,52 +1,50 @@
-"""What `experiments.bench.rl` reports: medians of runs and readings, ratios, the floor."""
+"""Computes what `experiments.bench.rl` reports: medians, ratios to the peer, and the floor."""
 
-import importlib
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import config_dict
 
-from experiments.bench import floor as bench_floor
-from experiments.bench import ours as bench_ours
-from experiments.bench import race as bench_race
 from jaxpolicy.io import workdir
-from jaxpolicy.runs import build
+from jaxpolicy.runs import environment
 
-PEERS = {'brax': 'experiments.bench.peers.brax_ppo'}
+from . import floor, ours, peers, race
+
+PEERS = ('brax',)
 
 
 class Options(NamedTuple):
     """What is measured, besides the config."""
 
-    peer: str = ''  # a name in PEERS, or nothing
-    goal: bench_race.Goal = bench_race.Goal()
+    peer: str = ''  # one of PEERS (off-policy: replay.PEERS), or ''
+    goal: race.Goal = race.Goal()
     seeds: int = 1  # training runs of each side
-    repeats: int = 5  # epochs of each run, at least
+    repeats: int = 5  # rounds of each run, at least
 
 
 def measure(config: config_dict.ConfigDict, options: Options) -> dict[str, Any]:
     """All figures, as the JSON has them."""
-    sides: dict[str, Any] = {'ours': bench_ours}
+    sides: dict[str, Any] = {'ours': ours}
     if options.peer:
-        sides['peer'] = importlib.import_module(build.choose('peer', PEERS, options.peer))
+        sides['peer'] = peers.load(options.peer, PEERS)
     clocks = {f'raw {name}': side.raw(config) for name, side in sides.items()}
-    clocks |= {'update': bench_ours.update(config), 'rates': bench_floor.clocks(config)}
+    clocks |= {'update': ours.update(config), 'rates': floor.clocks(config)}
     races, readings = [], {}
     for seed in range(options.seeds):
-        records, found = bench_race.race(
+        records, found = race.race(
             config, sides, seed, options.repeats, options.goal, {} if seed else clocks
         )
         races.append(records)
         readings |= found
-    steps = bench_race.steps_per_epoch(config)
+    steps = race.steps_per_round(config)
     result: dict[str, Any] = {
-        name: figures(steps, [records[name] for records in races], readings[f'raw {name}'])
+        name: of_side(steps, [records[name] for records in races], readings[f'raw {name}'])
         for name in sides
     }
     peer = result.setdefault('peer', dict.fromkeys(result['ours']))
     result['ratio'] = {name: _ratio(result['ours'][name], peer[name]) for name in peer}
-    result['ours'] |= floor(config, steps, result['ours'], readings)
+    result['ours'] |= of_floor(config, steps, result['ours'], readings)
     return result | {
         'config': config.to_dict(),
         'options': options._asdict() | {'goal': options.goal._asdict()},
@@ -56,33 +54,35 @@ def measure(config: config_dict.ConfigDict, options: Options) -> dict[str, Any]:
     }
 
 
-def figures(steps: int, races: list[bench_race.Record], raw: list[float]) -> dict[str, Any]:
-    """What the JSON says of one side."""
-    epoch_s = float(np.median(np.concatenate([record.epochs for record in races])))
+def of_side(steps: int, runs: list[race.Record], raw: list[float]) -> dict[str, Any]:
+    """The figures of one side; `steps` is the number of environment steps in a round."""
+    round_s = float(np.median(np.concatenate([record.rounds for record in runs])))
     raw_s = float(np.median(raw))
-    trained = [record.train_s for record in races]
-    whole = [record.compile_s + record.train_s for record in races]
+    trained = [record.train_s for record in runs]
+    whole = [record.compile_s + record.train_s for record in runs]
     return {
-        'compile_s': float(np.median([record.compile_s for record in races])),
+        'compile_s': float(np.median([record.compile_s for record in runs])),
         'raw_steps_per_s': steps / raw_s,
-        'train_steps_per_s': steps / epoch_s,
-        'train_over_raw': raw_s / epoch_s,
-        'peak_memory_mb': races[0].memory_mb,
+        'train_steps_per_s': steps / round_s,
+        'train_over_raw': raw_s / round_s,
+        'peak_memory_mb': runs[0].memory_mb,
         'seconds_to_threshold': _finite(np.median(whole)),
         'train_seconds_to_threshold': _finite(np.median(trained)),
         'train_seconds_by_seed': [_finite(s) for s in trained],
     }
 
 
-def floor(config, steps: int, ours: dict[str, Any], readings: dict[str, list]) -> dict[str, float]:
-    """The learner's share and the floor, all for one iteration (rollout and update)."""
-    updates = config.loop.iterations_per_round
+def of_floor(
+    config, steps: int, found: dict[str, Any], readings: dict[str, list]
+) -> dict[str, float]:
+    """The learner's share and the floor, for one iteration (a rollout and its updates)."""
+    iterations = config.loop.iterations_per_round
     iteration_s, raw_s = (
-        steps / updates / ours[name] for name in ('train_steps_per_s', 'raw_steps_per_s')
+        steps / iterations / found[name] for name in ('train_steps_per_s', 'raw_steps_per_s')
     )
-    update_s = float(np.median(readings['update'])) / updates
-    rates = bench_floor.Rates(*np.median(np.array(readings['rates']), axis=0).tolist())
-    flops = bench_floor.learner_flops(config, build.make_env(config).spec)
+    update_s = float(np.median(readings['update'])) / iterations
+    rates = floor.Rates(*np.median(np.array(readings['rates']), axis=0).tolist())
+    flops = floor.learner_flops(config, environment.make_env(config).spec)
     floors = [raw_s + flops / rate for rate in rates]
     return {
         'iteration_s': iteration_s,

@@ -1,9 +1,10 @@
 """The least time that an iteration of `experiments.bench.rl` can take: physics and matrix products.
 
-The products are counted by hand from the weights of the networks, for one rollout [T, N] of PPO:
-forward through the actor once per step taken, forward through the critic for the value of every
-step and of what follows the last, and in every epoch, for every step, forward and twice as much
-backward, less what the first layers do not need (the gradient of their input).
+The products are counted by hand from the weights of the networks, for one iteration of PPO with a
+rollout [T, N]. The actor runs forward once for every step that is taken. The critic runs forward
+for the value of every step and of what follows the last one. In every epoch both run, for every
+step, forward and with twice as much work backward, less what the first layers do not need (the
+gradient of their input).
 """
 
 import time
@@ -14,7 +15,7 @@ import jax
 from ml_collections import config_dict
 
 from jaxpolicy import types
-from jaxpolicy.runs import build
+from jaxpolicy.runs import learner
 
 
 class Rates(NamedTuple):
@@ -26,7 +27,7 @@ class Rates(NamedTuple):
 
 def learner_flops(config: config_dict.ConfigDict, spec: types.Spec) -> float:
     """Floating-point operations of one rollout's actions, values and updates."""
-    params = jax.eval_shape(build.make_agent(config, spec).init, jax.random.key(0)).params
+    params = jax.eval_shape(learner.make_agent(config, spec).init, jax.random.key(0)).params
     actor, critic = (_products(params[name]) for name in ('actor', 'critic'))
     num_envs, length = config.loop.num_envs, config.loop.rollout_length
     steps = num_envs * length
@@ -42,8 +43,16 @@ def _products(params: Any) -> list[int]:
 
 
 def clocks(config: config_dict.ConfigDict) -> Callable[[], Rates]:
-    """Compiles the products; every call of the result measures both rates anew."""
+    """Compiles the products; every call of the result measures both rates anew.
+
+    Raises:
+      ValueError: an agent that has no minibatches, whose products are not counted here.
+    """
     agent, loop = config.agent, config.loop
+    if 'num_minibatches' not in agent:
+        raise ValueError(
+            f'config.agent.name: expected ppo, whose products are counted, found {agent.name!r}'
+        )
     batch = max(1, loop.num_envs * loop.rollout_length // agent.num_minibatches)
     sizes = (512, 1024) if jax.default_backend() == 'cpu' else (2048, 4096, 8192)
     squares = [_rate(_forward, 1, size, size) for size in sizes]

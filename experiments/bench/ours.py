@@ -1,8 +1,8 @@
-"""Our side of `experiments.bench.rl`: training, and the bare environment, epoch by epoch."""
+"""Our side of `experiments.bench.rl`: training, and the bare environment, round by round."""
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,51 +10,50 @@ from ml_collections import config_dict
 
 from jaxpolicy import types
 from jaxpolicy.envs.wrap import auto_reset
-from jaxpolicy.loops import policies, rollout
-from jaxpolicy.runs import build, program
-from jaxpolicy.runs import kinds as runs
+from jaxpolicy.loops import rollout
+from jaxpolicy.runs import environment, kinds, learner, program
 
-PyTree = Any
+PyTree = types.PyTree
 
 
 class Contender(NamedTuple):
-    """A training run that waits between two epochs.
+    """A training run that waits between two rounds.
 
-    epoch() -> seconds that it took; an epoch is `loop.iterations_per_round` rollouts and updates
-    policy() -> what `act` needs of the present state
-    act(policy, obs [N, ...]) -> action [N, A], the mode of the policy
-    close() ends the run
+    round() -> seconds that it took; a round is `loop.iterations_per_round` rollouts and updates.
+    weights() -> what `policy_of` needs of the present state.
+    policy_of(weights) -> the policy, which acts by its mode.
+    close() ends the run.
     """
 
-    epoch: Callable[[], float]
-    policy: Callable[[], PyTree]
-    act: Callable[[PyTree, PyTree], jax.Array]
+    round: Callable[[], float]
+    weights: Callable[[], PyTree]
+    policy_of: Callable[[PyTree], types.Policy]
     close: Callable[[], None]
 
 
 def start(config: config_dict.ConfigDict, seed: int) -> Contender:
-    """A run from scratch; its first epoch compiles."""
-    run = runs.make_run(config)
-    compiled = program.make(run.loop, seed, num_seeds=1)
-    agent = build.make_agent(config, run.spec)
+    """A run from scratch; its first round compiles."""
+    run = kinds.make_run(config)
+    compiled = program.of_run(run, seed, num_seeds=1, mesh=None)
+    make_policy = learner.make_policy(config, learner.make_agent(config, run.spec))
     states = [compiled.init()]
 
-    def epoch() -> float:
+    def one_round() -> float:
         begin = time.perf_counter()
         state, metrics = compiled.step(states.pop(), run.data)
         jax.block_until_ready((state, metrics))
         states.append(state)
         return time.perf_counter() - begin
 
-    def act(train: PyTree, obs: PyTree) -> jax.Array:
-        return agent.act(train, obs, jax.random.key(0), deterministic=True)[0]
+    def policy_of(train: PyTree) -> types.Policy:
+        return make_policy(train, True)
 
-    return Contender(epoch, lambda: states[-1].train, act, states.clear)
+    return Contender(one_round, lambda: states[-1].train, policy_of, states.clear)
 
 
 def raw(config: config_dict.ConfigDict) -> Callable[[], float]:
-    """Seconds for the env steps of one epoch with random actions, and with the loop's resets."""
-    env, num_envs = build.make_env(config), config.loop.num_envs
+    """A clock: seconds for one round's env steps with random actions and with the loop's resets."""
+    env, num_envs = environment.make_env(config), config.loop.num_envs
 
     def one_rollout(state: types.EnvState, key: types.Key) -> types.EnvState:
         pool_key, action_key = jax.random.split(key)
@@ -72,21 +71,23 @@ def raw(config: config_dict.ConfigDict) -> Callable[[], float]:
         keys = jax.random.split(key, num_envs)
         return auto_reset.auto_reset(env, env.reset(keys)).reset(keys)
 
-    def epoch(state: types.EnvState, key: types.Key) -> types.EnvState:
+    def one_round(state: types.EnvState, key: types.Key) -> types.EnvState:
         keys = jax.random.split(key, config.loop.iterations_per_round)
         return jax.lax.scan(lambda s, k: (one_rollout(s, k), None), state, keys)[0]
 
-    return repeat(init, epoch)
+    return repeat(init, one_round)
 
 
-def repeat(init: Callable, epoch: Callable) -> Callable[[], float]:
-    """Seconds of one more compiled `epoch(state, key) -> state`; the state is carried on.
+def repeat(init: Callable, one_round: Callable) -> Callable[[], float]:
+    """A clock: seconds of one more compiled `one_round(state, key) -> state` with each call.
+
+    The state is carried on from call to call.
 
     Args:
       init: key -> state.
     """
     state = jax.jit(init)(jax.random.key(0))
-    step = jax.jit(epoch, donate_argnums=0)
+    step = jax.jit(one_round, donate_argnums=0)
     states = [step(state, jax.random.key(1))]
 
     def again() -> float:
@@ -100,15 +101,16 @@ def repeat(init: Callable, epoch: Callable) -> Callable[[], float]:
 
 
 def update(config: config_dict.ConfigDict) -> Callable[[], float]:
-    """Seconds of `agent.update` on an invented rollout, for all updates of one epoch."""
-    env, loop = build.make_env(config), config.loop
-    agent = build.make_agent(config, env.spec)
+    """A clock: seconds of `agent.update` on an invented rollout, for all iterations of a round."""
+    env, loop = environment.make_env(config), config.loop
+    agent = learner.make_agent(config, env.spec)
+    make_policy = learner.make_policy(config, agent)
 
     def collect(key):
         keys = jax.random.split(key, loop.num_envs)
-        env_state, train = env.reset(keys), agent.init(key)
-        memory, policy = agent.memory(env_state.obs), policies.of(agent, train)
-        return rollout.rollout(env, policy, env_state, memory, key, loop.rollout_length)[2]
+        env_state, policy = env.reset(keys), make_policy(agent.init(key), False)
+        carry = policy.init(env_state.obs)
+        return rollout.rollout(env, policy, env_state, carry, key, loop.rollout_length)[2]
 
     def init(key):
         shapes, structure = jax.tree.flatten(jax.eval_shape(collect, key))
@@ -117,14 +119,14 @@ def update(config: config_dict.ConfigDict) -> Callable[[], float]:
         valid = jnp.ones_like(batch.reward)
         return agent.init(key), batch.replace(extras=batch.extras | {'valid': valid})
 
-    def epoch(carry, key):
+    def one_round(carry, key):
         def one(state, key):
             return agent.update(state, carry[1], key)[0], None
 
         state, _ = jax.lax.scan(one, carry[0], jax.random.split(key, loop.iterations_per_round))
         return state, carry[1]
 
-    return repeat(init, epoch)
+    return repeat(init, one_round)
 
 
 def _invent(shape: jax.ShapeDtypeStruct, key: types.Key) -> jax.Array:

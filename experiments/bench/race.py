@@ -1,4 +1,4 @@
-"""Training runs of `experiments.bench.rl` side by side: epochs in turns, until a threshold."""
+"""Training runs of `experiments.bench.rl` side by side: rounds in turns, until a threshold."""
 
 import dataclasses
 import resource
@@ -10,16 +10,19 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from experiments.bench import ours as bench_ours
-from jaxpolicy import types
 from jaxpolicy.loops import evaluate
-from jaxpolicy.runs import build
+from jaxpolicy.runs import environment
 
-FIRST = 2  # epochs of a run that may compile
+from . import ours
+
+FIRST = 2  # rounds of a run that may compile
 
 
 class Goal(NamedTuple):
-    """When a run has learnt its task: the mean of a metric over evaluation episodes, or nothing."""
+    """When a run has learnt its task: as soon as a metric's mean over episodes reaches `value`.
+
+    Without a metric, '', there is no goal.
+    """
 
     metric: str = ''
     value: float = 0.0
@@ -30,22 +33,23 @@ class Goal(NamedTuple):
 class Record:
     """One run of one side."""
 
-    run: bench_ours.Contender
-    first_s: float  # from nothing to the end of epoch FIRST
-    memory_mb: float  # peak, then
-    epochs: list[float]  # s each, of those that followed
-    reached: int | None = None  # epochs until the goal
+    run: ours.Contender
+    first_s: float  # from nothing to the end of round FIRST
+    memory_mb: float  # the peak by then
+    rounds: list[float]  # seconds of each of those that followed
+    reached: int | None = None  # rounds until the goal
 
     @property
     def compile_s(self) -> float:
-        return self.first_s - FIRST * float(np.median(self.epochs))
+        """Seconds of the first rounds beyond what as many compiled ones take."""
+        return self.first_s - FIRST * float(np.median(self.rounds))
 
     @property
     def train_s(self) -> float:
         """Seconds of training until the goal, without compilation; inf if it was not reached."""
         if self.reached is None:
             return float('inf')
-        return FIRST * float(np.median(self.epochs)) + sum(self.epochs[: self.reached - FIRST])
+        return FIRST * float(np.median(self.rounds)) + sum(self.rounds[: self.reached - FIRST])
 
 
 def race(
@@ -56,11 +60,11 @@ def race(
     goal: Goal,
     clocks: dict[str, Callable[[], Any]],
 ) -> tuple[dict[str, Record], dict[str, list]]:
-    """One run of each side; they and the clocks take turns, so that a noisy machine is fair.
+    """Trains one run of each side; they and the clocks take turns, so that noise hits all alike.
 
     Args:
       sides: modules with `start(config, seed) -> Contender`, by name.
-      repeats: epochs of each side at least, besides the first ones, and readings of each clock.
+      repeats: rounds of each side at least, besides the first ones, and readings of each clock.
       clocks: what else to measure.
 
     Returns:
@@ -68,21 +72,21 @@ def race(
     """
     records = {name: _begin(config, side, seed) for name, side in sides.items()}
     scores = {name: _scorer(config, r.run, goal) for name, r in records.items() if goal.metric}
-    limit = -(-config.loop.num_env_steps // steps_per_epoch(config))
+    limit = -(-config.loop.num_env_steps // steps_per_round(config))
     readings: dict[str, list] = {name: [] for name in clocks}
 
     def searching(name: str) -> bool:
         record = records[name]
-        return name in scores and not record.reached and FIRST + len(record.epochs) < limit
+        return name in scores and not record.reached and FIRST + len(record.rounds) < limit
 
     turn = 0
     while turn < repeats or any(map(searching, records)):
         for name, record in records.items():
             search = searching(name)
             if search or turn < repeats:
-                record.epochs.append(record.run.epoch())
-            if search and scores[name](record.run.policy()) >= goal.value:
-                record.reached = FIRST + len(record.epochs)
+                record.rounds.append(record.run.round())
+            if search and scores[name](record.run.weights()) >= goal.value:
+                record.reached = FIRST + len(record.rounds)
         for name, clock in clocks.items():
             if turn < repeats:
                 readings[name].append(clock())
@@ -92,8 +96,8 @@ def race(
     return records, readings
 
 
-def steps_per_epoch(config: config_dict.ConfigDict) -> int:
-    """Env steps of one epoch."""
+def steps_per_round(config: config_dict.ConfigDict) -> int:
+    """Environment steps of one round."""
     loop = config.loop
     return loop.num_envs * loop.rollout_length * loop.iterations_per_round
 
@@ -102,29 +106,31 @@ def _begin(config: config_dict.ConfigDict, side: Any, seed: int) -> Record:
     start = time.perf_counter()
     run = side.start(config, seed)
     for _ in range(FIRST):
-        run.epoch()
+        run.round()
     return Record(run, time.perf_counter() - start, _peak_memory_mb(), [])
 
 
-def _scorer(config: config_dict.ConfigDict, run: bench_ours.Contender, goal: Goal) -> Callable:
-    """policy -> what the goal is about, in the same episodes for every side."""
-    env = build.make_env(config)
+def _scorer(config: config_dict.ConfigDict, run: ours.Contender, goal: Goal) -> Callable:
+    """A function weights -> the mean of the goal's metric, in the same episodes for every side."""
+    env = environment.make_env(config)
 
     @jax.jit
-    def score(params):
-        policy = types.Policy(
-            lambda obs: (), lambda carry, obs, _: (carry, run.act(params, obs), {})
-        )
+    def score(weights):
         key = jax.random.key(config.eval.first_seed)
         keys = jax.random.split(key, goal.num_episodes)
+        policy = run.policy_of(weights)
         episodes = evaluate.evaluate(env, policy, keys, key, config.env.episode_steps)
-        return build.choose('threshold', episodes, goal.metric).mean()
+        if goal.metric not in episodes:
+            raise ValueError(
+                f'--threshold: expected one of {sorted(episodes)}, found {goal.metric!r}'
+            )
+        return episodes[goal.metric].mean()
 
     return score
 
 
 def _peak_memory_mb() -> float:
-    """Of the device where it says so, of the process elsewhere."""
+    """The peak memory of the device where it is known, elsewhere that of the process."""
     stats = jax.local_devices()[0].memory_stats() or {}
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return stats.get('peak_bytes_in_use', resident) / 2**20

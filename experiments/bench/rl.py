@@ -1,14 +1,15 @@
 """Speed of on-policy training: python -m experiments.bench.rl --env=reach --num_envs=2048
 
-Seconds of compilation, env steps/s of the bare environment and of training, the learner's share of
-an iteration, peak memory, and the floor: the time of the bare environment plus the learner's matrix
-products at the rate measured here. `--peer=brax` trains brax's PPO on the same environment, sizes
-and hyper-parameters, epoch by epoch in turns with ours. `--threshold=success_final:0.9` goes on
-until both have reached it, in evaluations that do not count. `--out=FILE` writes JSON.
+It reports the seconds of compilation, the env steps a second of the bare environment and of
+training, the learner's share of an iteration, the peak memory, and the floor: the time of the bare
+environment plus the learner's matrix products at the rate measured here. `--peer=brax` trains
+brax's PPO on the same environment, sizes and hyper-parameters, round by round in turns with ours.
+`--threshold=success_final:0.9` trains until both have reached it; the time of its evaluations does
+not count. `--out=FILE` writes JSON.
 
-A recipe of the loop off_policy has its own figures and peer, `--peer=sb3`: see bench_replay.
+A recipe of the loop off_policy has its own figures and peer, `--peer=sb3`: see replay.py.
 
-Times are medians. `compile_s` goes from nothing to the end of the second epoch, less two epochs;
+Times are medians. `compile_s` goes from nothing to the end of the second round, less two rounds;
 nothing comes from a cache on disk. `seconds_to_threshold` includes it.
 """
 
@@ -21,15 +22,14 @@ import jax
 from absl import flags
 from ml_collections import config_dict
 
-from configs import base
-from experiments.bench import figures as bench_figures
-from experiments.bench import race as bench_race
-from experiments.bench import replay as bench_replay
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.runs import learner, recipe, sections
+
+from . import figures, race, replay
 
 FLAGS = flags.FLAGS
 
-# Flags that change a config, in short.
+# Short flags, and the group of the config in which each changes the field of its name.
 SHORT = {
     'num_envs': 'loop',
     'rollout_length': 'loop',
@@ -44,19 +44,24 @@ SHORT = {
 
 def make_config(config, env: str | None, changes: dict[str, Any]) -> config_dict.ConfigDict:
     """The given config or the library's defaults for an env, with what the short flags change."""
-    made: Any = config or base.on_policy('ppo', env or 'reach')
+    made: Any = config or recipe.on_policy('ppo', env or 'reach')
     if env and made.env.name != env:
         raise ValueError(f'--env: expected {made.env.name!r} as in --config, found {env!r}')
     for name, value in changes.items():
+        if name not in made[SHORT[name]]:
+            raise ValueError(
+                f'--{name}: expected a recipe with {SHORT[name]}.{name}, found none of '
+                f'{made.agent.name!r}'
+            )
         made[SHORT[name]][name] = value
     return made
 
 
-def parse_goal(text: str) -> bench_race.Goal:
+def parse_goal(text: str) -> race.Goal:
     """'metric:value' as a goal; '' is none."""
     metric, _, value = text.partition(':')
     try:
-        return bench_race.Goal(metric, float(value)) if text else bench_race.Goal()
+        return race.Goal(metric, float(value)) if text else race.Goal()
     except ValueError as error:
         raise ValueError(f"--threshold: expected 'metric:value', found {text!r}") from error
 
@@ -78,13 +83,14 @@ def main(_):
     try:
         changes = {name: FLAGS[name].value for name in SHORT if FLAGS[name].value is not None}
         config = make_config(FLAGS.config, FLAGS.env, changes)
-        options = bench_figures.Options(
+        options = figures.Options(
             FLAGS.peer, parse_goal(FLAGS.threshold), FLAGS.seeds, FLAGS.repeats
         )
-        replayed = config.loop.name == 'off_policy'
-        result = (bench_replay if replayed else bench_figures).measure(config, options)
+        sections.choose('loop.name', learner.ONLINE, config.loop.name)
+        is_replayed = config.loop.name == 'off_policy'
+        result = (replay if is_replayed else figures).measure(config, options)
     except (ValueError, ImportError) as error:
-        sys.exit(f'bench_rl: error: {error}')
+        sys.exit(f'bench.rl: error: {error}')
     show(result)
     if FLAGS.out:
         Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
@@ -94,12 +100,10 @@ def main(_):
 if __name__ == '__main__':
     config_flags.define_config()
     flags.DEFINE_string('env', None, "A task's name, with the library's defaults.")
-    flags.DEFINE_string(
-        'peer', '', f'One of {sorted(bench_figures.PEERS)}, or sb3: trained beside ours.'
-    )
+    flags.DEFINE_enum('peer', '', ['', *figures.PEERS, *replay.PEERS], 'Trained beside ours.')
     flags.DEFINE_string('threshold', '', "'metric:value' of the evaluation, as success_final:0.9.")
     flags.DEFINE_integer('seeds', 1, 'Training runs of each side.', lower_bound=1)
-    flags.DEFINE_integer('repeats', 5, 'Epochs to measure, of each run.', lower_bound=1)
+    flags.DEFINE_integer('repeats', 5, 'Rounds to measure, of each run.', lower_bound=1)
     flags.DEFINE_string('out', None, 'Write the figures to this JSON file.')
     for name, group in SHORT.items():
         number = flags.DEFINE_float if name in ('learning_rate', 'gamma') else flags.DEFINE_integer

@@ -21,27 +21,26 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from experiments.bench import sampling_parts as parts
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.io import latency
 
+from . import peers
+from . import sampling_parts as parts
+
 FLAGS = flags.FLAGS
-PEERS = ('', 'diffusers')
+PEERS = ('diffusers',)
 
 
-def peers(case: parts.Case, built: parts.Built) -> dict[str, parts.Runner]:
-    """The same plan in PyTorch, by name."""
-    if not FLAGS.peer:
-        return {}
-    from experiments.bench.peers import torch_unet as bench_torch
-
-    return bench_torch.runners(case, built)
+def runners_of(case: parts.Case, built: parts.Built) -> dict[str, parts.Runner]:
+    """Who plans, by name: ours first, then the same plan in PyTorch if a peer is asked for."""
+    ours = {'jaxpolicy': built.runner}
+    return ours | (peers.load(FLAGS.peer, PEERS).runners(case, built) if FLAGS.peer else {})
 
 
 def measure(case: parts.Case, limits: parts.Limits) -> list[dict]:
     """The rows of one case, ours first."""
     built = parts.build(case)
-    runners = {'jaxpolicy': built.runner, **peers(case, built)}
+    runners = runners_of(case, built)
     times = latency.alternating({name: r.call for name, r in runners.items()}, FLAGS.seconds)
     rows = [parts.row(name, case, built, runners[name], times[name], limits) for name in runners]
     for row in rows:
@@ -64,8 +63,7 @@ def main(_):
     jax.config.update('jax_enable_compilation_cache', False)
     rows = []
     try:
-        if FLAGS.peer not in PEERS:
-            raise ValueError(f'--peer: expected one of {PEERS}, found {FLAGS.peer!r}')
+        peers.check(FLAGS.peer, PEERS)
         steps, batches = parts.numbers('steps', FLAGS.steps), parts.numbers('batch', FLAGS.batch)
         grid = itertools.product(FLAGS.network, FLAGS.sampler, steps, batches, FLAGS.dtype)
         cases = [parts.Case(*values) for values in grid]
@@ -85,18 +83,18 @@ def main(_):
                 Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
                 Path(FLAGS.out).write_text(json.dumps(rows, indent=1) + '\n')
     except (ValueError, ImportError) as error:
-        sys.exit(f'bench_sampling: error: {error}')
+        sys.exit(f'bench.sampling: error: {error}')
     if FLAGS.plot:
         parts.plot(rows, Path(FLAGS.plot))
 
 
 if __name__ == '__main__':
     flags.DEFINE_list('network', ['unet_large'], f'Some of {sorted(parts.NETWORKS)}.')
-    flags.DEFINE_list('sampler', ['ddim'], 'Names of jaxpolicy.diffusion.samplers.SAMPLERS.')
+    flags.DEFINE_list('sampler', ['ddim'], 'Names of jaxpolicy.diffusion.samplers.')
     flags.DEFINE_list('steps', ['10'], 'Sampling steps.')
     flags.DEFINE_list('batch', ['1', '64'], 'Robots that are planned for at once.')
     flags.DEFINE_list('dtype', ['float32'], 'Of the network: float32, bfloat16.')
-    flags.DEFINE_string('peer', '', f'One of {PEERS}.')
+    flags.DEFINE_string('peer', '', f'One of {PEERS}: timed beside ours.')
     flags.DEFINE_float('seconds', 3.0, 'To measure each, at least 20 calls.', lower_bound=0.0)
     flags.DEFINE_string('out', None, 'Write the rows to this JSON file.')
     flags.DEFINE_string('plot', None, 'Draw them into this file.')

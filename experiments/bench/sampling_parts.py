@@ -1,5 +1,6 @@
 """The cases, limits, rows and picture of `experiments.bench.sampling`."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,11 @@ import numpy as np
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
-from experiments.bench import floor as bench_floor
-from jaxpolicy import types
+from jaxpolicy import registry, types
 from jaxpolicy.agents import diffusion_policy
-from jaxpolicy.agents.parts import denoiser as chunks
-from jaxpolicy.diffusion import samplers
-from jaxpolicy.nets import embed
+from jaxpolicy.agents.parts import denoiser
+
+from . import floor
 
 NETWORKS: dict[str, dict[str, Any]] = {  # fields of the agent's Config
     'unet_large': {'network': 'unet1d', 'dims': (256, 512, 1024)},
@@ -60,6 +60,7 @@ class Built(NamedTuple):
     runner: Runner
     num_params: int
     flops: float  # of one evaluation of the network
+    num_evaluations: int  # of the network, for one plan
 
 
 class Limits(NamedTuple):
@@ -77,13 +78,11 @@ def numbers(name: str, texts: list[str]) -> list[int]:
 
 
 def check(case: Case) -> None:
-    """Raises a ValueError that names the flag."""
-    known = {'network': NETWORKS, 'sampler': samplers.SAMPLERS, 'dtype': DTYPES}
-    for name, names in known.items():
-        if getattr(case, name) not in names:
-            raise ValueError(
-                f'--{name}: expected some of {sorted(names)}, found {getattr(case, name)!r}'
-            )
+    """Raises a ValueError that names the flag whose part of the case is unknown."""
+    for flag, value, known in (('network', case.network, NETWORKS), ('dtype', case.dtype, DTYPES)):
+        if value not in known:
+            raise ValueError(f'--{flag}: expected some of {sorted(known)}, found {value!r}')
+    registry.resolve('samplers', case.sampler, '--sampler')
     diffusion_policy.make(make_config(case), SPEC)
 
 
@@ -98,7 +97,7 @@ def make_config(case: Case) -> diffusion_policy.Config:
 
 
 def build(case: Case) -> Built:
-    """Random weights, and the plan compiled ahead of time."""
+    """Builds our side of a case: random weights, and the plan compiled ahead of time."""
     config = make_config(case)
     agent = diffusion_policy.make(config, SPEC)
     train = jax.jit(agent.init)(jax.random.key(0))
@@ -107,7 +106,11 @@ def build(case: Case) -> Built:
     obs = jax.random.uniform(jax.random.key(1), shape, minval=-1.0)
     keys = [jax.random.key(i) for i in range(8)]
     begin = time.perf_counter()
-    act = jax.jit(lambda *args: agent.act(*args)[0]).lower(train, obs, keys[0]).compile()
+
+    def plan(train, obs, key):
+        return agent.policy(train).act((), obs, key)[1]
+
+    act = jax.jit(plan).lower(train, obs, keys[0]).compile()
     compile_s = time.perf_counter() - begin
     memory = act.memory_analysis()
     peak = memory and 1e-6 * (
@@ -115,8 +118,15 @@ def build(case: Case) -> Built:
     )
     params = train.target_params['denoiser']
     runner = Runner(lambda i: act(train, obs, keys[i % 8]), compile_s, peak)
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return Built(config, params, obs, runner, count, flops(config, params, case.batch))
+    return Built(
+        config=config,
+        params=params,
+        obs=obs,
+        runner=runner,
+        num_params=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        flops=flops(config, params, case.batch),
+        num_evaluations=diffusion_policy.num_evaluations(config),
+    )
 
 
 def _unlike_zero(x: jax.Array) -> jax.Array:
@@ -124,13 +134,14 @@ def _unlike_zero(x: jax.Array) -> jax.Array:
     return x + 0.01 if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
-def flops(config: chunks.Config, params: Any, batch: int, spec: types.Spec = SPEC) -> float:
-    """Of one evaluation of the network, as XLA counts them."""
-    net = chunks.network(config)
+def flops(config: denoiser.Config, params: Any, batch: int, spec: types.Spec = SPEC) -> float:
+    """Operations of one evaluation of the network, as XLA counts them; observations are numbers."""
+    net = denoiser.network(config)
+    obs_size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(spec.obs))
     shapes = (
         (batch, config.pred_horizon, spec.action.shape[0]),
         (batch,),
-        (batch, config.obs_horizon, embed.obs_dim(spec.obs)),
+        (batch, config.obs_horizon, obs_size),
     )
     inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     analysis = jax.jit(net.apply).lower(params, *inputs).cost_analysis()
@@ -138,7 +149,7 @@ def flops(config: chunks.Config, params: Any, batch: int, spec: types.Spec = SPE
 
 
 def measure_limits() -> Limits:
-    """Bandwidth of reading 512 MB, and FLOP/s of square products, the best of a few."""
+    """Measures the bandwidth of reading 512 MB and the FLOP/s of square products, best of a few."""
     x = jnp.ones((128, 1024, 1024), jnp.float32)
     read = jax.jit(lambda x: jnp.sum(x, axis=(1, 2)))
     jax.block_until_ready(read(x))
@@ -147,12 +158,7 @@ def measure_limits() -> Limits:
         begin = time.perf_counter()
         jax.block_until_ready(read(x))
         times.append(time.perf_counter() - begin)
-    return Limits(x.nbytes / min(times), bench_floor.square_rate())
-
-
-def evaluations(case: Case) -> int:
-    """Of the network, for one plan."""
-    return 2 * case.steps - 1 if case.sampler == 'heun' else case.steps
+    return Limits(x.nbytes / min(times), floor.square_rate())
 
 
 def row(
@@ -160,7 +166,7 @@ def row(
 ) -> dict[str, Any]:
     """What the benchmark writes of one runner."""
     p50, p95, p99 = (float(x) for x in np.percentile(times, (50, 95, 99)))
-    count = evaluations(case)
+    count = built.num_evaluations
     size = jnp.dtype(case.dtype).itemsize
     memory_ms = 1e3 * count * size * built.num_params / limits.bytes_per_s
     flops_ms = 1e3 * count * built.flops / limits.flops_per_s
@@ -185,7 +191,7 @@ def row(
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """p50 against batch, a line for each of the rest, dashed for peers."""
+    """Draws p50 against the batch, with a line for each other combination, dashed for peers."""
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout='constrained')
     lines: dict[tuple, list[dict]] = {}
     for entry in rows:

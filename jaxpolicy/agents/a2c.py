@@ -1,22 +1,24 @@
 """A2C: the synchronous advantage actor-critic, for many parallel environments.
 
-From a rollout [T, N] of the current policy, one step down the gradient of
+From each rollout [T, N] of the current policy it takes one step down the gradient of
 
     L = -E[A log pi(a | s)] - e H[pi] + v/2 E[(V(s) - R)^2]
     R = r_t + gamma r_{t+1} + ... + gamma^n V(s_{t+n}),   A = R - V(s), neither with a gradient,
 
-n as far as the rollout or the episode goes: GAE with lambda 1. A smaller `lambda_` makes A less
-noisy and biased. Where time ran out R bootstraps from the value of where the step truly led, where
-the task ended it does not. Steps marked invalid (extras['valid'] = 0) count nowhere.
+where n reaches to the end of the rollout or of the episode: A is GAE with lambda 1. A smaller
+`lambda_` makes A less noisy but biased. Where time ran out, R bootstraps from the value of the
+observation that the last step truly led to; where the task ended, it does not. Steps that are
+marked invalid (extras['valid'] = 0) do not count.
 
 The rollout is used once, so it should be short: rollout_length is the paper's t_max, 5 to 32.
 
-The optimiser is the paper's, RMSProp, which has no momentum: each gradient is of another policy.
-Adam learns too, but more slowly on CartPole (learning rates 2e-3 and 3e-3, 5 to 8 seeds).
+The optimiser is RMSProp, as in the paper. It has no momentum, which suits gradients that each come
+from a different policy. Adam learns too, but more slowly on CartPole (learning rates 2e-3 and 3e-3,
+5 to 8 seeds).
 
-Known deviations from the paper: N environments step together instead of threads that write to
-shared weights, each when it is done. The learning rate is constant. Actor and critic are two
-networks; one norm, over both, clips the gradient.
+Known deviations from the paper: N environments step together, where the paper has threads that
+each write to shared weights when they are done. The learning rate is constant. Actor and critic are
+two networks; their gradients are clipped by one norm over both.
 
 Source: Mnih et al., 2016 (arXiv:1602.01783), algorithm S3 and section 4.
 """
@@ -28,10 +30,10 @@ import jax
 import optax
 
 from jaxpolicy import optimizers, train_state, types
-from jaxpolicy.agents import ppo
 from jaxpolicy.agents.parts import actor_critic
 from jaxpolicy.ops import losses, returns
 
+LEARNS_FROM = 'rollouts'  # of the current policy
 ACTING = ()
 
 
@@ -42,7 +44,7 @@ class Config:
     hidden: tuple[int, ...] = (64, 64)  # of actor and critic
     activation: str = 'tanh'
     init_std: float = 0.6  # of the policy, where actions are continuous
-    reward_scale: float = 1.0  # of the rewards that are learnt from
+    reward_scale: float = 1.0  # multiplies the rewards that the agent learns from
     gamma: float = 0.99
     lambda_: float = 1.0  # of GAE; 1: n-step returns, as in the paper
     entropy_cost: float = 0.01
@@ -65,19 +67,19 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         return train_state.create(nets.init(key), txs)
 
     def loss_fn(params, batch):
-        dist = nets.policy(params['actor'], batch.obs)
+        dist = nets.distribution(params['actor'], batch.obs)
         value, next_value = (nets.value(params['critic'], x) for x in (batch.obs, batch.next_obs))
         return a2c_loss(config, dist, value, next_value, batch)
 
     def update(state, batch, key):
         del key
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, ppo.silence(batch))
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, losses.silence(batch))
         grads, norm = optimizers.clip_by_global_norm(grads, config.max_grad_norm)
         state = train_state.apply_gradients(state, txs, grads)
         return state.replace(step=state.step + 1), metrics | {'grad_norm': norm}
 
-    return types.Agent(init, update, nets.act)
+    return types.Agent(init, update, nets.policy)
 
 
 def a2c_loss(
@@ -87,7 +89,14 @@ def a2c_loss(
     next_value: jax.Array,
     batch: types.Transition,
 ) -> losses.Loss:
-    """The whole objective; `value` and `next_value` [T, N] are of obs and next_obs."""
+    """The whole objective L, for a rollout.
+
+    Args:
+      dist: the policy's distribution of actions, pi, at `batch.obs`.
+      value: [T, N], V at `batch.obs`.
+      next_value: [T, N], V at `batch.next_obs`.
+      batch: the rollout, [T, N].
+    """
     valid = batch.extras['valid']
     reward = config.reward_scale * batch.reward
     ends = (batch.termination.astype(reward.dtype), batch.truncation.astype(reward.dtype))

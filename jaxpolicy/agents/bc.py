@@ -1,14 +1,15 @@
 """Behavioural cloning of action chunks, with three heads.
 
-From the last To observations, predict the Tp actions around now and minimise, over demonstrations,
+A network predicts the Tp actions around now from the last To observations. Over demonstrations, it
+minimises
 
     mse       || a - f(o) ||^2
     gaussian  -log N(a; mu(o), sigma(o))
     mixture   -log sum_m w_m(o) N(a; mu_m(o), sigma_m(o))       (Bishop, 1994)
 
 The mixture is over whole chunks, so that one component is one way of doing the task: a mixture per
-time step could change its mind in the middle of a chunk. Padded steps do not count. Acting
-deterministically returns the mean (of the likeliest component).
+time step could change its mind in the middle of a chunk. Padded steps do not count. A deterministic
+policy returns the mean; with a mixture, that of the likeliest component.
 
 Sources: Pomerleau, 1989; Mandlekar et al., 2021 (robomimic, arXiv:2108.03298) for the mixture head;
 Zhao et al., 2023 (ACT, arXiv:2304.13705) for chunks.
@@ -22,10 +23,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import optimizers, train_state, types
-from jaxpolicy.nets import embed, mlp
+from jaxpolicy.nets import encoders, mlp
 from jaxpolicy.ops import distributions, losses
 
 HEADS = ('mse', 'gaussian', 'mixture')
+LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = ('action_horizon',)
 
 
@@ -42,13 +44,13 @@ class Config:
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     warmup_updates: int = 500
-    decay_updates: int = 0  # of the cosine decay; the launcher fills it in
+    decay_updates: int = 0  # of the cosine decay; 0: an offline run fills in all its updates
     max_grad_norm: float = 1.0
     ema_power: float = 0.75
 
 
-def make(config: Config, spec: types.Spec) -> types.Agent:
-    """Builds the agent; its batches are `Chunk`s.
+def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
+    """Builds the agent; its batches are `Chunk`s, which it can score if its head has a likelihood.
 
     Raises:
       ValueError: an unknown head, or discrete actions.
@@ -59,24 +61,15 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     action_dim = spec.action.shape[0]
     chunk_dim = config.pred_horizon * action_dim
     net = mlp.ResidualMLP(config.width, config.num_blocks, output_dim(config, chunk_dim))
-    txs = {
-        'policy': optimizers.adamw_cosine(
-            config.learning_rate,
-            config.weight_decay,
-            config.warmup_updates,
-            config.decay_updates,
-            config.max_grad_norm,
-        )
-    }
+    actor = encoders.Encoded(net, spec.obs, config.obs_horizon)
+    txs = {'policy': _optimizer(config)}
 
     def init(key):
-        obs = jnp.zeros((1, config.obs_horizon * embed.obs_dim(spec.obs)))
-        params = {'policy': net.init(key, obs)}
+        params = {'policy': actor.init(key)}
         return train_state.create(params, txs, target_params=params)
 
     def distribution(params, obs):
-        output: Any = net.apply(params, embed.flatten_history(obs, spec.obs))
-        return chunk_distribution(config, output, chunk_dim)
+        return chunk_distribution(config, actor.apply(params, obs), chunk_dim)
 
     def loss_fn(params, batch):
         dist = distribution(params, batch.obs)
@@ -91,13 +84,16 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         state = train_state.apply_gradients_ema(state, txs, {'policy': grads}, config.ema_power)
         return state, metrics
 
-    def act(state, obs, key, deterministic=False):
-        dist = distribution(state.target_params['policy'], obs)
-        if isinstance(dist, jax.Array):
-            chunk = dist
-        else:
-            chunk = jnp.where(deterministic, dist.mode(), dist.sample(key))
-        return chunk.reshape(-1, config.pred_horizon, action_dim), {}
+    def policy(state, deterministic=False):
+        def act(obs, key):
+            dist = distribution(state.target_params['policy'], obs)
+            if isinstance(dist, jax.Array):
+                chunk = dist
+            else:
+                chunk = jnp.where(deterministic, dist.mode(), dist.sample(key))
+            return chunk.reshape(-1, config.pred_horizon, action_dim), {}
+
+        return types.memoryless(act)
 
     def surprise(state, chunk, key):
         del key  # nothing is random
@@ -105,12 +101,23 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         nll = jax.vmap(lambda *row: chunk_nll(*jax.tree.map(lambda x: x[None], row))[0])
         return nll(dist, chunk.action, chunk.mask)
 
-    known = types.no_surprise if config.head == 'mse' else surprise
-    return types.Agent(init, update, act, surprise=known)
+    if config.head == 'mse':
+        return types.Agent(init, update, policy)
+    return types.ScoringAgent(init, update, policy, surprise)
+
+
+def _optimizer(config: Config) -> Any:
+    return optimizers.adamw_cosine(
+        config.learning_rate,
+        config.weight_decay,
+        config.warmup_updates,
+        config.decay_updates,
+        config.max_grad_norm,
+    )
 
 
 def output_dim(config: Config, chunk_dim: int) -> int:
-    """Outputs of the network for chunks of `chunk_dim` = Tp * A numbers."""
+    """How many outputs the network needs for chunks of `chunk_dim` = Tp * A numbers."""
     return {
         'mse': chunk_dim,
         'gaussian': 2 * chunk_dim,
@@ -121,7 +128,7 @@ def output_dim(config: Config, chunk_dim: int) -> int:
 def chunk_distribution(
     config: Config, output: jax.Array, chunk_dim: int
 ) -> jax.Array | distributions.Gaussian | distributions.Mixture:
-    """What the network's output [B, output_dim] says of the chunk [B, Tp * A]."""
+    """Reads the network's output [B, output_dim] as a chunk [B, Tp * A] or a distribution of it."""
     if config.head == 'mse':
         return output
     if config.head == 'gaussian':
@@ -140,7 +147,7 @@ def _log_std(raw: jax.Array, min_std: float) -> jax.Array:
 def chunk_nll(
     dist: distributions.Gaussian | distributions.Mixture, action: jax.Array, mask: jax.Array
 ) -> losses.Loss:
-    """-log p(chunk) per unpadded coordinate; action [B, Tp, A], mask [B, Tp]."""
+    """-log p(chunk) per coordinate that is not padding; action [B, Tp, A], mask [B, Tp]."""
     batch, _, action_dim = action.shape
     flat_mask = jnp.repeat(mask.astype(jnp.float32), action_dim, axis=-1)  # [B, Tp * A]
     if isinstance(dist, distributions.Gaussian):

@@ -1,87 +1,71 @@
 """Diffusion Policy: denoise a chunk of actions, given the last observations.
 
-Training: draw a noise level and eps ~ N(0, I), and minimise
+To train, it draws a noise level k and eps ~ N(0, I), and minimises
 
     || target(x_0, eps) - f(x, k, o) ||^2,    x = signal x_0 + noise eps,
 
-with x_0 the chunk [Tp, A]. The objective says which levels and which target: DDPM's eps, x_0 or v,
-EDM, or a flow's velocity (`diffusion.objectives`). Acting runs any sampler from noise with the EMA
-weights (`diffusion.samplers`).
+where x_0 is the chunk [Tp, A] and o the observations. The objective decides which levels are drawn
+and what the target is: DDPM's eps, x_0 or v, EDM, or a flow's velocity (`diffusion.objectives`).
+To act, it runs any sampler (`diffusion.samplers`) from noise, with the EMA weights.
 
-Between two plans of an episode an agent may remember its last chunk (`Agent.memory`): to start from
-it instead of from noise, or to keep the actions that are executed while it plans.
+`parts.last_chunk` turns this agent into one that begins each plan from its last chunk.
 
 Known deviations from the reference code: padded steps do not count in the loss; gradients are
 clipped by their global norm; DDIM visits evenly spaced levels from K - 1 to 0.
 
-Sources: Chi et al., 2023 (arXiv:2303.04137); warm start: Hoeg et al., 2024 (arXiv:2406.04806)
-use noisy chunks for it, here the last chunk is noised again; Black et al., 2025 (arXiv:2506.07339).
+Source: Chi et al., 2023 (arXiv:2303.04137).
 """
 
 import dataclasses
-import functools
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
+from jaxpolicy import registry, train_state, types
 from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives, process, samplers
-from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses
 
-SURPRISE_DRAWS = 8  # of level and noise, over which the surprise at a chunk is averaged
+SURPRISE_DRAWS = 8  # draws of level and noise that the surprise at a chunk is averaged over
+LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = (
-    'sampler',
-    'num_sample_steps',
-    'eta',
-    'clip',
-    'guidance',
-    'warm_steps',
-    'inpaint_steps',
-    'act_dtype',
-    'action_horizon',
+    *('sampler', 'num_sample_steps', 'eta', 'clip', 'guidance', 'act_dtype', 'action_horizon'),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
     objective: str = 'eps'  # 'eps', 'x0', 'v', 'edm' or 'flow'
-    schedule: str = 'squared_cosine'  # or 'linear'; of eps, x0 and v
-    num_train_steps: int = 100  # K, of eps, x0 and v
-    sampler: str = 'ddpm'  # 'ddpm', 'ddim', 'dpmpp_2m', 'heun', 'euler' or 'midpoint'
+    schedule: str = 'squared_cosine'  # or 'linear'; for eps, x0 and v
+    num_train_steps: int = 100  # K, the number of noise levels for eps, x0 and v
+    sampler: str = 'ddpm'  # a name of `diffusion.samplers`, or the dotted name of a `Sampler`
     num_sample_steps: int = 100  # intervals of the sampler's grid; at most K
     eta: float = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM
-    clip: float = 1.0  # of x_0 while sampling, in normalised actions
+    clip: float = 1.0  # limit of x_0 while sampling, in normalised actions
     condition_dropout: float = 0.0  # share of samples that train without observations
-    guidance: float = 1.0  # classifier-free, 1: none; other values need condition_dropout
-    warm_steps: int = 0  # last steps to run from the last chunk; 0: all of them, from noise
-    inpaint_steps: int = 0  # actions from now on that the last chunk has fixed
+    guidance: float = 1.0  # classifier-free; 1: none; other values need condition_dropout
     act_dtype: str = 'float32'  # of the network while sampling; or 'bfloat16'
 
 
-def make(config: Config, spec: types.Spec) -> types.Agent:
+def make(config: Config, spec: types.Spec) -> types.ScoringAgent:
     """Builds the agent; its batches are `Chunk`s.
 
     Raises:
       ValueError: an unknown network, objective, schedule or sampler, discrete actions, or numbers
-        that do not fit.
+        that do not fit each other.
     """
-    objective = objectives.make(config.objective, config.schedule, config.num_train_steps)
-    grid = objective.grid(config.num_sample_steps)
     _validate(config, spec)
-    action_dim = spec.action.shape[0]
-    net = chunks.network(config)
+    net, objective, how = chunks.make(config, spec), objective_of(config), sampling(config, spec)
     txs = {'denoiser': chunks.optimizer(config)}
 
     def init(key):
-        params = {'denoiser': chunks.init_params(config, spec, key)}
+        params = {'denoiser': net.init(key)}
         return train_state.create(params, txs, target_params=params)
 
     def loss_fn(params, batch, key):
         level_key, eps_key, drop_key = jax.random.split(key, 3)
-        condition = embed.history(batch.obs, spec.obs)
+        condition = net.see(batch.obs)
         if config.condition_dropout:
             rows = (len(condition), 1, 1)
             kept = jax.random.bernoulli(drop_key, 1.0 - config.condition_dropout, rows)
@@ -91,40 +75,60 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         return losses.chunk_mse(output, target, batch.mask)
 
     def update(state, batch, key):
-        chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
+        chex.assert_shape(batch.action, (None, *how.shape))
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params['denoiser'], batch, key)
         state = train_state.apply_gradients_ema(state, txs, {'denoiser': grads}, config.ema_power)
         return state, metrics
 
-    def act(state, obs, key, deterministic=False):
-        del deterministic  # a sample is the policy
-        remembered = isinstance(obs, types.Remembered)
-        memory, seen = (obs.memory, obs.obs) if remembered else (None, obs)
-        condition = embed.history(seen, spec.obs)
+    def policy(state, deterministic=False):
+        del deterministic  # both kinds of policy draw a sample
+
+        def act(obs, key):
+            predict = how.predictor(state, obs)
+            noise_key, sampler_key = jax.random.split(key)
+            rows = len(jax.tree.leaves(obs)[0])
+            x = process.start(jax.random.normal(noise_key, (rows, *how.shape)), how.grid)
+            return samplers.sample(how.sampler, predict, x, how.grid, sampler_key), {}
+
+        return types.memoryless(act)
+
+    def surprise(state, chunk, key):
+        condition = net.see(chunk.obs)
         params = state.target_params['denoiser']
+        return denoising_error(net, objective, params, chunk, condition, key)
+
+    return types.ScoringAgent(init, update, policy, surprise)
+
+
+def sampling(config: Config, spec: types.Spec) -> chunks.Sampling:
+    """How the agent of this config samples its chunks, with the EMA weights.
+
+    Raises:
+      ValueError: the sampler cannot use a grid of `num_sample_steps` intervals.
+    """
+    net, objective = chunks.make(config, spec), objective_of(config)
+    grid, sampler = objective.grid(config.num_sample_steps), sampler_of(config)
+    sampler.plan(grid)  # raises a ValueError if the sampler cannot use the grid
+
+    def predictor(state, history):
+        condition, params = net.see(history), state.target_params['denoiser']
         predict = denoiser(config, net, objective, params, condition)
         if config.guidance != 1.0:
             nothing = jnp.zeros_like(condition)
             without = denoiser(config, net, objective, params, nothing)
             predict = samplers.guided(predict, without, config.guidance)
-        predict = samplers.clipped(predict, config.clip)
-        noise_key, sampler_key = jax.random.split(key)
-        eps = jax.random.normal(noise_key, (len(condition), config.pred_horizon, action_dim))
-        chunk = _sample(config, predict, grid, eps, memory, sampler_key)
-        return chunk, {'memory': _remember(config, chunk)} if remembered else {}
+        return samplers.clipped(predict, config.clip)
 
-    def surprise(state, chunk, key):
-        condition = embed.history(chunk.obs, spec.obs)
-        params = state.target_params['denoiser']
-        return denoising_error(net, objective, params, chunk, condition, key)
+    return chunks.Sampling(predictor, sampler, grid, (config.pred_horizon, *spec.action.shape))
 
-    remembers = bool(config.warm_steps or config.inpaint_steps)
-    memory = functools.partial(_no_chunk_yet, config, action_dim) if remembers else types.no_memory
-    return types.Agent(init, update, act, memory, surprise)
+
+def objective_of(config: Config) -> objectives.Objective:
+    """The objective that the config names; raises a ValueError for an unknown name."""
+    return objectives.make(config.objective, config.schedule, config.num_train_steps)
 
 
 def denoise(net, objective, params, action, condition, keys) -> tuple[jax.Array, jax.Array]:
-    """What the network says of noisy chunks and what it should say, [B, Tp, A] each."""
+    """The network's output for chunks that are noised here, and its target, [B, Tp, A] each."""
     level_key, eps_key = keys
     level = process.each(objective.draw(level_key, len(action)), action)
     eps = jax.random.normal(eps_key, action.shape)
@@ -134,7 +138,7 @@ def denoise(net, objective, params, action, condition, keys) -> tuple[jax.Array,
 
 
 def denoising_error(net, objective, params, chunk, condition, key) -> jax.Array:
-    """The loss of each chunk, [B], averaged over draws of level and noise.
+    """The loss of each chunk, [B], averaged over `SURPRISE_DRAWS` draws of level and noise.
 
     Source: Lee et al., 2024 (Diff-DAgger, arXiv:2410.14868), equation 4.
     """
@@ -161,77 +165,20 @@ def denoiser(config: Config, net, objective, params, condition) -> samplers.Pred
     return predict
 
 
-def _no_chunk_yet(config: Config, action_dim: int, obs) -> dict[str, jax.Array]:
-    """What an episode begins with."""
-    rows = len(jax.tree.leaves(obs)[0])
-    last = jnp.zeros((rows, config.pred_horizon, action_dim))
-    return {'last': last, 'fresh': jnp.ones((rows,), bool)}
+def sampler_of(config: Config) -> samplers.Sampler:
+    """The sampler that the config names; raises a ValueError for an unknown name."""
+    sampler = registry.resolve('samplers', config.sampler, 'agent.sampler')
+    return samplers.make_ddim(config.eta) if config.sampler == 'ddim' else sampler
 
 
-def _remember(config: Config, chunk: jax.Array) -> dict[str, jax.Array]:
-    """The chunk as the next plan will see it, Ta steps later; its last action is repeated."""
-    steps = jnp.minimum(
-        jnp.arange(config.pred_horizon) + config.action_horizon, config.pred_horizon - 1
-    )
-    return {'last': chunk[:, steps], 'fresh': jnp.zeros(len(chunk), bool)}
-
-
-def _sample(config: Config, predict, grid, eps, memory, key) -> jax.Array:
-    """A chunk [B, Tp, A], from noise or, where an episode is under way, from the last chunk."""
-    sampler = samplers.SAMPLERS[config.sampler]
-    if config.sampler == 'ddim':
-        sampler = lambda *args: samplers.ddim(*args, eta=config.eta)  # noqa: E731
-    if memory is None:
-        return sampler(predict, process.start(eps, grid), grid, key)
-    fresh = memory['fresh'][:, None, None]
-    if config.inpaint_steps:
-        weight = jnp.where(fresh, 0.0, _soft_mask(config)[:, None])
-        predict = samplers.inpainted(predict, memory['last'], weight)
-
-    def cold():
-        return sampler(predict, process.start(eps, grid), grid, key)
-
-    if not config.warm_steps:
-        return cold()
-    tail = jax.tree.map(lambda a: a[-config.warm_steps - 1 :], grid)
-    first = jax.tree.map(lambda a: jnp.asarray(a[0]), tail)
-    warm = sampler(predict, process.add_noise(memory['last'], eps, first), tail, key)
-    return jnp.where(fresh, jax.lax.cond(jnp.any(fresh), cold, lambda: warm), warm)
-
-
-def _soft_mask(config: Config) -> jax.Array:
-    """How much the last chunk counts, [Tp]: 1 where it is fixed, then less, 0 beyond its end.
-
-    Source: Black et al., 2025 (arXiv:2506.07339), equation 5.
-    """
-    fixed = config.obs_horizon - 1 + config.inpaint_steps
-    end = config.pred_horizon - config.action_horizon
-    i = jnp.arange(config.pred_horizon)
-    c = (end - i) / (end - fixed + 1)
-    between = c * jnp.expm1(c) / jnp.expm1(1.0)
-    return jnp.where(i < fixed, 1.0, jnp.where(i < end, between, 0.0))
+def num_evaluations(config: Config) -> int:
+    """How often the network is called for one plan; guidance calls it twice for a prediction."""
+    each = 2 if config.guidance != 1.0 else 1
+    return each * sampler_of(config).num_evaluations(config.num_sample_steps)
 
 
 def _validate(config: Config, spec: types.Spec) -> None:
     types.check_actions(spec)
-    if config.sampler not in samplers.SAMPLERS:
-        raise ValueError(
-            f'agent.sampler: expected one of {tuple(samplers.SAMPLERS)}, found {config.sampler!r}'
-        )
-    steps = config.num_sample_steps
-    if not 0 <= config.warm_steps <= steps:
-        raise ValueError(f'agent.warm_steps: expected 0 to {steps}, found {config.warm_steps}')
-    if config.sampler == 'midpoint' and (steps % 2 or config.warm_steps % 2):
-        raise ValueError(
-            f'agent.num_sample_steps, agent.warm_steps: expected even numbers for midpoint, found '
-            f'{steps}, {config.warm_steps}'
-        )
-    room = config.pred_horizon - config.obs_horizon + 1 - config.action_horizon
-    if not 0 <= config.inpaint_steps <= room:
-        raise ValueError(
-            f'agent.inpaint_steps: expected 0 to {room} (what a chunk has left after '
-            f'action_horizon {config.action_horizon}), found {config.inpaint_steps}'
-        )
     if not 0.0 <= config.condition_dropout < 1.0:
         raise ValueError(
             f'agent.condition_dropout: expected 0 to below 1, found {config.condition_dropout}'

@@ -1,20 +1,21 @@
 """Drifting: a one-step generator whose samples drift towards the data while it trains.
 
-For an observation o, draw G chunks x_i = f(z_i, o), z_i ~ N(0, I), where f adds what the network
-says to z, so that samples differ from the first update on. Each is attracted by the demonstrated
-chunk a and repelled by the other samples,
+For an observation o, it draws G chunks x_i = f(z_i, o), z_i ~ N(0, I), where f adds the network's
+output to z, so that samples differ from the first update on. Each sample is attracted by the
+demonstrated chunk y+ and repelled by the other samples y-,
 
-    V_i = sum_j w+_ij y+_j - sum_j w-_ij y-_j,
+    V_i = sum_j w+_ij y+_j - sum_j w-_ij y-_j.
 
-with weights from the kernel exp(-|x - y| / temperature), normalised over what is attracted to what
-and over what attracts (`drift`); at equilibrium the samples are distributed as the data. Minimised
-is
+The weights come from the kernel exp(-|x - y| / temperature). They are normalised both over the
+chunks that act on a sample and over the samples that a chunk acts on (see `drift`). At equilibrium
+the samples are distributed as the data. The loss, in which no gradient flows through sg(.), is
 
     || f(z, o) - sg(f(z, o) + V) ||^2.
 
-Distances are divided by their mean over the batch, and V by its root mean square, for each of
-several temperatures, which are then summed. Networks are told k = 100: their input is noise. Padded
-steps count neither in distances nor in the loss; EMA weights act.
+Distances are divided by their mean over the batch. V is computed for each of several temperatures,
+divided by its root mean square and averaged over them; the average is multiplied by the mean
+distance per coordinate. Networks are told the level k = 100, as their input is noise. Padded steps
+count neither in distances nor in the loss; EMA weights act.
 
 Source: Deng et al., 2026 (Generative Modeling via Drifting), algorithms 1 and 2 and appendix A;
 for chunks of actions Gao et al., 2026 (Drift-Based Policy, arXiv:2604.03540).
@@ -29,16 +30,16 @@ import jax.numpy as jnp
 from jaxpolicy import train_state, types
 from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
-from jaxpolicy.nets import embed
 
+LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = ('action_horizon', 'clip')
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
     num_samples: int = 8  # G, chunks generated for each observation
-    temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)  # of the kernel, in mean distances
-    clip: float = 1.0  # of the chunk, in normalised actions
+    temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)  # in units of the mean distance
+    clip: float = 1.0  # limit of the chunk, in normalised actions
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:
@@ -56,11 +57,11 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
             f'agent.temperatures: expected positive numbers, found {config.temperatures}'
         )
     action_dim, group = spec.action.shape[0], config.num_samples
-    net = chunks.network(config)
+    net = chunks.make(config, spec)
     txs = {'generator': chunks.optimizer(config)}
 
     def init(key):
-        params = {'generator': chunks.init_params(config, spec, key)}
+        params = {'generator': net.init(key)}
         return train_state.create(params, txs, target_params=params)
 
     def generate(params, z, condition):
@@ -68,7 +69,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
     def loss_fn(params, batch, key):
         rows = len(batch.action)
-        condition = jnp.repeat(embed.history(batch.obs, spec.obs), group, axis=0)
+        condition = jnp.repeat(net.see(batch.obs), group, axis=0)
         z = jax.random.normal(key, (rows * group, *batch.action.shape[1:]))
         mask = jnp.broadcast_to(batch.mask[..., None], batch.action.shape).reshape(rows, 1, -1)
         x = generate(params, z, condition).reshape(rows, group, -1) * mask
@@ -85,18 +86,28 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         state = train_state.apply_gradients_ema(state, txs, {'generator': grads}, config.ema_power)
         return state, metrics
 
-    def act(state, obs, key, deterministic=False):
-        del deterministic  # a sample is the policy
-        condition = embed.history(obs, spec.obs)
-        z = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
-        chunk = generate(state.target_params['generator'], z, condition)
-        return jnp.clip(chunk, -config.clip, config.clip), {}
+    def policy(state, deterministic=False):
+        del deterministic  # both kinds of policy draw a sample
 
-    return types.Agent(init, update, act)
+        def act(obs, key):
+            condition = net.see(obs)
+            z = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
+            chunk = generate(state.target_params['generator'], z, condition)
+            return jnp.clip(chunk, -config.clip, config.clip), {}
+
+        return types.memoryless(act)
+
+    return types.Agent(init, update, policy)
+
+
+def num_evaluations(config: Config) -> int:
+    """How often the network is called for one plan."""
+    del config
+    return 1
 
 
 def drift(x: jax.Array, data: jax.Array, temperatures: tuple[float, ...]) -> jax.Array:
-    """V for samples x [B, G, D] and data [B, P, D], summed over temperatures: [B, G, D]."""
+    """V for samples x [B, G, D] and data [B, P, D], averaged over temperatures: [B, G, D]."""
     group = x.shape[1]
     others = jnp.concatenate([data, x], axis=1)  # [B, P + G, D]
     distance = jnp.linalg.norm(x[:, :, None] - others[:, None] + 1e-8, axis=-1)  # [B, G, P + G]
@@ -106,7 +117,7 @@ def drift(x: jax.Array, data: jax.Array, temperatures: tuple[float, ...]) -> jax
     total = jnp.zeros_like(x)
     for temperature in temperatures:
         logit = jnp.where(itself, -jnp.inf, -distance / (temperature * scale + 1e-8))
-        # over what attracts or repels a sample, and over the samples that it acts on
+        # One normalisation is over the chunks that act on a sample, one over the samples.
         weight = jnp.sqrt(jax.nn.softmax(logit, axis=2) * jax.nn.softmax(logit, axis=1))
         attract, repel = weight[..., :num_data], weight[..., num_data:]
         attract, repel = (

@@ -1,21 +1,23 @@
 """FastTD3: TD3 for thousands of parallel environments.
 
-TD3's targets, delays and deterministic actor, with
+It has the noisy target actions, delays and deterministic actor of TD3, and these additions:
 
-  a distributional critic   Z_i(s, a), probabilities of `num_atoms` returns between `min_value` and
-                            `max_value`; the loss is the cross-entropy to the projected target
-  the less of two           the target is the whole distribution of the critic whose mean is less
-  large batches             tens of thousands of transitions, few updates a step
-  noise of many sizes       world i of N explores with a deviation between `min_noise` and
-                            `max_noise`, evenly spread over the worlds
-  decoupled weight decay    AdamW
+  a distributional critic   Z_i(s, a), the probabilities of `num_atoms` returns between `min_value`
+                            and `max_value`; its loss is the cross-entropy to the projected target
+  the lesser of two         the target is the whole distribution of the critic with the lesser mean
+  large batches             tens of thousands of transitions, and few updates for each env step
+  noise of many sizes       each of the N robots explores with a standard deviation of its own; they
+                            are evenly spread between `min_noise` and `max_noise`
+  decoupled weight decay    the optimiser is AdamW
 
-and a running observation normaliser around it (normalize.obs = 'running').
+A running normaliser of observations belongs around it (normalize.obs = 'running').
 
     L_Q  = -E[sum_j p_j log Z_i(s, a)_j],  p = project(r + gamma^m (1 - termination) z, Z'(s', a'))
     L_mu = -E[mean_i E[Z_i(s, mu(s))]]
 
-Known deviation: worlds keep their noise for good; the paper draws it anew for each episode.
+z are the returns, and a' is the current actor's action at s' with clipped noise.
+
+Known deviation: a robot keeps its standard deviation for good; the paper draws one per episode.
 
 Sources: Seo et al., 2025 (arXiv:2505.22642), section 2; Bellemare et al., 2017 (arXiv:1707.06887),
 algorithm 1.
@@ -33,9 +35,10 @@ import optax
 
 from jaxpolicy import train_state, types
 from jaxpolicy.agents.parts import replay
-from jaxpolicy.nets import critics, embed, heads
+from jaxpolicy.nets import critics, encoders, heads
 from jaxpolicy.ops import distributions, losses
 
+LEARNS_FROM = 'replay'  # of any policy's transitions
 ACTING = ('min_noise', 'max_noise')
 
 
@@ -44,22 +47,22 @@ class Config:
     actor_hidden: tuple[int, ...] = (512, 256, 128)
     critic_hidden: tuple[int, ...] = (1024, 512, 256)
     activation: str = 'relu'
-    num_atoms: int = 101  # of the returns' distribution
-    min_value: float = -10.0  # the least return
-    max_value: float = 10.0  # the largest return
+    num_atoms: int = 101  # returns that the critics give probabilities to
+    min_value: float = -10.0  # the least of these returns
+    max_value: float = 10.0  # the largest of these returns
     gamma: float = 0.97
     tau: float = 0.1  # of the targets
     learning_rate: float = 3e-4
     weight_decay: float = 0.1
     min_noise: float = 0.001  # standard deviations of exploration
     max_noise: float = 0.4
-    policy_noise: float = 0.001  # standard deviation of the target's actions
-    noise_clip: float = 0.5  # of the target's noise
-    actor_delay: int = 2  # minibatches for one step of the actor
+    policy_noise: float = 0.001  # standard deviation of the noise on the target's actions
+    noise_clip: float = 0.5  # limit of that noise
+    actor_delay: int = 2  # minibatches for each step of the actor
 
 
 class Networks(NamedTuple):
-    """What the parameters mean."""
+    """The networks as functions of their parameters."""
 
     policy: Callable[[Any, Any], jax.Array]  # params, obs -> mu [B, A]
     logits: Callable[[Any, Any, jax.Array], jax.Array]  # params, obs, action -> [2, B, atoms]
@@ -74,33 +77,31 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """
     _validate(config, spec)
     action_dim = spec.action.shape[0]
-    actor = heads.TanhActor(config.actor_hidden, action_dim, config.activation)
-    critic = critics.Critics(2, config.critic_hidden, config.num_atoms, config.activation)
+    net = heads.TanhActor(config.actor_hidden, action_dim, config.activation)
+    actor = encoders.Encoded(net, spec.obs)
+    net = critics.Critics(2, config.critic_hidden, config.num_atoms, config.activation)
+    critic = encoders.Encoded(net, spec.obs)
     tx = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
     txs = {'actor': tx, 'critic': tx}
 
-    def policy(params, obs) -> Any:
-        return actor.apply(params, embed.encode(obs, spec.obs))
-
-    def logits(params, obs, action) -> Any:
-        return critic.apply(params, embed.encode(obs, spec.obs), action)
-
     def init(key):
         actor_key, critic_key = jax.random.split(key)
-        obs, action = jnp.zeros((1, embed.obs_dim(spec.obs))), jnp.zeros((1, action_dim))
         params = {
-            'actor': actor.init(actor_key, obs),
-            'critic': critic.init(critic_key, obs, action),
+            'actor': actor.init(actor_key),
+            'critic': critic.init(critic_key, spec.action),
         }
         return train_state.create(params, txs, target_params={'critic': params['critic']})
 
-    def act(state, obs, key, deterministic=False):
-        action = policy(state.params['actor'], obs)
-        std = jnp.linspace(config.min_noise, config.max_noise, len(action))[:, None]
-        noisy = jnp.clip(action + std * jax.random.normal(key, action.shape), -1.0, 1.0)
-        return jnp.where(deterministic, action, noisy), {}
+    def policy(state, deterministic=False):
+        def act(obs, key):
+            action = actor.apply(state.params['actor'], obs)
+            std = jnp.linspace(config.min_noise, config.max_noise, len(action))[:, None]
+            noisy = jnp.clip(action + std * jax.random.normal(key, action.shape), -1.0, 1.0)
+            return jnp.where(deterministic, action, noisy), {}
 
-    nets = Networks(policy, logits)
+        return types.memoryless(act)
+
+    nets = Networks(actor.apply, critic.apply)
     learn_values = functools.partial(critic_step, config, nets, txs)
     learn_policy = functools.partial(actor_step, config, nets, txs)
 
@@ -108,7 +109,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
         return replay.delayed(learn_values, learn_policy, config.actor_delay, state, batch, key)
 
-    return types.Agent(init, update, act)
+    return types.Agent(init, update, policy)
 
 
 def returns_of(config: Config) -> jax.Array:
@@ -117,7 +118,7 @@ def returns_of(config: Config) -> jax.Array:
 
 
 def critic_step(config: Config, nets: Networks, txs, state, batch, key):
-    """A step down L_Q on a minibatch [B], and of the target."""
+    """Takes a step down L_Q on a minibatch [B], and moves the target."""
     atoms = returns_of(config)
     noise = config.policy_noise * jax.random.normal(key, batch.action.shape)
     noise = jnp.clip(noise, -config.noise_clip, config.noise_clip)
@@ -134,7 +135,7 @@ def critic_step(config: Config, nets: Networks, txs, state, batch, key):
 
 
 def actor_step(config: Config, nets: Networks, txs, state, batch, key):
-    """A step down L_mu on a minibatch [B]."""
+    """Takes a step down L_mu on a minibatch [B]."""
     del key
 
     def loss_fn(params):
@@ -149,7 +150,7 @@ def actor_step(config: Config, nets: Networks, txs, state, batch, key):
 
 
 def lesser(probs: jax.Array, atoms: jax.Array) -> jax.Array:
-    """Of two distributions [2, B, atoms], the one of lesser mean, row by row: [B, atoms]."""
+    """The one of two distributions [2, B, atoms] with the lesser mean, row by row: [B, atoms]."""
     mean = probs @ atoms
     return jnp.where((mean[0] <= mean[1])[:, None], probs[0], probs[1])
 

@@ -5,23 +5,25 @@ The network u(x, t, r) learns the average velocity from t to r, so that
 
     x_r = x_t + (r - t) u(x_t, t, r),
 
-and one step from noise is a sample. At r = t it is the flow's velocity, and a share of each batch
-learns that: u(x_t, t, t) = x_0 - eps. For r > t, with sg for no gradient,
+and one step from noise makes a sample. At r = t, u is the flow's velocity, and a share of each
+batch learns that: u(x_t, t, t) = x_0 - eps. For r > t there are three losses; sg(.) is their
+target, through which no gradient flows:
 
-    mean_flow               u = sg(v + (r - t) du/dt), du/dt the derivative along v = x_0 - eps: one
-                            JVP. Geng et al., 2025 (arXiv:2505.13447), equation 6 with their time
-                            reversed, and their adaptive weight.
-    shortcut                u(x, t, t + 2 d) = sg of the mean of two jumps of d with the EMA
-                            weights. Frans et al., 2024 (arXiv:2410.12557), equation 5.
-    consistency_trajectory  from x_t, a teacher's flow goes a little further, the EMA weights jump
-                            from there to r: sg of where that leads. Kim et al., 2023
-                            (arXiv:2310.02279), equation 5; Prasad et al., 2024 (Consistency
-                            Policy, arXiv:2405.07503). Measured in velocity; no adversarial loss.
-                            The student begins as the teacher, u(x, t, r) = v(x, t).
+    mean_flow               u = sg(v + (r - t) du/dt), where du/dt is the derivative along
+                            v = x_0 - eps and takes one JVP. Geng et al., 2025 (arXiv:2505.13447),
+                            equation 6 with their time reversed, and their adaptive weight.
+    shortcut                u(x, t, t + 2 d) = sg(the mean velocity of two jumps of d with the EMA
+                            weights). Frans et al., 2024 (arXiv:2410.12557), equation 5.
+    consistency_trajectory  u = sg(the mean velocity of a way from x_t to r: a teacher's flow goes a
+                            little further, and the EMA weights jump from there to r). Kim et al.,
+                            2023 (arXiv:2310.02279), equation 5; Prasad et al., 2024 (Consistency
+                            Policy, arXiv:2405.07503). There is no adversarial loss, and the error
+                            is one of velocities. The student begins as the teacher,
+                            u(x, t, r) = v(x, t).
 
-Networks are told k = (K (1 - t), K (r - t)): K = 100 as elsewhere where there is a teacher, and 5
-else, since with 100 the fastest sines of k are most of du/dt, and mean_flow makes a Gaussian's
-deviation of 0.3 0.96. Padded steps do not count; EMA weights act.
+Networks are told k = (K (1 - t), K (r - t)). With a teacher, K is 100, as for the other agents.
+Without one it is 5: with 100 the fastest sines of k dominate du/dt, and mean_flow learns a Gaussian
+of standard deviation 0.3 as one of 0.96. Padded steps do not count; EMA weights act.
 """
 
 import dataclasses
@@ -34,12 +36,12 @@ import jax.numpy as jnp
 from jaxpolicy import train_state, types
 from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
-from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses
 
 Average = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # u(x, t, r)
 K_MAX = 5.0  # without a teacher
 LOSSES = ('mean_flow', 'shortcut', 'consistency_trajectory')
+LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = ('action_horizon', 'num_sample_steps', 'clip')
 
 
@@ -51,14 +53,14 @@ class Config(chunks.Config):
     teacher_step: float = 0.1  # consistency_trajectory: how far the teacher goes, in time,
     teacher_solver_steps: int = 1  # and in how many steps of the midpoint method
     num_sample_steps: int = 1  # jumps from noise to data
-    clip: float = 1.0  # of the chunk, in normalised actions
+    clip: float = 1.0  # limit of the chunk, in normalised actions
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:
     """Builds the agent; its batches are `Chunk`s.
 
-    With the loss 'consistency_trajectory' the state holds the teacher, params['teacher'], random
-    until `teach`: a `diffusion` agent of objective 'flow' with the same network.
+    With the loss 'consistency_trajectory', params['teacher'] are the weights of a `diffusion` agent
+    of objective 'flow' with the same network. They are random until `teach` sets them.
 
     Raises:
       ValueError: an unknown network or loss, numbers out of range, or discrete actions.
@@ -66,24 +68,21 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     types.check_actions(spec)
     _validate(config)
     action_dim = spec.action.shape[0]
-    net, distilled = chunks.network(config), config.loss == 'consistency_trajectory'
+    net, distilled = chunks.make(config, spec), config.loss == 'consistency_trajectory'
     k_max = objectives.K_MAX if distilled else K_MAX
     txs = {'denoiser': chunks.optimizer(config)}
 
     def init(key):
-        params = {'denoiser': chunks.init_params(config, spec, key, num_levels=2)}
-        everything = dict(params)
-        if distilled:
-            teacher_key = jax.random.fold_in(key, 1)
-            everything['teacher'] = chunks.init_params(config, spec, teacher_key)
-        return train_state.create(everything, txs, target_params=params)
+        params = {'denoiser': net.init(key, num_levels=2)}
+        teacher = {'teacher': net.init(jax.random.fold_in(key, 1))} if distilled else {}
+        return train_state.create(params | teacher, txs, target_params=params)
 
     def loss_fn(params, state, batch, key):
         times_key, eps_key = jax.random.split(key)
         t, r = draw_times(times_key, len(batch.action), config.flow_share)
         eps = jax.random.normal(eps_key, batch.action.shape)
         x, velocity = t * batch.action + (1.0 - t) * eps, batch.action - eps
-        condition = embed.history(batch.obs, spec.obs)
+        condition = net.see(batch.obs)
         both = params, state.target_params['denoiser']
         u, ema = (average(net, p, condition, k_max) for p in both)
         if config.loss == 'mean_flow':
@@ -105,18 +104,27 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         state = train_state.apply_gradients_ema(state, txs, {'denoiser': grads}, config.ema_power)
         return state, metrics
 
-    def act(state, obs, key, deterministic=False):
-        del deterministic  # a sample is the policy
-        condition = embed.history(obs, spec.obs)
-        u = average(net, state.target_params['denoiser'], condition, k_max)
-        eps = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
-        return jnp.clip(sample(u, eps, config.num_sample_steps), -config.clip, config.clip), {}
+    def policy(state, deterministic=False):
+        del deterministic  # both kinds of policy draw a sample
 
-    return types.Agent(init, update, act)
+        def act(obs, key):
+            condition = net.see(obs)
+            u = average(net, state.target_params['denoiser'], condition, k_max)
+            eps = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
+            return jnp.clip(sample(u, eps, config.num_sample_steps), -config.clip, config.clip), {}
+
+        return types.memoryless(act)
+
+    return types.Agent(init, update, policy)
+
+
+def num_evaluations(config: Config) -> int:
+    """How often the network is called for one plan."""
+    return config.num_sample_steps
 
 
 def average(net, params, condition, k_max: float) -> Average:
-    """The network with these weights as an average velocity."""
+    """The average velocity u that the network with these weights gives."""
 
     def u(x, t, r):  # times [B, 1, 1]
         k = k_max * jnp.concatenate([1.0 - t, r - t], axis=-1)[:, 0]  # [B, 2]
@@ -126,21 +134,21 @@ def average(net, params, condition, k_max: float) -> Average:
 
 
 def mean_flow(u: Average, x, t, r, velocity) -> tuple[jax.Array, jax.Array]:
-    """u(x, t, r) and its target v + (r - t) du/dt, without a gradient."""
+    """u(x, t, r), and its target v + (r - t) du/dt, through which no gradient flows."""
     tangents = (velocity, jnp.ones_like(t), jnp.zeros_like(r))
     found, derivative = jax.jvp(u, (x, t, r), tangents)
     return found, jax.lax.stop_gradient(velocity + (r - t) * derivative)
 
 
 def adaptive_weight(error: jax.Array, mask: jax.Array, power: float) -> jax.Array:
-    """(error^2 + 1e-3)^-power, a weight for each row, [B]; error [B, Tp, A], mask [B, Tp]."""
+    """The weight (error^2 + 1e-3)^-power of each row, [B]; error [B, Tp, A], mask [B, Tp]."""
     square = jnp.mean(error**2, axis=-1) * mask
     square = jnp.sum(square, axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1.0)
     return jax.lax.stop_gradient((square + 1e-3) ** -power)
 
 
 def shortcut(ema: Average, x, t, r, velocity) -> jax.Array:
-    """The mean velocity of two jumps, each half as long; the flow's velocity at r = t."""
+    """The target of u: the mean velocity of two half jumps, and at r = t the flow's velocity."""
     middle = 0.5 * (t + r)
     first = ema(x, t, middle)
     second = ema(x + (middle - t) * first, middle, r)
@@ -150,7 +158,7 @@ def shortcut(ema: Average, x, t, r, velocity) -> jax.Array:
 def consistency_trajectory(
     ema: Average, teacher, x, t, r, longest: float, num_steps: int = 1
 ) -> jax.Array:
-    """The mean velocity of a way along the teacher's flow and a jump from there to r."""
+    """The target of u: the mean velocity along the teacher's flow and a jump from there to r."""
     length = jnp.minimum(r - t, longest)
     step = length / num_steps
     velocity = first = teacher(x, t)
@@ -170,7 +178,7 @@ def teacher_velocity(net, params, condition) -> Callable[[jax.Array, jax.Array],
 
 
 def sample(u: Average, eps: jax.Array, num_steps: int) -> jax.Array:
-    """From noise to data in equal jumps."""
+    """Turns noise `eps` [B, Tp, A] into chunks in `num_steps` equal jumps."""
     times = jnp.linspace(0.0, 1.0, num_steps + 1)
 
     def jump(x, times):
@@ -181,8 +189,10 @@ def sample(u: Average, eps: jax.Array, num_steps: int) -> jax.Array:
 
 
 def draw_times(key: types.Key, num: int, flow_share: float) -> tuple[jax.Array, jax.Array]:
-    """t <= r, [num, 1, 1] each: two uniform numbers in order, of which t is 0 and r is 1 in half of
-    the rows each, as few jumps begin and end there; then r = t in `flow_share` of the rows.
+    """Draws times t <= r, [num, 1, 1] each: two uniform numbers in order, then changed.
+
+    In half of the rows t becomes 0, and in half r becomes 1, since acting in few jumps begins and
+    ends there. Then, in `flow_share` of the rows, both become one uniform number.
     """
     times_key, ends_key, share_key, flow_key = jax.random.split(key, 4)
     times = jnp.sort(jax.random.uniform(times_key, (2, num, 1, 1)), axis=0)
@@ -197,7 +207,7 @@ def teach(state: train_state.TrainState, teacher: types.PyTree) -> train_state.T
     """The state with a trained teacher in it, and a student that begins as the teacher.
 
     Raises:
-      ValueError: the teacher's network is another one.
+      ValueError: the teacher's weights have other names or shapes than the student's network.
     """
     ours = jax.tree_util.tree_leaves_with_path(state.params['teacher'])
     theirs = dict(jax.tree_util.tree_leaves_with_path(teacher))
@@ -213,8 +223,8 @@ def teach(state: train_state.TrainState, teacher: types.PyTree) -> train_state.T
         )
     trained = dict(jax.tree_util.tree_leaves_with_path(teacher))
 
-    def begin(student):  # what only the student has, of its second level, stays as it is
-        # copies, since buffers that are donated must not be shared
+    def begin(student):  # weights of the second level, which no teacher has, stay as they are
+        # The student gets copies, since buffers that are donated must not be shared.
         return jax.tree_util.tree_map_with_path(
             lambda path, x: jnp.copy(trained.get(path, x)), student
         )

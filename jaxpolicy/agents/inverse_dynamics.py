@@ -1,18 +1,18 @@
 """Inverse dynamics: which action led from one observation to the next, for BCO.
 
-From own experience, whatever policy made it, minimise
+From its own experience, whatever policy made it, the agent minimises
 
     mse       |a - f(s, s')|^2
     gaussian  -log N(a; mu(s, s'), sigma(s, s'))
 
-and label the steps of demonstrations without actions with f or mu. Behavioural cloning of those is
-BCO(0). BCO(alpha) repeats both with the experience of the policy that was cloned.
+Then f or mu labels the steps of demonstrations that have no actions, and behavioural cloning of
+those is BCO(0). BCO(alpha) repeats both, with the experience of the policy that was cloned.
 
 The network sees s and s' - s, each standardised by the statistics of the experience (`observe`):
-from step to step s' differs little from s, and what differs is what says the action.
+from step to step s' differs little from s, and it is the difference that tells the action.
 
-`act` takes the pair (obs, next_obs) as its observation: this agent acts for no robot, and is not
-among `agents.AGENTS`.
+Its policy takes the pair (obs, next_obs) as its observation. So it cannot act for a robot, and
+`registry` has no name for it.
 
 Source: Torabi et al., 2018 (BCO, arXiv:1805.01954), section 4.
 """
@@ -24,9 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import ppo
 from jaxpolicy.agents.parts import replay
-from jaxpolicy.nets import embed, mlp
+from jaxpolicy.nets import encoders, mlp
 from jaxpolicy.ops import distributions, losses, normalize
 
 HEADS = ('mse', 'gaussian')
@@ -39,17 +38,17 @@ class Config:
     activation: str = 'swish'
     min_std: float = 0.01  # of the gaussian head
     learning_rate: float = 1e-3
-    clip: float = 10.0  # of what the network sees, in standard deviations
+    clip: float = 10.0  # limit of the network's inputs, in standard deviations
 
 
-def make(config: Config, spec: types.Spec) -> types.Agent:
+def make(config: Config, spec: types.Spec) -> types.ReplayAgent:
     """Builds the agent; its batches are minibatches [U, B] of transitions, as for replay agents.
 
     Raises:
       ValueError: an unknown head or activation, or discrete actions.
     """
     _validate(config, spec)
-    action_dim, num_inputs = spec.action.shape[0], 2 * embed.obs_dim(spec.obs)
+    action_dim, num_inputs = spec.action.shape[0], 2 * encoders.size(spec.obs)
     outputs = action_dim * (2 if config.head == 'gaussian' else 1)
     net = mlp.MLP(config.hidden, outputs, config.activation, output_scale=0.01)
     txs = {'inverse': replay.adam(config.learning_rate)}
@@ -71,8 +70,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         mse = losses.masked_mean(jnp.mean((mean - batch.action) ** 2, axis=-1), valid)
         if not raw:
             return mse, {'mse': mse}
-        log_prob = _gaussian(config, mean, raw[0]).log_prob(batch.action)
-        nll = -losses.masked_mean(log_prob, valid)
+        nll = -losses.masked_mean(_gaussian(config, mean, raw[0]).log_prob(batch.action), valid)
         return nll, {'mse': mse, 'nll': nll}
 
     def update(state, batch, key):
@@ -85,27 +83,29 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
             state = train_state.apply_gradients(state, txs, {'inverse': grads})
             return state.replace(step=state.step + 1), metrics
 
-        state, metrics = jax.lax.scan(one, state, ppo.silence(batch))
+        state, metrics = jax.lax.scan(one, state, losses.silence(batch))
         return state, jax.tree.map(jnp.mean, metrics)
 
-    def act(state, obs, key, deterministic=False):
-        mean, *raw = output(state.params['inverse'], state.stats, *obs)
-        if not raw:
-            return mean, {}
-        sample = _gaussian(config, mean, raw[0]).sample(key)
-        return jnp.where(deterministic, mean, sample), {}
+    def policy(state, deterministic=False):
+        def act(obs, key):
+            mean, *raw = output(state.params['inverse'], state.stats, *obs)
+            if not raw:
+                return mean, {}
+            return jnp.where(deterministic, mean, _gaussian(config, mean, raw[0]).sample(key)), {}
+
+        return types.memoryless(act)
 
     def observe(state, rollout):
         seen = _inputs(spec, rollout.obs, rollout.next_obs)
         stats = normalize.update(state.stats['inputs'], seen, rollout.extras['valid'])
-        return state.replace(stats={'inputs': stats})
+        return state.replace(stats={**state.stats, 'inputs': stats})
 
-    return types.Agent(init, update, act, observe=observe)
+    return types.ReplayAgent(init, update, policy, observe)
 
 
 def _inputs(spec: types.Spec, obs: types.PyTree, next_obs: types.PyTree) -> jax.Array:
     """Where a step began and how far it went, [..., 2 D]."""
-    here, there = embed.encode(obs, spec.obs), embed.encode(next_obs, spec.obs)
+    here, there = encoders.encode(obs, spec.obs), encoders.encode(next_obs, spec.obs)
     return jnp.concatenate([here, there - here], axis=-1)
 
 
@@ -114,7 +114,7 @@ def _gaussian(config: Config, mean: jax.Array, raw: jax.Array) -> distributions.
 
 
 def _validate(config: Config, spec: types.Spec) -> None:
-    for field, known in (('head', HEADS), ('activation', sorted(mlp.ACTIVATIONS))):
-        if (found := getattr(config, field)) not in known:
-            raise ValueError(f'agent.{field}: expected one of {known}, found {found!r}')
+    if config.head not in HEADS:
+        raise ValueError(f'agent.head: expected one of {HEADS}, found {config.head!r}')
+    mlp.check_activation(config.activation)
     types.check_actions(spec)

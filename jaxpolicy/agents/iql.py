@@ -1,20 +1,22 @@
-"""Implicit Q-learning: values and a policy from data alone, asking for no action outside it.
+"""Implicit Q-learning: values and a policy from data alone, without values of actions outside it.
 
-Two critics Q_i, their targets Q'_i, a value V and a Gaussian policy pi:
+The agent has two critics Q_i, their targets Q'_i, a value V and a Gaussian policy pi:
 
     L_V  = E[|e - 1(u < 0)| u^2],  u = min_i Q'_i(s, a) - V(s),  e the expectile
     y    = r + gamma^m (1 - termination) V(s')
     L_Q  = E[(Q_i(s, a) - y)^2]                                            for each i
     L_pi = -E[min(exp(beta u), max_weight) log pi(a|s)]
 
-With e = 0.5, V is the value of whoever acted in the data; towards 1, of the best of its actions.
-beta = 0 is behaviour cloning.
+With e = 0.5, V is the value of the policy that acted in the data; as e goes to 1, V becomes that of
+the best action in the data. With beta = 0, the policy is a behavioural clone.
 
 `update` takes U minibatches [U, B]; V, critics, targets and policy learn from each, in this order.
-Targets average the updated critics. pi has a mean inside (-1, 1), by a tanh, and a standard
-deviation that is the same for all observations; its samples are clipped to [-1, 1].
+The targets' weights are moving averages of the updated critics'. A tanh keeps the mean of pi inside
+(-1, 1); its standard deviation is the same for all observations; its samples are clipped to
+[-1, 1].
 
-Known deviations: the policy's learning rate does not decay; its deviation has a soft lower bound.
+Known deviations: the policy's learning rate does not decay, and its standard deviation has a soft
+lower bound.
 
 Source: Kostrikov et al., 2021 (arXiv:2110.06169), equations 5 to 7 and algorithm 1.
 """
@@ -31,11 +33,12 @@ import jax.numpy as jnp
 
 from jaxpolicy import train_state, types
 from jaxpolicy.agents.parts import replay
-from jaxpolicy.nets import critics, embed, heads
+from jaxpolicy.nets import critics, encoders, heads
 from jaxpolicy.ops import distributions, losses
 
+LEARNS_FROM = 'replay'  # of any policy's transitions
 ACTING = ()
-MIN_LOG_STD = -5.0  # of the policy: data of one action each would have it shrink for ever
+MIN_LOG_STD = -5.0  # of the policy; without it, data with one action each would shrink it for ever
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Config:
 
 
 class Networks(NamedTuple):
-    """What the parameters mean."""
+    """The networks as functions of their parameters."""
 
     policy: Callable[[Any, Any], distributions.Gaussian]  # params, obs -> pi
     value: Callable[[Any, Any], jax.Array]  # params, obs -> V [B]
@@ -68,42 +71,44 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """
     _validate(config, spec)
     action_dim = spec.action.shape[0]
-    actor = heads.GaussianActor(config.hidden, action_dim, config.activation, 1.0)
-    state_value = critics.Critic(config.hidden, 1, config.activation, config.layer_norm)
-    critic = critics.Critics(2, config.hidden, 1, config.activation, config.layer_norm)
+    net = heads.GaussianActor(config.hidden, action_dim, config.activation, 1.0)
+    actor = encoders.Encoded(net, spec.obs)
+    net = critics.Critic(config.hidden, 1, config.activation, config.layer_norm)
+    state_value = encoders.Encoded(net, spec.obs)
+    net = critics.Critics(2, config.hidden, 1, config.activation, config.layer_norm)
+    critic = encoders.Encoded(net, spec.obs)
     tx = replay.adam(config.learning_rate, config.max_grad_norm)
     txs = {'actor': tx, 'value': tx, 'critic': tx}
 
-    def policy(params, obs):
-        output: Any = actor.apply(params, embed.encode(obs, spec.obs))
-        mean, log_std = output
+    def distribution(params, obs):
+        mean, log_std = actor.apply(params, obs)
         log_std = MIN_LOG_STD + jax.nn.softplus(log_std - MIN_LOG_STD)
         return distributions.Gaussian(jnp.tanh(mean), log_std)
 
     def value_of(params, obs):
-        output: Any = state_value.apply(params, embed.encode(obs, spec.obs))
-        return output[..., 0]
+        return state_value.apply(params, obs)[..., 0]
 
     def critic_of(params, obs, action):
-        output: Any = critic.apply(params, embed.encode(obs, spec.obs), action)
-        return output[..., 0]
+        return critic.apply(params, obs, action)[..., 0]
 
     def init(key):
         actor_key, value_key, critic_key = jax.random.split(key, 3)
-        obs, action = jnp.zeros((1, embed.obs_dim(spec.obs))), jnp.zeros((1, action_dim))
         params = {
-            'actor': actor.init(actor_key, obs),
-            'value': state_value.init(value_key, obs),
-            'critic': critic.init(critic_key, obs, action),
+            'actor': actor.init(actor_key),
+            'value': state_value.init(value_key),
+            'critic': critic.init(critic_key, spec.action),
         }
         return train_state.create(params, txs, target_params={'critic': params['critic']})
 
-    def act(state, obs, key, deterministic=False):
-        dist = policy(state.params['actor'], obs)
-        sample = jnp.clip(dist.sample(key), -1.0, 1.0)
-        return jnp.where(deterministic, dist.mode(), sample), {}
+    def policy(state, deterministic=False):
+        def act(obs, key):
+            dist = distribution(state.params['actor'], obs)
+            sample = jnp.clip(dist.sample(key), -1.0, 1.0)
+            return jnp.where(deterministic, dist.mode(), sample), {}
 
-    nets = Networks(policy, value_of, critic_of)
+        return types.memoryless(act)
+
+    nets = Networks(distribution, value_of, critic_of)
     learn_values = functools.partial(values_step, config, nets, txs)
     learn_policy = functools.partial(actor_step, config, nets, txs)
 
@@ -111,11 +116,11 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
         return replay.delayed(learn_values, learn_policy, 1, state, batch, key)
 
-    return types.Agent(init, update, act)
+    return types.Agent(init, update, policy)
 
 
 def values_step(config: Config, nets: Networks, txs, state, batch, key):
-    """A step down L_V on a minibatch [B], then down L_Q with the new V, and of the targets."""
+    """Takes a step down L_V on a minibatch [B], then down L_Q with the new V; moves the targets."""
     del key
     worth = worth_of(nets, state, batch)
 
@@ -136,7 +141,7 @@ def values_step(config: Config, nets: Networks, txs, state, batch, key):
 
 
 def actor_step(config: Config, nets: Networks, txs, state, batch, key):
-    """A step down L_pi on a minibatch [B]."""
+    """Takes a step down L_pi on a minibatch [B]."""
     del key
     advantage = worth_of(nets, state, batch) - nets.value(state.params['value'], batch.obs)
 
@@ -151,8 +156,8 @@ def actor_step(config: Config, nets: Networks, txs, state, batch, key):
 def actor_loss(
     config: Config, log_prob: jax.Array, advantage: jax.Array, valid: jax.Array
 ) -> losses.Loss:
-    """L_pi, of log pi(a|s), u and what counts, [B] each."""
-    # limited before exp, as exp of a wild advantage would be infinite
+    """L_pi from log pi(a|s), the advantage u and the mask of valid samples, [B] each."""
+    # The exponent is limited, not its exp: that of a wild advantage would be infinite.
     exponent = jnp.minimum(config.beta * advantage, math.log(config.max_weight))
     weight = jax.lax.stop_gradient(jnp.exp(exponent))
     loss = -losses.masked_mean(weight * log_prob, valid)
@@ -164,7 +169,7 @@ def actor_loss(
 
 
 def worth_of(nets: Networks, state: train_state.TrainState, batch: types.Transition) -> jax.Array:
-    """min_i Q'_i(s, a) of the data's actions, [B]."""
+    """min_i Q'_i(s, a) for the data's actions, [B]."""
     each = nets.critic(state.target_params['critic'], batch.obs, batch.action)
     return jnp.min(each, axis=0)
 

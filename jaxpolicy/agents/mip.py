@@ -5,8 +5,9 @@
 
     act         a_0 = f(0, 0, o), and with two steps a = f(t* a_0, t*, o)
 
-with t* = 0.9. No distribution is fitted: the second step only learns to mend what is close to the
-demonstration. Networks are told k = 100 (1 - t). Padded steps do not count; EMA weights act.
+with t* = 0.9. It fits no distribution: the second step only learns to mend chunks that are close to
+the demonstration. Networks are told t as the level k = 100 (1 - t). Padded steps do not count; EMA
+weights act.
 
 Source: Pan et al., 2025 (Much Ado About Noising, arXiv:2512.01809), section 5, with an EMA.
 """
@@ -20,24 +21,26 @@ import jax.numpy as jnp
 from jaxpolicy import train_state, types
 from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
-from jaxpolicy.nets import embed
 from jaxpolicy.ops import losses
 
-ACTING = ('action_horizon', 'clip', 'num_sample_steps')  # who has learnt two steps can act in one
+LEARNS_FROM = 'chunks'  # of demonstrations
+# An agent that has learnt two steps can also act in one.
+ACTING = ('action_horizon', 'clip', 'num_sample_steps')
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
     num_sample_steps: int = 2  # 1: plain regression; 2: MIP
-    t_star: float = 0.9  # of the second step: share of the action in its input
-    clip: float = 1.0  # of the chunk, in normalised actions
+    t_star: float = 0.9  # share of the action in the input of the second step
+    clip: float = 1.0  # limit of the chunk, in normalised actions
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:
     """Builds the agent; its batches are `Chunk`s.
 
     Raises:
-      ValueError: an unknown network, other than one or two steps, or discrete actions.
+      ValueError: an unknown network, steps other than one or two, `t_star` out of range, or
+        discrete actions.
     """
     types.check_actions(spec)
     if config.num_sample_steps not in (1, 2):
@@ -47,11 +50,11 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     if not 0.0 < config.t_star < 1.0:
         raise ValueError(f'agent.t_star: expected 0 to 1, both excluded, found {config.t_star}')
     action_dim, t = spec.action.shape[0], config.t_star
-    net = chunks.network(config)
+    net = chunks.make(config, spec)
     txs = {'policy': chunks.optimizer(config)}
 
     def init(key):
-        params = {'policy': chunks.init_params(config, spec, key)}
+        params = {'policy': net.init(key)}
         return train_state.create(params, txs, target_params=params)
 
     def predict(params, x, t, condition):
@@ -59,7 +62,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         return net.apply(params, x, k, condition)
 
     def loss_fn(params, batch, key):
-        condition, action = embed.history(batch.obs, spec.obs), batch.action
+        condition, action = net.see(batch.obs), batch.action
         first = predict(params, jnp.zeros_like(action), 0.0, condition)
         loss, metrics = losses.chunk_mse(first, action, batch.mask)
         if config.num_sample_steps == 1:
@@ -74,13 +77,23 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         state = train_state.apply_gradients_ema(state, txs, {'policy': grads}, config.ema_power)
         return state, metrics
 
-    def act(state, obs, key, deterministic=False):
-        del key, deterministic  # nothing is random
-        params, condition = state.target_params['policy'], embed.history(obs, spec.obs)
-        nothing = jnp.zeros((len(condition), config.pred_horizon, action_dim))
-        chunk = predict(params, nothing, 0.0, condition)
-        if config.num_sample_steps == 2:
-            chunk = predict(params, t * chunk, t, condition)
-        return jnp.clip(chunk, -config.clip, config.clip), {}
+    def policy(state, deterministic=False):
+        del deterministic  # nothing is random
 
-    return types.Agent(init, update, act)
+        def act(obs, key):
+            del key
+            params, condition = state.target_params['policy'], net.see(obs)
+            nothing = jnp.zeros((len(condition), config.pred_horizon, action_dim))
+            chunk = predict(params, nothing, 0.0, condition)
+            if config.num_sample_steps == 2:
+                chunk = predict(params, t * chunk, t, condition)
+            return jnp.clip(chunk, -config.clip, config.clip), {}
+
+        return types.memoryless(act)
+
+    return types.Agent(init, update, policy)
+
+
+def num_evaluations(config: Config) -> int:
+    """How often the network is called for one plan."""
+    return config.num_sample_steps

@@ -1,16 +1,19 @@
 """Proximal policy optimisation with a Gaussian policy, for many parallel environments.
 
-From a rollout [T, N] of the current policy: advantages by GAE, once; normalised over the whole
-batch; then several epochs of minibatches over
+From a rollout [T, N] of the current policy it computes advantages A by GAE, once, and normalises
+them over the whole rollout. Then it takes steps on minibatches, for several epochs, down
 
-    L = -E[min(r A, clip(r, 1 - c, 1 + c) A)] - e H[pi] + v/2 E[(V - (A + V_old))^2].
+    L = -E[min(r A, clip(r, 1 - c, 1 + c) A)] - e H[pi] + v/2 E[(V - (A + V_old))^2]
+
+with r = pi(a | s) / pi_old(a | s); the last term has A as it was before it was normalised.
 
 The policy is a plain Gaussian with a state-independent standard deviation; environments clip
-actions, so the log-probabilities are exact. The learning rate follows the KL divergence of each
-minibatch and is part of the state. Steps marked invalid (extras['valid'] = 0) count nowhere.
+actions, so the log-probabilities are exact. The learning rate adapts to the KL divergence of each
+minibatch and is part of the state. Steps that are marked invalid (extras['valid'] = 0) do not
+count.
 
-Actor and critic are two networks; either may see only a part of a dict observation. One norm, over
-both, clips the gradient.
+Actor and critic are two networks; either may see only a part of a dict observation. Their gradients
+are clipped by one norm over both.
 
 Known deviation from the paper's implementation: no value clipping.
 
@@ -26,9 +29,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import optimizers, train_state, types
-from jaxpolicy.nets import embed, heads, mlp
+from jaxpolicy.agents.parts import actor_critic
 from jaxpolicy.ops import distributions, losses, returns
 
+LEARNS_FROM = 'rollouts'  # of the current policy
 ACTING = ()
 
 
@@ -39,7 +43,7 @@ class Config:
     hidden: tuple[int, ...] = (128, 128)  # of actor and critic
     activation: str = 'elu'
     init_std: float = 0.6  # of the policy
-    reward_scale: float = 1.0  # of the rewards that the critic learns from
+    reward_scale: float = 1.0  # multiplies the rewards that the critic learns from
     gamma: float = 0.98
     lambda_: float = 0.95  # of GAE
     clip: float = 0.2
@@ -47,7 +51,7 @@ class Config:
     value_cost: float = 1.0
     num_epochs: int = 4  # passes over each rollout
     num_minibatches: int = 8
-    learning_rate: float = 1e-3  # the first one
+    learning_rate: float = 1e-3  # at the start
     min_learning_rate: float = 1e-5
     max_learning_rate: float = 5e-3
     target_kl: float = 0.01  # 0: a constant learning rate
@@ -58,7 +62,7 @@ _STEPS = 'steps of a rollout (num_envs x rollout_length)'
 
 
 class Minibatch(NamedTuple):
-    """What the losses need of each step; leaves [B, ...]."""
+    """What the losses need to know of each step; leaves [B, ...]."""
 
     obs: types.PyTree
     action: jax.Array
@@ -75,48 +79,26 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
     Raises:
       ValueError: an unknown activation or key of an observation, discrete actions; from `update`: a
-        rollout that has no whole minibatches.
+        rollout that does not divide into the minibatches.
     """
-    check_activation(config.activation)
     types.check_actions(spec)
-    sizes, shape = config.hidden, spec.action.shape
-    actor = heads.GaussianActor(sizes, shape[0], config.activation, config.init_std)
-    critic = mlp.MLP(sizes, 1, config.activation)
-    seen = views(config, spec)
-    txs = {name: optimizers.adam_with_rate(config.learning_rate) for name in seen}
-
-    def policy(params, obs):
-        output: Any = actor.apply(params, embed.encode(obs, seen['actor']))
-        return distributions.Gaussian(*output)
-
-    def value(params, obs):
-        output: Any = critic.apply(params, embed.encode(obs, seen['critic']))
-        return output[..., 0]
+    nets = actor_critic.make(config, spec)
+    txs = {name: optimizers.adam_with_rate(config.learning_rate) for name in ('actor', 'critic')}
 
     def init(key):
-        actor_key, critic_key = jax.random.split(key)
-        x = {name: jnp.zeros((1, embed.obs_dim(part))) for name, part in seen.items()}
-        actor_params = actor.init(actor_key, x['actor'])
-        critic_params = critic.init(critic_key, x['critic'])
-        return train_state.create({'actor': actor_params, 'critic': critic_params}, txs)
-
-    def act(state, obs, key, deterministic=False):
-        dist = policy(state.params['actor'], obs)
-        action = jnp.where(deterministic, dist.mode(), dist.sample(key))
-        extras = {'log_prob': dist.log_prob(action), 'mean': dist.mean, 'log_std': dist.log_std}
-        return action, extras
+        return train_state.create(nets.init(key), txs)
 
     def loss_fn(params, batch):
-        dist = policy(params['actor'], batch.obs)
-        values = value(params['critic'], batch.obs)
+        dist: Any = nets.distribution(params['actor'], batch.obs)  # a Gaussian
+        values = nets.value(params['critic'], batch.obs)
         return ppo_loss(config, dist, values, batch)
 
     def update(state, batch, key):
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
-        batch = silence(batch)
-        # Time step by time step: all at once is slower on a CPU, as it leaves the cache.
+        batch = losses.silence(batch)
+        # One time step after the other: on a CPU, all at once is slower, as it leaves the cache.
         values, next_values = jax.lax.map(
-            lambda both: tuple(value(state.params['critic'], obs) for obs in both),
+            lambda both: tuple(nets.value(state.params['critic'], obs) for obs in both),
             (batch.obs, batch.next_obs),
         )
         data = prepare(config, batch, values, next_values)
@@ -129,31 +111,19 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
         return optimize(config, minibatch_step, state, len(data.valid), size, key)
 
-    return types.Agent(init, update, act)
-
-
-def silence(batch: types.Transition) -> types.Transition:
-    """Zeros for all that invalid steps report: 0 * NaN is NaN, so a mask alone is not enough."""
-    valid = batch.extras['valid']
-
-    def keep(x):
-        return jnp.where(valid.reshape(valid.shape + (1,) * (x.ndim - 2)) > 0, x, 0)
-
-    kept = (batch.obs, batch.next_obs, batch.action, batch.reward, batch.extras)
-    obs, next_obs, action, reward, extras = jax.tree.map(keep, kept)
-    return batch.replace(obs=obs, next_obs=next_obs, action=action, reward=reward, extras=extras)
+    return types.Agent(init, update, nets.policy)
 
 
 def optimize(config: Config, minibatch_step, state, num_items: int, size: int, key: jax.Array):
-    """Epochs over the whole rollout, each in a new order; this is one call of `update`.
+    """Runs the epochs over a rollout, each in a new order: the work of one call of `Agent.update`.
 
     Args:
       minibatch_step: (state, index [size] into the items) -> (state, metrics).
-      num_items: to shuffle: steps, or sequences.
+      num_items: how many items there are to shuffle (steps, or sequences).
       size: items in a minibatch.
 
     Returns:
-      (state, metrics averaged over all minibatches, with `first_ratio` of the very first).
+      (state, metrics averaged over all minibatches, and `first_ratio`: 'ratio' of the first one).
     """
 
     def epoch(state, epoch_key):
@@ -163,23 +133,27 @@ def optimize(config: Config, minibatch_step, state, num_items: int, size: int, k
     state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, config.num_epochs))
     first_ratio = metrics['ratio'][0, 0]
     metrics = jax.tree.map(jnp.mean, metrics)
-    return state.replace(step=state.step + 1), metrics | {'first_ratio': first_ratio}
+    return state, metrics | {'first_ratio': first_ratio}
 
 
 def descend(config: Config, txs, loss_fn, state, minibatch):
-    """One step down the gradient of `loss_fn(params, minibatch)`; adapts the learning rate."""
+    """Takes a step down the gradient of `loss_fn(params, minibatch)`; adapts the learning rate.
+
+    This counts as one update.
+    """
     grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, minibatch)
     grads, norm = optimizers.clip_by_global_norm(grads, config.max_grad_norm)
     state = train_state.apply_gradients(state, txs, grads)
     rate = adapt_learning_rate(config, optimizers.rate(state.opt_state), metrics['kl'])
     metrics |= {'learning_rate': rate, 'grad_norm': norm}
-    return state.replace(opt_state=optimizers.set_rate(state.opt_state, rate)), metrics
+    opt_state = optimizers.set_rate(state.opt_state, rate)
+    return state.replace(step=state.step + 1, opt_state=opt_state), metrics
 
 
 def prepare(
     config: Config, batch: types.Transition, value: jax.Array, next_value: jax.Array
 ) -> Minibatch:
-    """What the losses need of a rollout, with advantages and targets, once; leaves [T, N, ...].
+    """Computes what the losses need to know of a rollout, once; leaves [T, N, ...].
 
     Advantages are normalised over the whole rollout, not minibatch by minibatch.
     """
@@ -223,7 +197,7 @@ def minibatch_size(num_items: int, num_minibatches: int, items: str) -> int:
 def ppo_loss(
     config: Config, dist: distributions.Gaussian, value: jax.Array, batch: Minibatch
 ) -> losses.Loss:
-    """The whole objective for one minibatch; `dist` and `value` are the network's, now."""
+    """The whole objective for one minibatch; `dist` and `value` are those of the networks now."""
     policy_loss, policy_metrics = losses.ppo_clip(
         dist.log_prob(batch.action), batch.log_prob, batch.advantage, config.clip, batch.valid
     )
@@ -243,26 +217,10 @@ def ppo_loss(
 
 
 def adapt_learning_rate(config: Config, rate: jax.Array, kl: jax.Array) -> jax.Array:
-    """Divides the rate by 1.5 where KL > 2 target, multiplies it where KL < target / 2."""
+    """Divides the rate by 1.5 if KL > 2 target, multiplies it by 1.5 if KL < target / 2."""
     if config.target_kl == 0.0:
         return rate
     factor = jnp.where(
         kl > 2.0 * config.target_kl, 1 / 1.5, jnp.where(kl < 0.5 * config.target_kl, 1.5, 1.0)
     )
     return jnp.clip(rate * factor, config.min_learning_rate, config.max_learning_rate)
-
-
-def check_activation(name: str) -> None:
-    """Raises a ValueError for a name that is none of `mlp.ACTIVATIONS`."""
-    if name not in mlp.ACTIVATIONS:
-        raise ValueError(
-            f'agent.activation: expected one of {sorted(mlp.ACTIVATIONS)}, found {name!r}'
-        )
-
-
-def views(config: Config, spec: types.Spec) -> dict[str, types.PyTree]:
-    """The specs of what actor and critic see; raises a ValueError for unknown keys."""
-    return {
-        'actor': embed.part(spec.obs, 'actor_obs', config.actor_obs),
-        'critic': embed.part(spec.obs, 'critic_obs', config.critic_obs),
-    }

@@ -1,19 +1,21 @@
 """REINFORCE with a learnt baseline: the policy gradient, from the returns of whole episodes.
 
-From a rollout [T, N] of the current policy, with G the return to go and b the baseline (the
-critic), one step down the gradient of each of
+From each rollout [T, N] of the current policy it takes one step down the gradient of each of
 
-    -E[(G - b(s)) log pi(a | s)]   and   1/2 E[(b(s) - G)^2],   G = r_t + gamma r_{t+1} + ...
+    -E[(G - b(s)) log pi(a | s)]   and   1/2 E[(b(s) - G)^2],   G = r_t + gamma r_{t+1} + ...,
 
-A return is known only where the episode ends within the rollout; all other steps count nowhere, and
-neither do steps before one that is marked invalid (extras['valid'] = 0). So the last steps of a
-rollout count where an episode ends soon and not where it goes on: too short a rollout sees the
-short episodes only, and where long ones are the good ones it learns from the failures. Make
-rollout_length several episodes, or at least the env's episode_steps: then only the last
-episode_steps of it are affected. Metric `known_fraction` is the share of steps that count.
+where G is the return to go and b the baseline (the critic). The baseline may take more steps.
 
-It bootstraps in one place: where time ran out the world goes on, and the baseline of where the last
-step led takes the place of the rewards that would have followed.
+A return is known only if the episode ends within the rollout. All other steps do not count, and
+neither do steps of an episode before one that is marked invalid (extras['valid'] = 0). So the last
+steps of a rollout count if their episode ends soon, and do not count if it goes on: too short a
+rollout shows the agent only the short episodes, and on a task where good episodes are long it
+learns from the failures. Make rollout_length several episodes, or at least the env's episode_steps:
+then this affects only its last episode_steps. The metric `known_fraction` is the share of steps
+that count.
+
+It bootstraps in one place: where time ran out the task would go on, and the baseline at the last
+next_obs takes the place of the rewards that would have followed.
 
 Known deviations from the book: one step on the mean over many episodes, not one after each step of
 an episode; no factor gamma^t, which would all but ignore late steps; Adam, whose steps do not
@@ -30,10 +32,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import ppo
 from jaxpolicy.agents.parts import actor_critic
 from jaxpolicy.ops import losses, returns
 
+LEARNS_FROM = 'rollouts'  # of the current policy
 ACTING = ()
 
 
@@ -44,11 +46,11 @@ class Config:
     hidden: tuple[int, ...] = (64, 64)  # of actor and baseline
     activation: str = 'tanh'
     init_std: float = 0.6  # of the policy, where actions are continuous
-    reward_scale: float = 1.0  # of the rewards that are learnt from
+    reward_scale: float = 1.0  # multiplies the rewards that the agent learns from
     gamma: float = 0.99
     learning_rate: float = 3e-3  # of the actor
     baseline_learning_rate: float = 3e-3
-    num_baseline_steps: int = 1  # of gradient descent, on each rollout
+    num_baseline_steps: int = 1  # gradient steps of the baseline on each rollout
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:
@@ -67,7 +69,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         return train_state.create(nets.init(key), txs)
 
     def actor_loss(params, batch, advantage, known):
-        dist = nets.policy(params, batch.obs)
+        dist = nets.distribution(params, batch.obs)
         loss, metrics = losses.policy_gradient(dist.log_prob(batch.action), advantage, known)
         entropy = losses.masked_mean(dist.entropy(), batch.extras['valid'])
         return loss, metrics | {'entropy': entropy}
@@ -78,7 +80,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     def update(state, batch, key):
         del key
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
-        batch = ppo.silence(batch)
+        batch = losses.silence(batch)
         params = state.params['critic']
         baseline, next_value = (nets.value(params, x) for x in (batch.obs, batch.next_obs))
         target, known = returns_to_go(config, batch, next_value)
@@ -94,14 +96,14 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
             return train_state.apply_gradients(state, txs, {'critic': grads}), metrics
 
         state, each = jax.lax.scan(baseline_step, state, length=config.num_baseline_steps)
-        metrics |= jax.tree.map(lambda x: x[0], each)  # of the baseline that was used
+        metrics |= jax.tree.map(lambda x: x[0], each)  # of the baseline that was subtracted
         metrics |= {
             'value': losses.masked_mean(baseline, known),
             'known_fraction': jnp.mean(known),
         }
-        return state.replace(step=state.step + 1), metrics
+        return state.replace(step=state.step + config.num_baseline_steps), metrics
 
-    return types.Agent(init, update, nets.act)
+    return types.Agent(init, update, nets.policy)
 
 
 def returns_to_go(

@@ -1,6 +1,7 @@
-"""Soft actor-critic, with demonstrations and many updates a step if asked to (RLPD).
+"""Soft actor-critic; with demonstrations and many updates for each env step it is RLPD.
 
-Two or more critics Q_i, their targets Q'_i, a tanh-Gaussian policy pi and a temperature alpha:
+The agent has two or more critics Q_i, their targets Q'_i, a tanh-Gaussian policy pi and a
+temperature alpha:
 
     y       = r + gamma^m (1 - termination) (min_i Q'_i(s', a') - alpha log pi(a'|s')),  a' ~ pi(s')
     L_Q     = E[(Q_i(s, a) - y)^2]                                            for each i
@@ -8,14 +9,14 @@ Two or more critics Q_i, their targets Q'_i, a tanh-Gaussian policy pi and a tem
     L_alpha = -E[log alpha (log pi(a|s) + H)],  H the target entropy, -A unless given
 
 `update` takes U minibatches [U, B]; critics and targets learn from each, actor and temperature from
-every `actor_delay`-th. Targets average the updated critics.
+every `actor_delay`-th. The targets' weights are moving averages of the updated critics'.
 
-For RLPD: `num_critics=10`, of which two random ones make a target (`num_target_critics=2`) and all
-the actor's value, their mean; `layer_norm=True`; U = 20 and actor_delay = 20; half of each batch of
-demonstrations, which is the loop's business.
+For RLPD set `num_critics=10` and `num_target_critics=2`, so that two random critics make a target;
+`mean_value=True`, so that the actor climbs the mean of all critics; `layer_norm=True`; U = 20 and
+`actor_delay=20`. The loop fills half of each batch with demonstrations (`loop.demo_share`).
 
-Known deviation: Q is of tanh(u), so that a demonstration needs no u; log pi is computed from u, and
-tanh is never inverted.
+Known deviation: an action is a = tanh(u) with a Gaussian u. Critics see a, so that a demonstration
+needs no u; log pi is computed from u, so that tanh is never inverted.
 
 Sources: Haarnoja et al., 2018 (arXiv:1812.05905), equations 3, 7, 18; Ball et al., 2023
 (arXiv:2302.02948), algorithm 1; Chen et al., 2021 (REDQ, arXiv:2101.05982).
@@ -33,9 +34,10 @@ import optax
 
 from jaxpolicy import train_state, types
 from jaxpolicy.agents.parts import replay
-from jaxpolicy.nets import critics, embed, heads
+from jaxpolicy.nets import critics, encoders, heads
 from jaxpolicy.ops import distributions, losses
 
+LEARNS_FROM = 'replay'  # of any policy's transitions
 ACTING = ()
 
 
@@ -45,7 +47,7 @@ class Config:
     activation: str = 'relu'
     layer_norm: bool = False  # in the critics
     num_critics: int = 2
-    num_target_critics: int = 2  # of which the least makes a target; drawn anew for each
+    num_target_critics: int = 2  # random critics, drawn for each target; the least makes it
     mean_value: bool = False  # the actor climbs the mean of all critics, not the least
     entropy_backup: bool = True  # targets count the next action's entropy
     gamma: float = 0.99
@@ -58,7 +60,7 @@ class Config:
 
 
 class Networks(NamedTuple):
-    """What the parameters mean."""
+    """The networks as functions of their parameters."""
 
     policy: Callable[[Any, Any], distributions.TanhGaussian]  # params, obs -> pi
     value: Callable[[Any, Any, jax.Array], jax.Array]  # params, obs, action -> Q [E, B]
@@ -73,36 +75,38 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """
     _validate(config, spec)
     action_dim = spec.action.shape[0]
-    actor = heads.TanhGaussianActor(config.hidden, action_dim, config.activation)
-    critic = critics.Critics(
+    net = heads.TanhGaussianActor(config.hidden, action_dim, config.activation)
+    actor = encoders.Encoded(net, spec.obs)
+    net = critics.Critics(
         config.num_critics, config.hidden, 1, config.activation, config.layer_norm
     )
+    critic = encoders.Encoded(net, spec.obs)
     tx = replay.adam(config.learning_rate, config.max_grad_norm)
     txs = {'actor': tx, 'critic': tx, 'temperature': optax.adam(config.learning_rate)}
 
-    def policy(params, obs):
-        output: Any = actor.apply(params, embed.encode(obs, spec.obs))
-        return distributions.TanhGaussian(*output)
+    def distribution(params, obs):
+        return distributions.TanhGaussian(*actor.apply(params, obs))
 
     def value(params, obs, action):
-        output: Any = critic.apply(params, embed.encode(obs, spec.obs), action)
-        return output[..., 0]
+        return critic.apply(params, obs, action)[..., 0]
 
     def init(key):
         actor_key, critic_key = jax.random.split(key)
-        obs, action = jnp.zeros((1, embed.obs_dim(spec.obs))), jnp.zeros((1, action_dim))
         params = {
-            'actor': actor.init(actor_key, obs),
-            'critic': critic.init(critic_key, obs, action),
+            'actor': actor.init(actor_key),
+            'critic': critic.init(critic_key, spec.action),
             'temperature': {'log': jnp.log(jnp.asarray(config.init_temperature, jnp.float32))},
         }
         return train_state.create(params, txs, target_params={'critic': params['critic']})
 
-    def act(state, obs, key, deterministic=False):
-        dist = policy(state.params['actor'], obs)
-        return jnp.where(deterministic, dist.mode(), dist.sample(key)), {}
+    def policy(state, deterministic=False):
+        def act(obs, key):
+            dist = distribution(state.params['actor'], obs)
+            return jnp.where(deterministic, dist.mode(), dist.sample(key)), {}
 
-    nets = Networks(policy, value)
+        return types.memoryless(act)
+
+    nets = Networks(distribution, value)
     learn_values = functools.partial(critic_step, config, nets, txs)
     learn_policy = functools.partial(actor_step, config, nets, txs)
 
@@ -110,11 +114,11 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
         return replay.delayed(learn_values, learn_policy, config.actor_delay, state, batch, key)
 
-    return types.Agent(init, update, act)
+    return types.Agent(init, update, policy)
 
 
 def critic_step(config: Config, nets: Networks, txs, state, batch, key):
-    """A step down L_Q on a minibatch [B], and of the targets."""
+    """Takes a step down L_Q on a minibatch [B], and moves the targets."""
     next_key, subset_key = jax.random.split(key)
     dist = nets.policy(state.params['actor'], batch.next_obs)
     next_action, log_prob = dist.sample_log_prob(next_key)
@@ -132,7 +136,7 @@ def critic_step(config: Config, nets: Networks, txs, state, batch, key):
 
 
 def actor_step(config: Config, nets: Networks, txs, state, batch, key):
-    """A step down L_pi and L_alpha on a minibatch [B]."""
+    """Takes a step down L_pi and L_alpha on a minibatch [B]."""
     valid = batch.extras['valid']
     target_entropy = config.target_entropy or -float(batch.action.shape[-1])
     temperature = jnp.exp(state.params['temperature']['log'])
@@ -153,7 +157,7 @@ def actor_step(config: Config, nets: Networks, txs, state, batch, key):
 
 
 def least_of(each: jax.Array, key: types.Key, num: int) -> jax.Array:
-    """The least of `num` random ones of E values [E, B], the same ones for all of B: [B]."""
+    """The least value [B] of `num` random critics in `each` [E, B]; all rows share the draw."""
     if num < len(each):
         each = jax.random.permutation(key, each, axis=0)[:num]
     return jnp.min(each, axis=0)

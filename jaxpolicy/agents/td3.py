@@ -1,6 +1,6 @@
 """Twin delayed deep deterministic policy gradient.
 
-Two critics Q_i, a deterministic actor mu in (-1, 1)^A, and targets Q'_i, mu' of all:
+The agent has two critics Q_i, a deterministic actor mu in (-1, 1)^A, and targets Q'_i, mu' of all:
 
     a'   = clip(mu'(s') + clip(noise, -c, c), -1, 1),  noise ~ N(0, policy_noise^2)
     y    = r + gamma^m (1 - termination) min_i Q'_i(s', a')
@@ -8,13 +8,14 @@ Two critics Q_i, a deterministic actor mu in (-1, 1)^A, and targets Q'_i, mu' of
     L_mu = -E[Q_1(s, mu(s))]
 
 `update` takes U minibatches [U, B]: critics learn from each, actor and all targets move after every
-`actor_delay`-th. Targets average the updated networks. It explores with Gaussian noise.
+`actor_delay`-th. The targets' weights are moving averages of the updated networks'. The agent
+explores with Gaussian noise.
 
 With `bc_weight` > 0 this is TD3+BC, for data that the agent did not generate:
 
     L_mu = -lambda E[Q_1(s, mu(s))] + E[(mu(s) - a)^2],  lambda = 1 / (bc_weight E[|Q_1|]),
 
-where bc_weight is 1 / alpha of the paper, 0.4 there.
+where bc_weight is the paper's 1 / alpha, which is 0.4 there.
 
 Sources: Fujimoto et al., 2018 (arXiv:1802.09477), algorithm 1; Fujimoto and Gu, 2021
 (arXiv:2106.06860), equations 3 to 5.
@@ -31,9 +32,10 @@ import jax.numpy as jnp
 
 from jaxpolicy import train_state, types
 from jaxpolicy.agents.parts import replay
-from jaxpolicy.nets import critics, embed, heads
+from jaxpolicy.nets import critics, encoders, heads
 from jaxpolicy.ops import losses
 
+LEARNS_FROM = 'replay'  # of any policy's transitions
 ACTING = ('exploration_noise',)
 
 
@@ -46,15 +48,15 @@ class Config:
     tau: float = 0.005  # of the targets
     learning_rate: float = 3e-4
     exploration_noise: float = 0.1  # standard deviation
-    policy_noise: float = 0.2  # standard deviation of the target's actions
-    noise_clip: float = 0.5  # of the target's noise
-    actor_delay: int = 2  # minibatches for one step of actor and targets
+    policy_noise: float = 0.2  # standard deviation of the noise on the target's actions
+    noise_clip: float = 0.5  # limit of that noise
+    actor_delay: int = 2  # minibatches for each step of actor and targets
     bc_weight: float = 0.0  # TD3+BC: weight of imitation; 0: none
     max_grad_norm: float = 0.0  # of each network; 0: no limit
 
 
 class Networks(NamedTuple):
-    """What the parameters mean."""
+    """The networks as functions of their parameters."""
 
     policy: Callable[[Any, Any], jax.Array]  # params, obs -> mu [B, A]
     value: Callable[[Any, Any, jax.Array], jax.Array]  # params, obs, action -> Q [2, B]
@@ -69,33 +71,33 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     """
     replay.check(config, spec)
     action_dim = spec.action.shape[0]
-    actor = heads.TanhActor(config.hidden, action_dim, config.activation)
-    critic = critics.Critics(2, config.hidden, 1, config.activation, config.layer_norm)
+    net = heads.TanhActor(config.hidden, action_dim, config.activation)
+    actor = encoders.Encoded(net, spec.obs)
+    net = critics.Critics(2, config.hidden, 1, config.activation, config.layer_norm)
+    critic = encoders.Encoded(net, spec.obs)
     tx = replay.adam(config.learning_rate, config.max_grad_norm)
     txs = {'actor': tx, 'critic': tx}
 
-    def policy(params, obs) -> Any:
-        return actor.apply(params, embed.encode(obs, spec.obs))
-
     def value(params, obs, action):
-        output: Any = critic.apply(params, embed.encode(obs, spec.obs), action)
-        return output[..., 0]
+        return critic.apply(params, obs, action)[..., 0]
 
     def init(key):
         actor_key, critic_key = jax.random.split(key)
-        obs, action = jnp.zeros((1, embed.obs_dim(spec.obs))), jnp.zeros((1, action_dim))
         params = {
-            'actor': actor.init(actor_key, obs),
-            'critic': critic.init(critic_key, obs, action),
+            'actor': actor.init(actor_key),
+            'critic': critic.init(critic_key, spec.action),
         }
         return train_state.create(params, txs, target_params=params)
 
-    def act(state, obs, key, deterministic=False):
-        action = policy(state.params['actor'], obs)
-        noise = config.exploration_noise * jax.random.normal(key, action.shape)
-        return jnp.where(deterministic, action, jnp.clip(action + noise, -1.0, 1.0)), {}
+    def policy(state, deterministic=False):
+        def act(obs, key):
+            action = actor.apply(state.params['actor'], obs)
+            noise = config.exploration_noise * jax.random.normal(key, action.shape)
+            return jnp.where(deterministic, action, jnp.clip(action + noise, -1.0, 1.0)), {}
 
-    nets = Networks(policy, value)
+        return types.memoryless(act)
+
+    nets = Networks(actor.apply, value)
     learn_values = functools.partial(critic_step, config, nets, txs)
     learn_policy = functools.partial(actor_step, config, nets, txs)
 
@@ -103,11 +105,11 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         chex.assert_equal_shape_prefix([batch.reward, batch.action, batch.extras['valid']], 2)
         return replay.delayed(learn_values, learn_policy, config.actor_delay, state, batch, key)
 
-    return types.Agent(init, update, act)
+    return types.Agent(init, update, policy)
 
 
 def critic_step(config: Config, nets: Networks, txs, state, batch, key):
-    """A step down L_Q on a minibatch [B]."""
+    """Takes a step down L_Q on a minibatch [B]."""
     noise = config.policy_noise * jax.random.normal(key, batch.action.shape)
     noise = jnp.clip(noise, -config.noise_clip, config.noise_clip)
     next_action = nets.policy(state.target_params['actor'], batch.next_obs) + noise
@@ -123,7 +125,7 @@ def critic_step(config: Config, nets: Networks, txs, state, batch, key):
 
 
 def actor_step(config: Config, nets: Networks, txs, state, batch, key):
-    """A step down L_mu on a minibatch [B], and of all targets."""
+    """Takes a step down L_mu on a minibatch [B], and moves all targets."""
     del key
 
     def loss_fn(params):
@@ -140,7 +142,7 @@ def actor_step(config: Config, nets: Networks, txs, state, batch, key):
 def actor_loss(
     config: Config, worth: jax.Array, action: jax.Array, batch: types.Transition
 ) -> losses.Loss:
-    """L_mu, of Q_1(s, mu(s)) [B] and mu(s) [B, A]."""
+    """L_mu from `worth` = Q_1(s, mu(s)) [B] and `action` = mu(s) [B, A]."""
     valid = batch.extras['valid']
     value = losses.masked_mean(worth, valid)
     imitation = losses.masked_mean(jnp.mean((action - batch.action) ** 2, axis=-1), valid)

@@ -1,24 +1,23 @@
 """Replay: a ring of transitions on the device, and n-step samples from it.
 
-Rows are worlds, so that a buffer is cut over devices as its environments are. Next observations
-are stored as they were, before any reset, and not read from the next slot: the last one of an
-episode is true. Two observations and an action a step are most of its memory; `num_bytes` says it.
+Each row belongs to one world, so that the buffer can be split over devices in the same way as its
+environments. The buffer stores each next observation as it was before any reset. Reading it from
+the next slot instead would give a wrong one at the end of an episode. Two observations and an
+action per step take up most of the memory; `num_bytes` tells how much.
 
-An n-step sample adds up rewards until an episode ends, or n steps are over:
+An n-step sample adds up rewards until the episode ends or n steps are over:
 
     reward = sum_{i < m} gamma^i r_{t + i},  discount = gamma^m,
 
-with next_obs and termination of step t + m - 1, and m = n, or less where a step terminates or
-truncates before. It begins where n steps follow in the order in which they were added, so that none
-reaches across the ring's seam.
+where m is n, or less if a step terminates or truncates before; next_obs and termination are those
+of step t + m - 1. A sample begins only at a step that is followed by the rest of its n steps in the
+order in which they were added. So no sample reaches from the newest step on to the oldest one.
 """
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
-from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.types import Key, Spec, Transition
 
 
@@ -30,14 +29,14 @@ class Buffer(struct.PyTreeNode):
 
 
 class Places(struct.PyTreeNode):
-    """Where samples begin: [...] int32 each."""
+    """The steps at which samples begin; both arrays are [...] int32."""
 
     world: jax.Array
-    time: jax.Array  # steps since the first one added; slot time % C
+    time: jax.Array  # counts from the first step ever added; the step lies in slot time % C
 
 
 def make(spec: Spec, num_worlds: int, capacity: int) -> Buffer:
-    """An empty buffer of `capacity` slots a world."""
+    """Makes an empty buffer with `capacity` slots for each world."""
 
     def zeros(shape, dtype=jnp.float32):
         return jnp.zeros((num_worlds, capacity, *shape), dtype)
@@ -56,15 +55,15 @@ def make(spec: Spec, num_worlds: int, capacity: int) -> Buffer:
 
 
 def num_bytes(spec: Spec, num_worlds: int, capacity: int) -> int:
-    """The memory of a buffer."""
+    """The memory in bytes that a buffer of this size takes."""
     shapes = jax.eval_shape(lambda: make(spec, num_worlds, capacity))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def add(buffer: Buffer, batch: Transition) -> Buffer:
-    """Appends a rollout [T, N], T at most C; the oldest steps make room."""
+    """Appends a rollout [T, N], T at most C, in place of the oldest steps."""
     length, capacity = batch.reward.shape[0], buffer.rows.reward.shape[1]
-    batch = batch.replace(extras={'valid': batch.extras['valid']}, memory=())
+    batch = batch.replace(extras={'valid': batch.extras['valid']}, carry=())
     slot = (buffer.count[0] + jnp.arange(length)) % capacity
 
     def write(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -75,9 +74,9 @@ def add(buffer: Buffer, batch: Transition) -> Buffer:
 
 
 def draw(buffer: Buffer, key: Key, shape: tuple[int, ...], num: int = 1) -> Places:
-    """Places that are followed by `num` steps, uniformly, with replacement.
+    """Draws places uniformly, with replacement, among those where `num` stored steps begin.
 
-    There must be as many steps in the buffer.
+    The buffer must hold at least `num` steps of each world.
     """
     num_worlds, capacity = buffer.rows.reward.shape
     world_key, time_key = jax.random.split(key)
@@ -89,25 +88,30 @@ def draw(buffer: Buffer, key: Key, shape: tuple[int, ...], num: int = 1) -> Plac
 
 
 def take(buffer: Buffer, places: Places) -> Transition:
-    """The steps at these places, [...]."""
+    """Reads the steps at these places, leaves [...]."""
     slot = places.time % buffer.rows.reward.shape[1]
     return jax.tree.map(lambda x: x[places.world, slot], buffer.rows)
 
 
 def follow(buffer: Buffer, places: Places, num: int) -> Transition:
-    """The steps at and after these places, [num, ...]; time within the ring only."""
+    """Reads `num` consecutive steps from each place on, leaves [num, ...].
+
+    The buffer must still hold all of these steps.
+    """
     offset = jnp.arange(num).reshape(-1, *[1] * places.time.ndim)
     world = jnp.broadcast_to(places.world, (num, *places.world.shape))
     return take(buffer, Places(world, places.time + offset))
 
 
 def n_step(steps: Transition, gamma: float) -> Transition:
-    """Consecutive steps [n, ...] as one [...], see the module; extras has discount and valid.
+    """Joins n consecutive steps [n, ...] into one n-step transition [...], see the module.
+
+    Its extras are 'discount' and 'valid'.
 
     Source: Sutton and Barto, 2018, equation 7.1, with the trace cut where an episode ends.
     """
     ended = (steps.termination | steps.truncation).astype(jnp.int32)
-    before = jnp.cumsum(ended, axis=0) - ended  # ends before this step
+    before = jnp.cumsum(ended, axis=0) - ended  # how many ends lie before this step
     alive = (before == 0).astype(jnp.float32)
     factor = gamma ** jnp.arange(len(steps.reward), dtype=jnp.float32)
     factor = factor.reshape(-1, *[1] * (steps.reward.ndim - 1))
@@ -133,36 +137,5 @@ def n_step(steps: Transition, gamma: float) -> Transition:
 
 
 def sample(buffer: Buffer, key: Key, shape: tuple[int, ...], num: int, gamma: float) -> Transition:
-    """n-step samples, leaves [*shape, ...], drawn uniformly, with replacement."""
+    """Draws n-step samples uniformly, with replacement; leaves [*shape, ...]."""
     return n_step(follow(buffer, draw(buffer, key, shape, num), num), gamma)
-
-
-def from_episodes(episodes: episodes_lib.Episodes) -> Buffer:
-    """Demonstrations with rewards as a full buffer of one world, on the default device.
-
-    Raises:
-      ValueError: the file has no rewards.
-    """
-    reward = episodes.reward
-    if reward is None or episodes.termination is None or episodes.last_obs is None:
-        raise ValueError(
-            "data.path: expected episodes with 'reward', 'termination' and 'last_obs', as "
-            'experiments.collect writes them; found none'
-        )
-    ended = np.zeros(len(reward), bool)
-    ended[np.asarray(episodes.episode_ends) - 1] = True
-    termination = episodes.termination > 0
-
-    def row(x: np.ndarray) -> jax.Array:
-        return jnp.asarray(x)[None]
-
-    rows = Transition(
-        obs=jax.tree.map(row, episodes.obs),
-        action=row(episodes.action),
-        reward=row(reward),
-        termination=row(termination),
-        truncation=row(ended & ~termination),
-        next_obs=jax.tree.map(row, episodes_lib.next_obs(episodes)),
-        extras={'valid': jnp.ones((1, len(reward)))},
-    )
-    return Buffer(rows, jnp.full((1,), len(reward), jnp.int32))

@@ -1,4 +1,4 @@
-"""What is checked of arrays that come from outside, where they come in.
+"""Checks of arrays that come from outside, such as files, made once where they enter.
 
 Each check raises a ValueError that names the array, what was expected and what was found.
 """
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-TOLERANCE = 1e-5  # how far an action may lie outside [-1, 1]: rounding of float32 conversions
+TOLERANCE = 1e-5  # how far float32 rounding may put an action outside [-1, 1]
 
 
 def array(name: str, value: Any, shape: tuple[int | None, ...]) -> None:
@@ -30,7 +30,7 @@ def array(name: str, value: Any, shape: tuple[int | None, ...]) -> None:
 
 
 def typed(name: str, value: Any, shape: tuple[int | None, ...], dtype: Any) -> None:
-    """`array`, of one dtype."""
+    """Checks what `array` checks, and that the array has this dtype."""
     array(name, value, shape)
     if value.dtype != dtype:
         raise ValueError(f'{name}: expected {np.dtype(dtype)}, found {value.dtype}')
@@ -79,7 +79,7 @@ def ends(name: str, value: Any, rows: int) -> None:
 
 
 def termination(name: str, value: Any, episode_ends: np.ndarray) -> None:
-    """Checks that it is uint8 [n], 0 or 1, and 1 on last rows of episodes only."""
+    """Checks that terminations are uint8 [n], 0 or 1, and 1 only on last rows of episodes."""
     typed(name, value, (int(episode_ends[-1]),), np.uint8)
     last = np.zeros(len(value), np.uint8)
     last[episode_ends - 1] = 1

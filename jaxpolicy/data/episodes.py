@@ -9,11 +9,12 @@ with the arrays
   action        [n, A] float32 in [-1, 1]; action[i] was taken at obs[i]
   episode_ends  [E] int64, strictly increasing; episode e is the rows [episode_ends[e - 1],
                 episode_ends[e]) and the last end is n
-  tag/<name>    [n] uint8, optional: what is marked about rows, as where an expert intervened
-  reward        [n] float32, optional: what action[i] brought
-  termination   [n] uint8, optional: 1 on the last rows of episodes that ended by themselves, where
-                there is no value beyond; elsewhere 0. Other episodes ran out of time
-  last_obs      [E, ...], optional, named as `obs`: where the last action of each episode led
+  tag/<name>    [n] uint8, optional: a mark on each row, such as where an expert intervened
+  reward        [n] float32, optional: the reward for action[i]
+  termination   [n] uint8, optional: 1 on the last row of an episode that the task itself ended, so
+                that no value lies beyond; 0 elsewhere. The other episodes ran out of time
+  last_obs      [E, ...], optional, stored like `obs`: the observation after each episode's last
+                action
   info          [] unicode string: a flat JSON object of strings and numbers (source, units)
 
 A file is written under another name and then moved into place, so a reader never sees half of one.
@@ -42,22 +43,22 @@ _DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZip
 
 
 class Episodes(NamedTuple):
-    """Episodes laid end to end; all arrays are numpy's.
+    """Episodes, one after the other in the same arrays; all arrays are numpy's.
 
     obs: [n, ...] float32 or uint8, or a dict of such arrays.
     action: [n, A] float32 in [-1, 1].
     episode_ends: [E] int64, where each episode ends (exclusive); the last is n.
     info: where the episodes come from and what their units are.
-    tags: [n] uint8 each, marks of rows, such as 'intervention'.
-    reward: [n] float32, or None where nobody rewarded.
-    termination: [n] uint8, 1 on the last rows of episodes that ended by themselves, or None.
-    last_obs: [E, ...] as obs, where the last action of each episode led, or None.
+    tags: [n] uint8 each, marks on rows, such as 'intervention'.
+    reward: [n] float32, or None where there are no rewards.
+    termination: [n] uint8, 1 on the last row of an episode that the task itself ended, or None.
+    last_obs: [E, ...] like obs, the observation after each episode's last action, or None.
     """
 
     obs: PyTree
     action: np.ndarray
     episode_ends: np.ndarray
-    info: dict[str, str | float]
+    info: Mapping[str, str | float] = types.MappingProxyType({})
     tags: Mapping[str, np.ndarray] = types.MappingProxyType({})
     reward: np.ndarray | None = None
     termination: np.ndarray | None = None
@@ -71,8 +72,8 @@ def validate(episodes: Episodes, name: str) -> Episodes:
       name: where they come from, such as a path; the message starts with it.
 
     Raises:
-      ValueError: an array is empty, not finite, of the wrong shape or dtype, the lengths disagree,
-        an action lies outside [-1, 1], `episode_ends` do not increase up to the last row, or an
+      ValueError: an array is empty, not finite or of the wrong shape or dtype, lengths disagree, an
+        action lies outside [-1, 1], `episode_ends` do not increase up to the last row, or an
         episode terminates before its end. The message names the array, what was expected and what
         was found.
     """
@@ -109,7 +110,7 @@ def save(path: str | os.PathLike[str], episodes: Episodes) -> None:
         action=episodes.action,
         episode_ends=episodes.episode_ends,
         version=np.asarray(VERSION, np.int64),
-        info=np.asarray(json.dumps(episodes.info, sort_keys=True)),
+        info=np.asarray(json.dumps(dict(episodes.info), sort_keys=True)),
     )
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix='.episodes-', suffix='.tmp')
@@ -129,7 +130,7 @@ def load(path: str | os.PathLike[str]) -> Episodes:
     """Reads and validates a file that `save` wrote.
 
     Raises:
-      ValueError: the file is missing, damaged or of another version, or see `validate`.
+      ValueError: the file is missing, damaged or of another version, or `validate` refuses it.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -146,7 +147,7 @@ def load(path: str | os.PathLike[str]) -> Episodes:
         raise ValueError(f'{path}: expected a whole .npz file, found: {error}') from error
     expected = {'version', 'info', 'action', 'episode_ends'}
     obs, tags, last_obs = (_named(arrays, prefix) for prefix in ('obs', 'tag', 'last_obs'))
-    tags.pop('tag', None)  # has no name
+    tags.pop('tag', None)  # an array 'tag' without a name is unknown and refused below
     if missing := sorted(expected - set(arrays)) or ([] if obs else ['obs']):
         raise ValueError(f'{path}: {missing[0]!r}: expected an array, found only {sorted(arrays)}')
     known = expected | {'reward', 'termination'} | set(obs) | set(tags) | set(last_obs)
@@ -168,14 +169,14 @@ def load(path: str | os.PathLike[str]) -> Episodes:
 
 
 def _outcomes(episodes: Episodes) -> dict[str, np.ndarray]:
-    """What the actions led to, as far as it is known, by the names of the format."""
+    """The arrays of rewards, terminations and last observations that there are, by name."""
     last = {} if episodes.last_obs is None else flatten_obs(episodes.last_obs, 'last_obs')
     found = {'reward': episodes.reward, 'termination': episodes.termination, **last}
     return {name: array for name, array in found.items() if array is not None}
 
 
 def _named(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The array of that name, or its parts."""
+    """The array that is called `prefix`, or those that are called `prefix/...`."""
     keys = [key for key in sorted(arrays) if key == prefix or key.startswith(f'{prefix}/')]
     return {key: arrays[key] for key in keys}
 
@@ -198,7 +199,7 @@ def subset(episodes: Episodes, num_episodes: int | None, seed: int) -> Episodes:
     rows = np.concatenate([np.arange(int(starts[e]), int(ends[e])) for e in chosen])
 
     def take(tree: PyTree, index: np.ndarray) -> PyTree:
-        return jax.tree.map(lambda x: x[index], tree)  # of None, None
+        return jax.tree.map(lambda x: x[index], tree)  # take(None) is None
 
     return Episodes(
         obs=take(episodes.obs, rows),
@@ -213,7 +214,10 @@ def subset(episodes: Episodes, num_episodes: int | None, seed: int) -> Episodes:
 
 
 def next_obs(episodes: Episodes) -> PyTree:
-    """Where each action led, like `obs`; at last rows it is `last_obs`, which must be there."""
+    """The observation after each action, like `obs`; `last_obs` gives each episode's last one.
+
+    The episodes must have `last_obs`.
+    """
     last = np.asarray(episodes.episode_ends) - 1
 
     def following(obs: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -225,13 +229,14 @@ def next_obs(episodes: Episodes) -> PyTree:
 
 
 def concatenate(parts: Sequence[Episodes]) -> Episodes:
-    """Several sets of episodes, one after another; rows without a tag that others have carry it.
+    """Joins several sets of episodes into one, in their order.
 
-    Rewards, terminations and last observations that only some of them have are left out, so that
-    imitation learns from all.
+    A set that lacks a tag that another set has gets 1 for it on all of its rows. Rewards,
+    terminations and last observations that only some of the sets have are left out, so that
+    imitation can still learn from all of the sets.
 
     Raises:
-      ValueError: observations or actions have other shapes.
+      ValueError: observations or actions differ in shape or dtype between the sets.
     """
     first = parts[0]
     for part in parts[1:]:

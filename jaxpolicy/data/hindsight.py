@@ -1,7 +1,7 @@
-"""Hindsight: what was tried for one goal, replayed as if another one had been meant.
+"""Hindsight: steps that were taken towards one goal are replayed as if another goal had been meant.
 
-A share of the samples takes as its goal what the same episode reached later, at a step drawn
-uniformly from those that are stored (the strategy "future"); rewards are computed anew.
+A share of the samples gets as its goal what the same episode reached later, at a step that is drawn
+uniformly from the stored ones (the strategy "future"). Their rewards are computed anew.
 
 Source: Andrychowicz et al., 2017 (arXiv:1707.01495), sections 3.2 and 4.5.
 """
@@ -22,13 +22,19 @@ def relabel(
     share: float,
     horizon: int,
 ) -> Transition:
-    """Steps [n, ...] at and after these places, a share of the places with goals in hindsight.
+    """Gives a share of the samples a goal that their own episode reached later.
 
-    Steps after the end of an episode get its goal as well; `buffer.n_step` leaves them out.
+    Steps of a sample beyond the end of its episode get the new goal too; `buffer.n_step` ignores
+    them.
 
     Args:
-      share: in [0, 1]; 0.8 in the paper.
-      horizon: the most steps of an episode.
+      places: [...], where the samples begin.
+      steps: leaves [n, ...], the n steps from each place on.
+      share: the share of samples with a new goal, in [0, 1]; 0.8 in the paper.
+      horizon: the largest number of steps in an episode.
+
+    Returns:
+      The steps, with observations and rewards for the new goals.
     """
     which_key, future_key = jax.random.split(key)
     left = last_of_episode(buffer, places, horizon)
@@ -44,8 +50,8 @@ def relabel(
 def last_of_episode(
     buffer: buffer_lib.Buffer, places: buffer_lib.Places, horizon: int
 ) -> jax.Array:
-    """How many steps after these places their episodes go on in the buffer: [...] int32."""
-    available = buffer.count[0] - places.time  # steps that are stored, from this one on
+    """How many more steps of its episode the buffer holds after each place: [...] int32."""
+    available = buffer.count[0] - places.time  # stored steps, this one included
     steps = buffer_lib.follow(buffer, places, horizon)
     ended = steps.termination | steps.truncation  # [horizon, ...]
     first = jnp.where(ended.any(0), jnp.argmax(ended, axis=0), horizon - 1)

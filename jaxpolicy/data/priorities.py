@@ -1,8 +1,9 @@
-"""Prioritised replay: which steps of a buffer surprised the critic, and samples in proportion.
+"""Prioritised replay: steps whose value the critic predicted badly are drawn more often.
 
-A step of priority p is drawn with probability P ~ p^exponent, and counts with the weight
-(num P)^-beta over the largest one of the batch. New steps have the largest priority that there is.
-Drawing adds up all priorities each time, on the device: no tree of sums, and no host.
+A step of priority p is drawn with a probability P proportional to p^exponent. Its loss is weighted
+by (num P)^-beta, divided by the largest such weight of the batch. New steps get the largest
+priority that is in the buffer. Each draw sums up all priorities on the device, so that no tree of
+sums has to be kept, and nothing on the host.
 
 Source: Schaul et al., 2016 (arXiv:1511.05952), equations 1 and section 3.4.
 """
@@ -15,11 +16,11 @@ import jax.numpy as jnp
 from jaxpolicy.data import buffer as buffer_lib
 from jaxpolicy.types import Key
 
-EPSILON = 1e-3  # of the errors, so that no step is lost for good
+EPSILON = 1e-3  # added to each error, so that a step without error can still be drawn
 
 
 def make(num_worlds: int, capacity: int) -> jax.Array:
-    """The priorities [N, C] of an empty buffer, before the exponent."""
+    """Makes the priorities [N, C] of an empty buffer; the exponent is not yet applied to them."""
     return jnp.zeros((num_worlds, capacity))
 
 
@@ -39,22 +40,26 @@ def draw(
     exponent: float,
     beta: float,
 ) -> tuple[buffer_lib.Places, jax.Array]:
-    """Places that `n_step` steps follow, and their importance weights, at most 1: [*shape]."""
+    """Draws places where `n_step` stored steps begin, in proportion to priority^exponent.
+
+    Returns:
+      The places and their importance weights in (0, 1], [*shape] each.
+    """
     point_key, order_key = jax.random.split(key)
     num_worlds, capacity = priority.shape
     count = buffer.count[0]
     oldest = jnp.maximum(count - capacity, 0)
-    time = oldest + (jnp.arange(capacity) - oldest) % capacity  # of each slot
+    time = oldest + (jnp.arange(capacity) - oldest) % capacity  # the time of the step in each slot
     whole = time + n_step <= count
     scaled = jnp.where(whole, priority, 0.0) ** exponent * whole
     total = jnp.cumsum(scaled.reshape(-1))
-    # stratified: sample i of n lies in the i-th n-th of the sum
+    # Stratified: the sum is cut into as many equal parts as there are samples, one for each sample.
     num = math.prod(shape)
     point = (jnp.arange(num) + jax.random.uniform(point_key, (num,))) / num * total[-1]
     index = jnp.searchsorted(total, point, side='right')
     index = jnp.minimum(index, num_worlds * capacity - 1)
     index = jax.random.permutation(order_key, index).reshape(shape)
-    # rounding of the sums may point to a slot of no priority: the newest whole sample instead
+    # Rounding of the sums may select a slot without priority; then take the newest whole sample.
     world, time = index // capacity, jnp.minimum(time[index % capacity], count - n_step)
     chance = scaled[world, time % capacity] / total[-1]
     num_stored = num_worlds * jnp.sum(whole)
@@ -64,6 +69,6 @@ def draw(
 
 
 def update(priority: jax.Array, places: buffer_lib.Places, td_error: jax.Array) -> jax.Array:
-    """The priorities after the critic's errors at these places were seen."""
+    """Sets the priorities at these places from the critic's TD errors there."""
     slot = places.time % priority.shape[1]
     return priority.at[places.world, slot].set(jnp.abs(td_error) + EPSILON)

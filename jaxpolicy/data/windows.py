@@ -1,20 +1,19 @@
-"""Windows of demonstrations: the episodes on the device, and index -> Chunk.
+"""Windows of demonstrations on the device, from which batches of chunks are gathered by index.
 
-A window is `pred_horizon` (Tp) consecutive rows of one episode: the first `obs_horizon` (To) are
-observed and all are acted; action[:, To - 1] is the action taken at obs[:, To - 1], and a
-receding-horizon policy executes action[:, To - 1 : To - 1 + Ta].
+A window is `pred_horizon` (Tp) consecutive rows of one episode. A chunk has the observations of its
+first `obs_horizon` (To) rows and the actions of all of its rows: action[:, To - 1] is the action
+taken at obs[:, To - 1], and a receding-horizon policy executes action[:, To - 1 : To - 1 + Ta].
 
-Which windows exist: for an episode of length L, those whose first row (counted from the episode's
-start) is one of
+An episode of length L has the windows whose first row, counted from the episode's start, is one of
 
     -(To - 1), ..., L - Tp + (Ta - 1),
 
-in all L - Tp + To + Ta - 1 of them, none when that is not positive: a window may begin before
-the episode, but then ends its observations at or after its first row; and it may end beyond the
-episode, but then at most Ta - 1 rows beyond. Rows outside the episode repeat its first or last row.
+That makes L - Tp + To + Ta - 1 windows, or none if that is not positive. So a window may begin
+before the episode, as long as the last row that it observes is in the episode. It may end at most
+Ta - 1 rows beyond the episode. Rows outside the episode repeat its first or last row.
 Source: Diffusion Policy's `SequenceSampler` with pad_before = To - 1 and pad_after = Ta - 1. It
-trains on the repeated actions; here `Chunk.mask` is False on them, and losses leave them out, as on
-actions that are not to be learnt; windows in which none is left are not listed.
+trains on the repeated actions too. Here `Chunk.mask` is False on them, as it is on actions that are
+not to be learnt, and losses leave them out. Windows without any action to learn are not listed.
 """
 
 import jax
@@ -49,7 +48,7 @@ def make(
     """Puts the episodes on the default device and lists their windows.
 
     Args:
-      tag: learn only actions that carry it, as 'intervention'; '': all.
+      tag: learn only the actions that carry this tag, such as 'intervention'; '' means all actions.
 
     Raises:
       ValueError: a horizon is below 1, To > Tp, To - 1 + Ta > Tp, no episode is long enough, or
@@ -75,7 +74,7 @@ def make(
     learnt = np.ones(len(episodes.action), bool)
     if tag:
         learnt = _tagged(episodes, tag)
-        before = np.concatenate([[0], np.cumsum(learnt)])  # how many are learnt before a row
+        before = np.concatenate([[0], np.cumsum(learnt)])  # learnt rows before each row
         last = np.minimum(first + pred_horizon, end)
         kept = before[last] > before[np.maximum(first, start)]
         first, start, end = first[kept], start[kept], end[kept]
@@ -107,7 +106,7 @@ def num_windows(windows: Windows) -> int:
 
 
 def gather(windows: Windows, index: jax.Array) -> Chunk:
-    """The windows at `index` [B] as a Chunk of batch B; pure, for use inside jit and scan."""
+    """Gathers the windows at `index` [B] as a Chunk of batch B; works inside jit and scan."""
     start, end = windows.start[index, None], windows.end[index, None]  # [B, 1]
     row = windows.first[index, None] + jnp.arange(windows.pred_horizon)  # [B, Tp]
     inside = (row >= start) & (row < end)

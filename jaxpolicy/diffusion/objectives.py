@@ -1,15 +1,15 @@
-"""What a denoiser is trained on: a path, what it predicts, and how x_0 follows from that.
+"""What a denoiser learns: on which path it predicts what, and how x_0 follows from that.
 
     eps, x0, v   DDPM's discrete levels k = 0..K-1 with alpha_bar: signal = sqrt(alpha_bar), noise =
                  sqrt(1 - alpha_bar); v = signal eps - noise x_0. Ho et al., 2020
                  (arXiv:2006.11239); Salimans and Ho, 2022 (arXiv:2202.00512).
-    edm          x = x_0 + sigma eps behind a network whose inputs and targets have variance 1 for
-                 every sigma. Karras et al., 2022 (arXiv:2206.00364), table 1.
+    edm          x = x_0 + sigma eps, scaled so that the network's inputs and targets have variance
+                 1 for every sigma. Karras et al., 2022 (arXiv:2206.00364), table 1.
     flow         rectified flow, x = t x_0 + (1 - t) eps, whose velocity x_0 - eps is learnt. Liu et
                  al., 2022 (arXiv:2209.03003); Lipman et al., 2022 (arXiv:2210.02747).
 
-All minimise the plain squared error of what the network says. Levels are drawn uniformly (EDM:
-log-normally). Any sampler works with any objective.
+All minimise the plain squared error of the network's output. Levels are drawn uniformly, in EDM
+log-normally. Any sampler works with any objective.
 """
 
 from collections.abc import Callable
@@ -25,17 +25,17 @@ from jaxpolicy.types import Key
 OBJECTIVES = ('eps', 'x0', 'v', 'edm', 'flow')
 SIGMA_DATA, SIGMA_MIN, SIGMA_MAX, RHO = 0.5, 0.002, 80.0, 7.0  # EDM, table 1
 P_MEAN, P_STD = -1.2, 1.2  # of ln sigma while training, the same table
-K_MAX = 100.0  # what a network is told at pure noise by 'edm' and 'flow'
+K_MAX = 100.0  # the k that a network is told at pure noise, with 'edm' and 'flow'
 
 
 class Objective(NamedTuple):
     """How to train a denoiser and how to read it.
 
-    draw(key, num) -> Level [num], to train at
-    grid(num_steps) -> Level [num_steps + 1], numpy, to sample along: from noise to data
+    draw(key, num) -> Level [num], at which to train
+    grid(num_steps) -> Level [num_steps + 1], numpy, along which to sample, from noise to data
     scale(level): what x is multiplied by before the network sees it
-    target(x0, eps, level): what the network should say of x
-    to_x0(output, x, level): the x_0 that its output implies
+    target(x0, eps, level): what the network should output for x
+    to_x0(output, x, level): the x_0 that the network's output implies
     """
 
     draw: Callable[[Key, int], process.Level]
@@ -46,7 +46,7 @@ class Objective(NamedTuple):
 
 
 def make(name: str, schedule: str = 'squared_cosine', num_train_steps: int = 100) -> Objective:
-    """An objective by its name; `schedule` and `num_train_steps` are of eps, x0 and v.
+    """The objective of a name; `schedule` and `num_train_steps` matter to eps, x0 and v only.
 
     Raises:
       ValueError: an unknown objective or schedule.
@@ -91,7 +91,7 @@ def _ddpm(target: str, alpha_bar: np.ndarray) -> Objective:
 
 
 def timesteps(num_train_steps: int, num_steps: int) -> np.ndarray:
-    """DDPM's levels to visit, from K - 1 down to 0, evenly spaced: int32 [num_steps].
+    """The levels that sampling visits, evenly spaced from K - 1 down to 0: int32 [num_steps].
 
     Raises:
       ValueError: more sampling steps than training steps, or fewer than one.
@@ -125,7 +125,7 @@ def _edm() -> Objective:
         total = level.noise**2 + SIGMA_DATA**2
         return SIGMA_DATA**2 / total, level.noise * SIGMA_DATA / jnp.sqrt(total)
 
-    def target(x0, eps, level):  # equation 8: with its weight, the error is plain here
+    def target(x0, eps, level):  # equation 8, whose weighted error is a plain one of this target
         c_skip, c_out = skip_and_out(level)
         return (x0 - c_skip * process.add_noise(x0, eps, level)) / c_out
 
@@ -155,7 +155,7 @@ def _flow() -> Objective:
 
 
 def with_data(levels: process.Level) -> process.Level:
-    """Levels [S] and, after them, data itself."""
+    """Appends the level of pure data to levels [S]."""
     data = process.Level(1.0, 0.0, 0.0)
     return jax.tree.map(lambda x, end: np.append(x, end).astype(np.float32), levels, data)
 

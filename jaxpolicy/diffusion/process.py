@@ -23,13 +23,13 @@ Array = jax.Array | np.ndarray
 class Level(struct.PyTreeNode):
     """Noise levels; the leaves have one shape, [], [B] or, for a grid of S steps, [S + 1]."""
 
-    signal: Any  # what remains of x_0, 0 to 1
-    noise: Any  # what there is of eps
+    signal: Any  # the factor of x_0, 0 to 1
+    noise: Any  # the factor of eps
     k: Any  # what the network is told, about 100 at noise and 0 at data
 
 
 def each(level: Level, like: jax.Array) -> Level:
-    """Levels [B] with the axes that broadcast them over `like`, [B, ...]."""
+    """Levels [B] with axes of size 1 added, so that they broadcast over `like`, [B, ...]."""
     return jax.tree.map(lambda x: x.reshape(x.shape + (1,) * (like.ndim - x.ndim)), level)
 
 

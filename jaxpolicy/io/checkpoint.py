@@ -196,7 +196,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _manifest(flat: Mapping[str, Any]) -> Manifest:
-    """What a leaf must look like; 'impl' only for typed keys that are at hand."""
+    """Shape and dtype of every leaf; 'impl', a key's algorithm, where the leaf is a real key."""
     manifest: Manifest = {}
     for name, leaf in flat.items():
         manifest[name] = {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
@@ -206,7 +206,7 @@ def _manifest(flat: Mapping[str, Any]) -> Manifest:
 
 
 def _raw(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Typed keys as their uint32 data."""
+    """The leaves, with typed keys replaced by their uint32 data."""
     return {name: jax.random.key_data(x) if _is_key(x) else x for name, x in flat.items()}
 
 
@@ -261,7 +261,7 @@ def _restore_item(
 
 
 def _restore_args(leaf: Any) -> ocp.RestoreArgs:
-    # Without a sharding through numpy: the result is uncommitted, and orbax need not guess.
+    # Leaves without a sharding go through numpy: no device is fixed, and orbax need not guess one.
     if isinstance(leaf, np.ndarray) or leaf.sharding is None:
         return ocp.RestoreArgs(restore_type=np.ndarray)
     return ocp.ArrayRestoreArgs(restore_type=jax.Array, sharding=leaf.sharding)

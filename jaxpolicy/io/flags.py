@@ -1,14 +1,18 @@
-"""`--config=configs/x.py --config.agent.learning_rate=3e-4` on the command line.
+"""Reads `--config=configs/x.py --config.agent.learning_rate=3e-4` from the command line.
 
-As `ml_collections.config_flags`, whose syntax it keeps, with three differences: mistakes end in one
-line that names the key and the nearest name, None can be given and replaced, and the order of the
-flags does not matter.
+The syntax is that of `ml_collections.config_flags`. There are three differences: a mistake ends in
+one line that names the key and the nearest name, None can be given and replaced, and the order of
+the flags does not matter.
 """
 
 import ast
 import difflib
+import importlib
+import importlib.metadata
 import importlib.util
 import sys
+import types
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,9 +42,9 @@ def define_config(default: str | None = None, required: bool = False) -> flags.F
 
 
 def run_main(main: Callable[[list[str]], Any]) -> None:
-    """`absl.app.run(main)`, where mistakes on the command line end in one line and status 2.
+    """Calls `absl.app.run(main)`; a mistake on the command line ends in one line and status 2.
 
-    Of the libraries' log, warnings and worse are shown; `--verbosity=0` shows more.
+    Of what libraries log, only warnings and errors are shown; `--verbosity=0` shows more.
     """
 
     def quiet_main(argv: list[str]) -> Any:
@@ -88,21 +92,57 @@ def override(config: config_dict.ConfigDict, overrides: Sequence[tuple[str, str]
             group[leaf] = value
 
 
-def load(path: str) -> config_dict.ConfigDict:
-    """The locked `get_config()` of a file, found from here or in the installed `configs`.
+def load(name: str) -> config_dict.ConfigDict:
+    """Loads a recipe and returns its config, locked.
+
+    Args:
+      name: a file, found from here or among the installed recipes; or the dotted name of a module;
+        or a name that an installed package registers as an entry point 'jaxpolicy.recipes'.
 
     Raises:
-      ValueError: no such file (the nearest is named), or it has no `get_config`.
+      ValueError: no such recipe (the nearest is named), or it has no `get_config`.
     """
-    file = _resolve(path)
-    spec = importlib.util.spec_from_file_location(f'_config_{file.stem}', file)
+    points = {p.name: p for p in importlib.metadata.entry_points(group='jaxpolicy.recipes')}
+    if name in points:
+        module = points[name].load()
+    elif _is_dotted(name):
+        module = importlib.import_module(name)
+    elif name.endswith('.py') or '/' in name:
+        module = _execute(_resolve(name), name)
+    else:
+        raise ValueError(
+            f'--{_NAME}={name}: expected a file or a dotted name, found no module of this name'
+        )
+    if 'get_config' not in vars(module):
+        raise ValueError(f'--{_NAME}={name}: {module.__name__} has no get_config()')
+    return module.get_config().lock()
+
+
+def _is_dotted(name: str) -> bool:
+    """Whether it is the name of a module that can be imported."""
+    if name.endswith('.py') or '/' in name or '.' not in name or name.startswith('.'):
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _execute(file: Path, name: str) -> types.ModuleType:
+    """Runs a recipe's file as a module; it may import others of `configs` relatively."""
+    file = file.resolve()
+    roots = [folder for folder in file.parents if folder.name == 'configs']
+    root = roots[0] if roots else file.parent
+    package = types.ModuleType(f'_recipes_{zlib.crc32(str(root).encode())}')
+    package.__path__ = [str(root)]
+    sys.modules.setdefault(package.__name__, package)
+    inside = '.'.join(file.relative_to(root).with_suffix('').parts)
+    spec = importlib.util.spec_from_file_location(f'{package.__name__}.{inside}', file)
     if spec is None or spec.loader is None:
-        raise ValueError(f'--{_NAME}={path}: expected a Python file')
+        raise ValueError(f'--{_NAME}={name}: expected a Python file')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if 'get_config' not in vars(module):
-        raise ValueError(f'--{_NAME}={path}: {file} has no get_config()')
-    return module.get_config().lock()
+    return module
 
 
 def _parse_or_exit(argv: Sequence[str]) -> list[str]:
@@ -162,7 +202,8 @@ def _find(config: config_dict.ConfigDict, key: str) -> tuple[config_dict.ConfigD
     value = node[leaf]
     if isinstance(value, config_dict.ConfigDict):
         inside = ', '.join(f'{key}.{name}' for name in keys(value))
-        raise ValueError(f'--{_NAME}.{key} is a group; set one of {inside}')
+        hint = f'set one of {inside}' if inside else 'it is empty, and only a recipe can fill it'
+        raise ValueError(f'--{_NAME}.{key} is a group; {hint}')
     return node, leaf
 
 
@@ -228,8 +269,10 @@ def _wrong(key: str, expected: str, text: str) -> str:
 
 
 def _installed() -> list[Path]:
-    spec = importlib.util.find_spec('configs')
-    return [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+    """The folder of our recipes: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    folders = [package / 'configs', package.parent / 'configs']
+    return [folder for folder in folders if folder.is_dir()][:1]
 
 
 def _resolve(path: str) -> Path:

@@ -1,4 +1,4 @@
-"""How long a compiled function takes, call by call."""
+"""Measures how long a compiled function takes, call by call."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jaxpolicy import types
 
 
 class Latency(NamedTuple):
-    """Seconds of compilation, milliseconds of a call."""
+    """The seconds of compilation, and quantiles of the milliseconds of a call."""
 
     compile_s: float
     p50_ms: float
@@ -20,32 +20,43 @@ class Latency(NamedTuple):
     p99_ms: float
 
 
-def of_agent(agent: types.Agent, config, spec: types.Spec, train: Any, batch: int = 1) -> Latency:
-    """Of planning a chunk for `batch` robots."""
+def of_agent(
+    agent: types.AnyAgent, config, spec: types.Spec, train: Any, batch: int = 1
+) -> Latency:
+    """The latency of planning a chunk for `batch` robots.
+
+    Args:
+      config: of the run.
+      spec: of one robot.
+      train: the agent's train state.
+    """
     lead = (batch, config.agent.obs_horizon)
     obs = jax.tree.map(lambda s: jnp.zeros((*lead, *s.shape), s.dtype), spec.obs)
-    if agent.memory is not types.no_memory:
-        memory = agent.memory(jax.tree.map(lambda x: x[:, 0], obs))
-        obs = types.Remembered(obs, memory)
+
+    def plan(train, carry, obs, key):
+        return agent.policy(train, True).act(carry, obs, key)
+
+    carry = agent.policy(train, True).init(obs)
     begin = time.perf_counter()
-    act = jax.jit(agent.act).lower(train, obs, jax.random.key(0)).compile()
+    compiled = jax.jit(plan).lower(train, carry, obs, jax.random.key(0)).compile()
     compile_s = time.perf_counter() - begin
     keys = [jax.random.key(i) for i in range(8)]
-    calls = milliseconds(lambda i: act(train, obs, keys[i % 8]))
+    calls = milliseconds(lambda i: compiled(train, carry, obs, keys[i % 8]))
     return Latency(compile_s, *np.percentile(calls, (50, 95, 99)))
 
 
 def milliseconds(call: Callable[[int], Any], least_s: float = 0.5, most: int = 1000) -> np.ndarray:
-    """Times of single calls [n], as `alternating`."""
+    """The milliseconds of single calls of one function, [n], measured as in `alternating`."""
     return alternating({'': call}, least_s, most)['']
 
 
 def alternating(
     calls: dict[str, Callable[[int], Any]], least_s: float = 0.5, most: int = 1000
 ) -> dict[str, np.ndarray]:
-    """Times of single calls of several functions in turns, [n] each.
+    """Calls several functions in turns; the milliseconds of their single calls, [n] each.
 
-    After three calls each that do not count, at least 20 each, up to `least_s` seconds or `most`.
+    The first three calls of each function do not count. After them, each is called at least 20
+    times, and until it took `least_s` seconds (a mean over functions) or was called `most` times.
     """
     for call in calls.values():
         for i in range(3):

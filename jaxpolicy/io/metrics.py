@@ -1,7 +1,8 @@
-"""Rows of numbers to metrics.jsonl, metrics.csv and TensorBoard, and curves from them.
+"""Writes rows of numbers to metrics.jsonl, metrics.csv and TensorBoard, and draws their curves.
 
-metrics.jsonl is the record; the CSV and the TensorBoard events are written from it, and rewritten
-when rows are taken back. A row that was being written when the process was killed is dropped.
+metrics.jsonl is the record. The CSV and the TensorBoard events are written from it, and are
+rewritten when rows are taken back. A row that was being written when the process was killed is
+dropped.
 """
 
 import csv
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 JSONL, CSV, TENSORBOARD, CURVES = 'metrics.jsonl', 'metrics.csv', 'tensorboard', 'curves.png'
-COUNTERS = ('epoch', 'env_steps', 'updates')
+COUNTERS = ('round', 'env_steps', 'updates')
+_OLD_COUNTERS = {'epoch': 'round'}  # in files of older versions
 
 Row = dict[str, float]
 
@@ -37,18 +39,19 @@ class Writer:
 
     @property
     def num_rows(self) -> int:
+        """How many rows there are."""
         return len(self._rows)
 
-    def write(self, row: Mapping[str, Any], env_steps: int, updates: int, epoch: int) -> None:
+    def write(self, row: Mapping[str, Any], index: int, env_steps: int, updates: int) -> None:
         """Adds one row.
 
         Args:
           row: scalars by name, `train/loss`; anything that `float` takes.
+          index: the number of the round, from 1.
           env_steps: environment steps so far.
-          updates: calls of `agent.update` so far.
-          epoch: calls of the loop's step so far (a step may be several passes over the data).
+          updates: gradient updates so far.
         """
-        counters = {'epoch': int(epoch), 'env_steps': int(env_steps), 'updates': int(updates)}
+        counters = {'round': int(index), 'env_steps': int(env_steps), 'updates': int(updates)}
         full: Row = counters | {name: float(value) for name, value in row.items()}
         self._jsonl.write(json.dumps(full) + '\n')
         self._jsonl.flush()
@@ -56,8 +59,12 @@ class Writer:
         self._append_csv(full)
         self._append_event(full)
 
+    def last_row(self) -> Row:
+        """The newest row; zeros for the counters if there is none."""
+        return self._rows[-1] if self._rows else dict.fromkeys(COUNTERS, 0)
+
     def truncate(self, num_rows: int) -> None:
-        """Keeps the first rows and drops those written after the checkpoint that is resumed.
+        """Keeps the first `num_rows` rows; later ones came after the checkpoint that is resumed.
 
         Raises:
           ValueError: there are fewer rows than that.
@@ -120,12 +127,16 @@ class Writer:
 
 
 class NullWriter:
-    """Writes nothing: what processes other than the first one have."""
+    """A writer that writes nothing, for all processes but the first one."""
 
     num_rows = 0
 
-    def write(self, row: Mapping[str, Any], env_steps: int, updates: int, epoch: int) -> None:
+    def write(self, row: Mapping[str, Any], index: int, env_steps: int, updates: int) -> None:
         """Does nothing."""
+
+    def last_row(self) -> Row:
+        """The counters, all zero, as there is no row."""
+        return dict.fromkeys(COUNTERS, 0)
 
     def truncate(self, num_rows: int) -> None:
         """Does nothing."""
@@ -152,6 +163,8 @@ def read(workdir: str | Path) -> list[Row]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f'{path}, line {number}: not JSON: {error}') from error
+        if isinstance(row, dict):
+            row = {_OLD_COUNTERS.get(name, name): value for name, value in row.items()}
         if not isinstance(row, dict) or not set(COUNTERS) <= set(row):
             raise ValueError(f'{path}, line {number}: expected {COUNTERS}, found {line[:100]}')
         rows.append(row)

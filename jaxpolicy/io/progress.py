@@ -1,4 +1,4 @@
-"""A progress bar in a terminal; elsewhere, a line every few seconds."""
+"""Shows progress: a bar in a terminal, elsewhere a line every few seconds."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ class Progress:
     Args:
       total: steps at the end.
       done: steps done before this process (the rate counts this process's only).
-      unit: what a step is, for the reader.
+      unit: what the reader is told that a step is.
       every_s: seconds between two lines where there is no terminal.
       stream: where to write, default stderr.
     """
@@ -32,15 +32,17 @@ class Progress:
         self._every_s = every_s
         self._start, self._initial = time.monotonic(), done
         self._printed = -every_s
-        self._evaluation = ''
+        self._evaluation = self._counts = ''
         self._bar = None
         if self._stream.isatty():
             self._bar = tqdm.tqdm(
                 total=total, initial=done, unit=unit, file=self._stream, dynamic_ncols=True
             )
 
-    def update(self, done: int) -> None:
-        """Shows that `done` steps of the total are done."""
+    def update(self, done: int, counts: Mapping[str, int] | None = None) -> None:
+        """Shows that `done` steps of the total are done, and what else was counted by then."""
+        known = [(name.replace('_', ' '), n) for name, n in (counts or {}).items() if n]
+        self._counts = ''.join(f', {n:,} {name}' for name, n in known)
         if self._bar is not None:
             self._bar.update(done - self._done)
         self._done = done
@@ -66,5 +68,5 @@ class Progress:
         rate = (self._done - self._initial) / max(elapsed, 1e-9)
         left_s = (self._total - self._done) / rate if rate else float('inf')
         eta = f'{left_s:.0f} s left' if left_s < float('inf') else 'no estimate yet'
-        text = f'{self._done}/{self._total} {self._unit}s, {rate:.3g}/s, {eta}'
+        text = f'{self._done}/{self._total} {self._unit}s, {rate:.3g}/s, {eta}{self._counts}'
         return f'{text} | {self._evaluation}' if self._evaluation else text

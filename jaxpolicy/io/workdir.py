@@ -1,4 +1,4 @@
-"""The directory of a run: what was asked for, with which versions, and who is using it now."""
+"""The directory of a run: its record of what was asked for, with which versions, and its lock."""
 
 import fcntl
 import importlib.metadata
@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax
 from ml_collections import config_dict
 
 CONFIG_FILE = 'config.json'
+FORMAT = 2  # of config.json; files without a number are of format 1
 _LOCK_FILE = '.lock'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'mujoco', 'mujoco-mjx', 'numpy')
 
@@ -22,6 +24,8 @@ def prepare(
     config: config_dict.ConfigDict,
     seed: int,
     num_seeds: int = 1,
+    *,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]],
     fresh: bool = False,
 ) -> None:
     """Creates the directory with its config.json, or checks that the one there is of this run.
@@ -29,22 +33,24 @@ def prepare(
     Args:
       workdir: created if missing.
       config: JSON-like values only (numbers, strings, None, tuples, nested ConfigDicts).
-      seed: of the run; the first one, if several are trained together.
-      num_seeds: how many are.
-      fresh: nothing was saved here yet, so a config.json that is there is replaced.
+      seed: of the run; the first one, if several seeds are trained together.
+      num_seeds: how many seeds are trained together.
+      upgrade: turns the contents of a config.json that is there, perhaps of an older version, into
+        the present format.
+      fresh: whether nothing was saved here yet; a config.json that is there is then replaced.
 
     Raises:
-      ValueError: the directory belongs to a run with another config or seed (the difference is
-        listed key by key).
+      ValueError: the directory belongs to a run with another config or seed (the message lists the
+        differences key by key), or is a file.
     """
-    workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = _make_folder(workdir)
     path = workdir / CONFIG_FILE
     mine = {'config': to_json(config), 'seed': seed, 'num_seeds': num_seeds}
     if fresh or not path.exists():
-        write_json(path, mine | {'versions': versions(), 'git': git_state()})
+        about = {'versions': versions(), 'git': git_state()}
+        write_json(path, {'format': FORMAT} | mine | about)
         return
-    lines = difference(_flat(_read(path)), _flat(mine))
+    lines = difference(_flat(upgrade(_read(path))), _flat(mine))
     if lines:
         raise ValueError(
             f'{workdir} was made with another config; choose another --workdir or remove it. '
@@ -52,14 +58,18 @@ def prepare(
         )
 
 
-def load_config(workdir: str | Path) -> config_dict.ConfigDict:
-    """The locked config of a run, tuples as tuples.
+def load_record(workdir: str | Path) -> dict[str, Any]:
+    """The contents of config.json, as they were written.
 
     Raises:
       ValueError: there is no readable config.json.
     """
-    config = config_dict.ConfigDict(_tuples(_read(Path(workdir) / CONFIG_FILE)['config']))
-    return config.lock()
+    return _read(Path(workdir) / CONFIG_FILE)
+
+
+def from_json(config: dict[str, Any]) -> config_dict.ConfigDict:
+    """A config from its JSON; lists become tuples, as JSON knows no tuples."""
+    return config_dict.ConfigDict(_tuples(config))
 
 
 def load_num_seeds(workdir: str | Path) -> int:
@@ -68,17 +78,16 @@ def load_num_seeds(workdir: str | Path) -> int:
     Raises:
       ValueError: there is no readable config.json.
     """
-    return _num_seeds(_read(Path(workdir) / CONFIG_FILE))
+    return _num_seeds(load_record(workdir))
 
 
 def lock(workdir: str | Path) -> int:
-    """Takes the directory for this process, until it ends or closes the returned descriptor.
+    """Locks the directory for this process, until it ends or closes the returned descriptor.
 
     Raises:
-      ValueError: another process has it.
+      ValueError: another process has locked it, or it is a file.
     """
-    workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = _make_folder(workdir)
     descriptor = os.open(workdir / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,7 +126,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what numbers depend on, and the machine."""
+    """The versions of what a run's numbers depend on, and a description of the machine."""
     found = {'python': platform.python_version(), 'platform': platform.platform()}
     for name in _PACKAGES:
         try:
@@ -143,12 +152,21 @@ def git_state() -> dict[str, Any] | None:
 _ABSENT = object()
 
 
+def _make_folder(workdir: str | Path) -> Path:
+    workdir = Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f'--workdir: expected a directory, found a file: {workdir}') from error
+    return workdir
+
+
 def _num_seeds(record: dict[str, Any]) -> int:
     return record.get('num_seeds', 1)  # runs of older versions had one
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """What makes a run that run."""
+    """What has to be equal for a run to be continued: the config and the seeds."""
     return record['config'] | {'(seed)': record['seed'], '(num_seeds)': _num_seeds(record)}
 
 
@@ -168,11 +186,15 @@ def _read(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ValueError(f'{path.parent} is not the directory of a run: no {path.name}') from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text
         raise ValueError(f'{path}: not JSON: {error}') from error
+    if not isinstance(record, dict):
+        raise ValueError(f'{path}: expected an object, found {record!r:.100}')
     for key in ('config', 'seed'):
         if key not in record:
             raise ValueError(f'{path}: expected a key {key!r}, found {sorted(record)}')
+    if not isinstance(record['config'], dict):
+        raise ValueError(f'{path}: config: expected an object, found {record["config"]!r:.100}')
     return record
 
 

@@ -1,7 +1,7 @@
-"""Episodes that somebody demonstrated, perfect or not, with what their actions brought."""
+"""Collecting demonstrations with their rewards, from an expert or a policy, good or bad."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,28 +11,43 @@ import numpy as np
 from jaxpolicy import types
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.loops import off_policy, rollout
-from jaxpolicy.runs import demonstrators
 
 PyTree = Any
 
-BATCH = 512  # episodes at once
-MAX_BATCHES_PER_EPISODE = 4  # give up below a success rate of about 1 in 4
+BATCH = 512  # episodes that are rolled out at once
+MAX_BATCHES_PER_EPISODE = 4  # so it gives up below a success rate of about 1 in 4
+
+
+class Demonstrator(NamedTuple):
+    """A policy and the environment in which it demonstrates.
+
+    env: vectorised, with a time limit of `num_steps`.
+    policy_of: weights -> Policy.
+    weights: what the run has learnt; () for a scripted expert.
+    info: where the episodes come from.
+    """
+
+    env: types.Env
+    num_steps: int
+    policy_of: Callable[[PyTree], types.Policy]
+    weights: PyTree
+    info: dict[str, str | float]
 
 
 class Demonstration(NamedTuple):
-    """An episode, and how good it is."""
+    """One episode, and how good it is."""
 
-    episode: episodes_lib.Episodes  # this one alone
+    episode: episodes_lib.Episodes  # holds this one episode only
     noise: float  # probability of a random action
-    success: float  # at the last step; nan where the env does not say
+    success: float  # at the last step; nan if the env has no such metric
     total: float  # sum of the rewards
 
 
 def check_noise(values: Sequence[str]) -> tuple[float, ...]:
-    """Probabilities from text.
+    """Reads the probabilities of random actions from text.
 
     Raises:
-      ValueError: they are not different whole percents from 0 to 1.
+      ValueError: they are not whole percents from 0 to 1, or two of them are equal.
     """
     try:
         noise = tuple(float(text) for text in values)
@@ -47,7 +62,7 @@ def check_noise(values: Sequence[str]) -> tuple[float, ...]:
 
 
 def noisy(policy: types.Policy, spec: types.Spec, chance: jax.Array) -> types.Policy:
-    """Each action is a uniformly random one instead, with the probability `chance` [N]."""
+    """Replaces each action by a uniformly random one with the probability `chance` [N]."""
     random = off_policy.random_policy(spec)
 
     def act(carry, obs, key):
@@ -61,7 +76,7 @@ def noisy(policy: types.Policy, spec: types.Spec, chance: jax.Array) -> types.Po
 
 
 def clipped(policy: types.Policy) -> types.Policy:
-    """What is executed is what is written, in [-1, 1]."""
+    """Clips the actions to [-1, 1], so that the written actions are the executed ones."""
 
     def act(carry, obs, key):
         carry, action, extras = policy.act(carry, obs, key)
@@ -71,24 +86,28 @@ def clipped(policy: types.Policy) -> types.Policy:
 
 
 def collect(
-    demonstrator: demonstrators.Demonstrator,
+    demonstrator: Demonstrator,
     num_episodes: int,
     seed: int,
     noise: Sequence[float] = (),
     keep: str = 'success',
 ) -> tuple[episodes_lib.Episodes, list[Demonstration], list[Demonstration]]:
-    """Episodes with rewards; the same one by one; and all that were tried for them.
+    """Runs a demonstrator until there are enough episodes to keep.
 
-    Episodes with numbers that are not finite, of physics that broke, are nowhere.
+    Episodes in which the physics broke, so that a number is not finite, are dropped.
 
     Args:
-      noise: probabilities of random actions; each gets an equal share of the episodes, one share
-        after another, and the tag 'noise' has it in percent. (): none, and no tag.
-      keep: 'success', or 'all': then failures stay.
+      noise: probabilities of random actions. Each probability gets an equal share of the episodes,
+        one share after the other, and the tag 'noise' gives it in percent. () means no random
+        actions and no tag.
+      keep: 'success' keeps only episodes that succeed; 'all' keeps failures too.
+
+    Returns:
+      The kept episodes joined into one set, the same episodes one by one, and all that were tried.
 
     Raises:
-      ValueError: fewer episodes than shares, an env that does not say what success is, or too few
-        episodes that succeed.
+      ValueError: there are fewer episodes than shares, the env has no metric 'success', or too few
+        episodes succeed.
     """
     levels = tuple(noise) or (0.0,)
     _check(demonstrator, num_episodes, len(levels), keep)
@@ -118,14 +137,12 @@ def collect(
 
 
 def summary(demonstrations: Sequence[Demonstration]) -> tuple[float, float]:
-    """Success rate, nan where the env does not say, and mean return."""
+    """The success rate, nan if the env has no metric 'success', and the mean return."""
     success, total = zip(*((one.success, one.total) for one in demonstrations), strict=True)
     return float(np.mean(success)), float(np.mean(total))
 
 
-def _check(
-    demonstrator: demonstrators.Demonstrator, num_episodes: int, num_shares: int, keep: str
-) -> None:
+def _check(demonstrator: Demonstrator, num_episodes: int, num_shares: int, keep: str) -> None:
     keys = jax.random.split(jax.random.key(0), BATCH)
     known = jax.eval_shape(demonstrator.env.reset, keys).metrics
     if keep == 'success' and 'success' not in known:
@@ -140,12 +157,17 @@ def _check(
 
 
 def _batch(
-    demonstrator: demonstrators.Demonstrator,
+    demonstrator: Demonstrator,
     chance: np.ndarray | None,
     weights: PyTree,
     key: types.Key,
 ) -> dict[str, PyTree]:
-    """BATCH episodes: [T, N, ...], and [N, ...] of the step at which each of them ends."""
+    """Rolls out N = BATCH episodes.
+
+    Returns:
+      obs, action and reward [T, N, ...]; end [N], the step at which each episode ends; and
+      termination, success and last_obs [N, ...] at that step.
+    """
     env, policy = demonstrator.env, clipped(demonstrator.policy_of(weights))
     if chance is not None:
         policy = noisy(policy, env.spec, jnp.asarray(chance, jnp.float32))
@@ -158,7 +180,7 @@ def _batch(
     end = (batch.termination | batch.truncation).argmax(0)
     worlds = jnp.arange(BATCH)
     success = metrics.get('success', jnp.full_like(batch.reward, jnp.nan))
-    # Where the last action led: what is seen next, as no env is reset here.
+    # No env is reset here, so the next observation is the one to which the last action led.
     after = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), batch.obs, state.obs)
     return {
         'obs': batch.obs,
@@ -197,13 +219,13 @@ def _is_finite(episode: episodes_lib.Episodes) -> bool:
 
 
 def _join(
-    demonstrator: demonstrators.Demonstrator,
+    demonstrator: Demonstrator,
     chosen: Sequence[Demonstration],
     seed: int,
     noise: Sequence[float],
     keep: str,
 ) -> episodes_lib.Episodes:
-    """The episodes in one, with what is known of their quality."""
+    """Joins the episodes into one set, whose info says how good they are."""
     success, total = summary(chosen)
     words = f'seed {seed}, {"successful" if keep == "success" else "all"} episodes'
     info = {

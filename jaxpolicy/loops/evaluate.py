@@ -1,8 +1,8 @@
-"""Evaluation: whole episodes, one number per episode, everything after the first end left out.
+"""Evaluation of policies in whole episodes, where steps after an episode's first end do not count.
 
-`evaluate` runs environments on the device in one scan, `trace` also keeps every step of them, and
-`evaluate_host` steps simulators outside JAX. All three give arrays over episodes, so that the
-caller reports n and a confidence interval.
+`evaluate` runs environments on the device in one scan, `trace` also keeps every step, and
+`evaluate_host` steps simulators outside JAX. `evaluate` and `evaluate_host` give arrays with one
+number per episode, so that the caller can report n and a confidence interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,36 +12,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from scipy import special
 
 from jaxpolicy.types import Env, EnvState, HostEnv, Key, Policy, PyTree
 
 
 class Tally(struct.PyTreeNode):
-    """Running sums of N episodes, and which of them still run."""
+    """Running sums over N episodes, and which of the episodes still run."""
 
     running: jax.Array  # [N] bool
-    total: jax.Array  # [N] sum of rewards
+    total: jax.Array  # [N] sum of the rewards
     length: jax.Array  # [N] int32
     largest: dict[str, jax.Array]  # [N] per metric
     final: dict[str, jax.Array]
     summed: dict[str, jax.Array]
+    broken: jax.Array  # [N] bool: a number of the episode was not finite
 
 
 def evaluate(
     env: Env, policy: Policy, keys: Key, act_key: Key, num_steps: int
 ) -> dict[str, jax.Array]:
-    """Runs N episodes on the device; pure, to be jitted by the caller with the policy's state.
+    """Runs N episodes on the device; a pure function, which the caller jits.
 
     Args:
-      env: vectorized, without auto-reset; with a time limit unless `num_steps` is one.
-      keys: [N], one per episode: the start of an episode depends on its key alone.
-      act_key: for the policy.
+      env: vectorised, without auto-reset; it needs no time limit if `num_steps` serves as one.
+      keys: [N], one per episode; the start of an episode depends on its key alone.
+      act_key: for the random draws of the policy.
       num_steps: steps to run; an episode that has not ended by then is cut there.
 
     Returns:
-      Arrays [N]: 'return', 'length' (steps), and for each metric m of the environment f'{m}_max',
-      f'{m}_final' and f'{m}_mean' over the steps up to the episode's first end.
+      Arrays [N]: 'return', 'length' (steps), 'broken' (1 where a reward, the return or a metric was
+      not finite, else 0), and f'{m}_max', f'{m}_final' and f'{m}_mean' of each metric m of the
+      environment, taken over the steps up to the episode's first end.
     """
     state = env.reset(keys)
     carry = (state, policy.init(state.obs), _start(state.reward, state.metrics))
@@ -63,11 +64,12 @@ def trace(
     """Runs the episodes that `evaluate` runs and keeps every step, for pictures and videos.
 
     Args:
-      num_states: of how many episodes, the first ones, to keep the whole state.
+      num_states: how many episodes keep their whole states; they are the first ones.
 
     Returns:
-      metrics after each step, {name: [T, N]}; which steps belong to an episode, [T, N] bool: True
-      up to and with its first end; the states after each step, leaves [T, num_states, ...].
+      The metrics after each step, {name: [T, N]}; which steps belong to an episode, [T, N] bool,
+      True up to and including its first end; the states after each step, leaves
+      [T, num_states, ...].
     """
     state = env.reset(keys)
     carry = (state, policy.init(state.obs), jnp.ones(state.reward.shape, bool))
@@ -86,10 +88,10 @@ def trace(
 
 
 def compiled(make_policy: Callable[[PyTree], Policy]) -> Callable[[PyTree], Policy]:
-    """`make_policy`, with the policy's functions jitted and its state an argument of them.
+    """Jits the functions of a policy for `evaluate_host`, with the policy's state as an argument.
 
-    For `evaluate_host`: the weights are no constants of the program, and one compilation serves
-    every state of the same shapes. Build it once, call it with each new state.
+    The weights are then no constants of the compiled program, so that one compilation serves every
+    state of the same shapes. Build it once and call it with each new state.
     """
     init = jax.jit(lambda state, obs: make_policy(state).init(obs))
     act = jax.jit(lambda state, memory, obs, key: make_policy(state).act(memory, obs, key))
@@ -109,13 +111,13 @@ def evaluate_host(
     """Runs one episode per seed in simulators outside JAX, until all have ended.
 
     Args:
-      policy: of `compiled`; its functions are called as they are, once per step for all episodes.
-      key: for the policy.
-      seeds: [N], of the simulators.
+      policy: made by `compiled`; it is called once per step for all episodes, and not jitted here.
+      key: for the random draws of the policy.
+      seeds: [N], one for each simulator.
       num_steps: the time limit.
 
     Returns:
-      The arrays of `evaluate`, numpy's, [N].
+      The same arrays [N] as `evaluate`, as NumPy arrays.
     """
     obs = env.reset(seeds)
     memory = policy.init(obs)
@@ -134,52 +136,16 @@ def evaluate_host(
             break
     mask = np.stack(valid)  # [T, N]
     length = mask.sum(0)
-    result = {'return': np.where(mask, np.stack(rewards), 0.0).sum(0), 'length': length}
+    total = np.where(mask, np.stack(rewards), 0.0).sum(0)
+    broken = ~np.isfinite(total)
+    result = {'return': total, 'length': length}
     for name, values in metrics.items():
         value = np.stack(values)  # [T, N]
         result[f'{name}_max'] = np.where(mask, value, -np.inf).max(0)
         result[f'{name}_final'] = value[length - 1, np.arange(len(length))]
         result[f'{name}_mean'] = np.where(mask, value, 0.0).sum(0) / length
-    return result
-
-
-def confidence_interval(
-    x: np.ndarray | jax.Array, kind: str, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Mean of N episodes and its confidence interval.
-
-    Args:
-      x: [N].
-      kind: 'binary' for zeros and ones (Wilson's score interval, 1927), 'real' for anything else
-        (Student's t; infinitely wide for a single episode).
-      level: of confidence, in (0, 1).
-
-    Returns:
-      (mean, low, high).
-
-    Raises:
-      ValueError: no episodes, values that are not finite or, for 'binary', not 0 or 1.
-    """
-    x = np.asarray(x, np.float64)
-    if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
-        raise ValueError(f'x: expected finite values [N], found shape {list(x.shape)}: {x}')
-    if not 0.0 < level < 1.0:
-        raise ValueError(f'level: expected a number between 0 and 1, found {level}')
-    n, mean = x.size, float(x.mean())
-    if kind == 'binary':
-        if not np.isin(x, (0.0, 1.0)).all():
-            raise ValueError(f'x: expected zeros and ones for a binary interval, found {x}')
-        z = float(special.ndtri(0.5 + level / 2))
-        centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * float(np.sqrt(mean * (1 - mean) / n + (z / (2 * n)) ** 2))
-        return mean, max(0.0, centre - half), min(1.0, centre + half)
-    if kind == 'real':
-        if n == 1:
-            return mean, -np.inf, np.inf
-        t = float(special.stdtrit(n - 1, 0.5 + level / 2))
-        half = t * float(x.std(ddof=1)) / n**0.5
-        return mean, mean - half, mean + half
-    raise ValueError(f"kind: expected 'binary' or 'real', found {kind!r}")
+        broken = broken | (mask & ~np.isfinite(value)).any(0)
+    return result | {'broken': broken.astype(np.float32)}
 
 
 def _start(reward: jax.Array, metrics: dict[str, jax.Array]) -> Tally:
@@ -191,6 +157,7 @@ def _start(reward: jax.Array, metrics: dict[str, jax.Array]) -> Tally:
         largest={name: jnp.full(zero.shape, -jnp.inf) for name, zero in zeros.items()},
         final=zeros,
         summed=zeros,
+        broken=jnp.zeros(reward.shape, bool),
     )
 
 
@@ -207,11 +174,22 @@ def _add(tally: Tally, state: EnvState) -> Tally:
         largest=keep(jax.tree.map(jnp.maximum, tally.largest, state.metrics), tally.largest),
         final=keep(state.metrics, tally.final),
         summed=keep(jax.tree.map(jnp.add, tally.summed, state.metrics), tally.summed),
+        broken=tally.broken | (run & ~_all_finite(state)),
     )
 
 
+def _all_finite(state: EnvState) -> jax.Array:
+    """Where the reward and all metrics of a step are finite, [N] bool."""
+    finite = jnp.isfinite(state.reward)
+    for value in state.metrics.values():
+        finite &= jnp.isfinite(value)
+    return finite
+
+
 def _summary(tally: Tally) -> dict[str, jax.Array]:
-    result = {'return': tally.total, 'length': tally.length}
+    broken = tally.broken | ~jnp.isfinite(tally.total)
+    broken = broken.astype(jnp.float32)
+    result = {'return': tally.total, 'length': tally.length, 'broken': broken}
     for name in tally.largest:
         result[f'{name}_max'] = tally.largest[name]
         result[f'{name}_final'] = tally.final[name]

@@ -1,8 +1,9 @@
-"""`off_policy` with its buffer in the host's memory, for buffers that the device has no room for.
+"""`off_policy` with its buffer in the host's memory, for buffers that do not fit on the device.
 
-The same parts: acting and learning are programs on the device, storing and sampling are the same
-functions as programs on JAX's CPU device. Rollouts go down to it and minibatches come up, once an
-iteration. So a step is a Python loop over three programs, for one seed and one device, and slower.
+It uses the same functions as `off_policy`. Acting and learning run on the device; storing and
+sampling run on JAX's CPU device. In each iteration a rollout is copied down to the CPU device and
+minibatches are copied up. So a step is a Python loop that starts several compiled programs in each
+iteration. It is slower than the one program of `off_policy`, and serves one seed and one device.
 """
 
 import functools
@@ -10,22 +11,23 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import types
-from jaxpolicy.loops import off_policy, on_policy
+from jaxpolicy import train_state, types
+from jaxpolicy.loops import off_policy, rollout
 
 
 def make(
     env: types.Env,
-    agent: types.Agent,
+    agent: types.AnyAgent,
     config: off_policy.Config,
     gamma: float,
     episode_steps: int,
     goals: types.Goals | None = None,
 ) -> types.Loop:
-    """A loop whose `init` and `step` are no programs but run some; arguments as off_policy.make.
+    """Makes the loop; the arguments are those of `off_policy.make`.
 
-    The state's memory lies on the CPU device, and so must the demonstrations that `step` takes.
-    `step` takes the memory of the state that it is given.
+    Its `init` and `step` are Python functions that run compiled programs, and cannot be jitted. The
+    state's memory lies on the CPU device, and the demonstrations given to `step` must lie there
+    too. `step` reuses the arrays of the state that it is given, which cannot be read afterwards.
     """
     parts = off_policy.make_parts(env, agent, config, gamma, episode_steps, goals)
     host, device = jax.devices('cpu')[0], jax.devices()[0]
@@ -55,11 +57,15 @@ def make(
 
     def step(state, data):
         key, pool, keys = begin(state.key)
+        # Read these now, as donated arrays cannot be read after the programs below have run.
+        before, count = jax.device_get((state.train.step, state.memory.buffer.count))
+        env_steps = off_policy.num_env_steps(config, count)
         state, rows = state.replace(key=key), []
         for key in keys:
             state, row = iteration(state, key, pool, data)
             rows.append(row)
         metrics = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *rows)
-        return state, on_policy.per_episode(metrics)
+        done = train_state.progress(before, state.train.step, env_steps)
+        return state, rollout.per_episode(metrics) | done
 
     return types.Loop(init, step)

@@ -1,20 +1,20 @@
-"""Learning from a data set that lies on the device: an epoch is one scan."""
+"""Learning from a data set that lies on the device, where an epoch is one scan."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import types
+from jaxpolicy import train_state, types
 from jaxpolicy.data import buffer as buffer_lib
 from jaxpolicy.data import windows
 
 
 def num_updates(num_windows: int, batch_size: int) -> int:
-    """Updates in one epoch; windows that do not fill a last batch wait for another shuffle.
+    """Updates in one epoch; windows that do not fill a last batch are left out of this epoch.
 
     Raises:
-      ValueError: fewer windows than one batch.
+      ValueError: there are fewer windows than one batch needs.
     """
     if num_windows < batch_size:
         raise ValueError(
@@ -24,8 +24,8 @@ def num_updates(num_windows: int, batch_size: int) -> int:
     return num_windows // batch_size
 
 
-def make(agent: types.Agent, batch_size: int, epochs_per_round: int = 1) -> types.Loop:
-    """A loop over `windows.Windows`.
+def make(agent: types.AnyAgent, batch_size: int, epochs_per_round: int = 1) -> types.Loop:
+    """Makes a loop that learns from `windows.Windows`.
 
     The order of the data is drawn from the loop's key, so that a restored state continues exactly.
 
@@ -56,21 +56,22 @@ def make(agent: types.Agent, batch_size: int, epochs_per_round: int = 1) -> type
         key, epoch_key = jax.random.split(state.key)
         keys = jax.random.split(epoch_key, epochs_per_round)
         train, metrics = jax.lax.scan(lambda s, k: epoch(s, k, data), state.train, keys)
-        return state.replace(train=train, key=key), jax.tree.map(jnp.mean, metrics)
+        done = train_state.progress(state.train.step, train.step, env_steps=0)
+        return state.replace(train=train, key=key), jax.tree.map(jnp.mean, metrics) | done
 
     return types.Loop(init, step)
 
 
 def replay(
-    agent: types.Agent, batch_size: int, updates_per_round: int, n_step: int, gamma: float
+    agent: types.AnyAgent, batch_size: int, updates_per_round: int, n_step: int, gamma: float
 ) -> types.Loop:
-    """A loop over a `Buffer` of demonstrations with rewards, for agents that learn values.
+    """Makes a loop over a `Buffer` of demonstrations with rewards, for agents that learn values.
 
     Args:
       agent: takes minibatches [U, B] of n-step transitions.
       batch_size: B.
       updates_per_round: U, minibatches in one call of `step`.
-      n_step: n.
+      n_step: n, rewards in a return before it bootstraps.
       gamma: the agent's discount.
     """
 
@@ -89,10 +90,11 @@ def replay(
             metrics.pop('td_error', None)
             return train, metrics
 
-        # some minibatches at a time: all of a long step's would not fit
+        # Some minibatches at a time, because all those of a long step would not fit in memory.
         group = math.gcd(updates_per_round, 20)
         keys = jax.random.split(step_key, updates_per_round // group)
         train, metrics = jax.lax.scan(update, state.train, keys)
-        return state.replace(train=train, key=key), jax.tree.map(jnp.mean, metrics)
+        done = train_state.progress(state.train.step, train.step, env_steps=0)
+        return state.replace(train=train, key=key), jax.tree.map(jnp.mean, metrics) | done
 
     return types.Loop(init, step)

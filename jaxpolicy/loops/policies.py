@@ -1,4 +1,8 @@
-"""From an agent's `act` to something that can be rolled out: `types.Policy`."""
+"""Policy -> Policy: makes a policy that acts step by step from a planner of chunks.
+
+A planner is a policy that sees a history of observations and whose action is a chunk of actions;
+see `types.Policy`.
+"""
 
 from collections.abc import Callable
 
@@ -8,52 +12,18 @@ import jax.numpy as jnp
 from jaxpolicy import types
 
 
-def of(agent: types.Agent, state, deterministic: bool = False) -> types.Policy:
-    """The policy of an agent that acts step by step: `recurrent` if it has a memory."""
-    if agent.memory is types.no_memory:
-        return memoryless(agent, state, deterministic)
-    return recurrent(agent, state, deterministic)
-
-
-def memoryless(agent: types.Agent, state, deterministic: bool = False) -> types.Policy:
-    """One observation in, one action out."""
-
-    def act(carry, obs, key):
-        action, extras = agent.act(state, obs, key, deterministic)
-        return carry, action, extras
-
-    return types.Policy(lambda obs: (), act)
-
-
-def recurrent(agent: types.Agent, state, deterministic: bool = False) -> types.Policy:
-    """Carries the agent's memory from step to step."""
-
-    def act(memory, obs, key):
-        seen = types.Remembered(obs, memory)
-        action, extras = agent.act(state, seen, key, deterministic)
-        others = {name: value for name, value in extras.items() if name != 'memory'}
-        return extras['memory'], action, others
-
-    return types.Policy(agent.memory, act)
-
-
 def receding_horizon(
-    agent: types.Agent,
-    state,
-    obs_horizon: int,
-    action_horizon: int,
-    deterministic: bool = False,
-    delay: int = 0,
+    planner: types.Policy, obs_horizon: int, action_horizon: int, delay: int = 0
 ) -> types.Policy:
-    """Plans a chunk from the last To observations, executes Ta actions of it, plans again.
+    """Plans a chunk from the last To observations, executes Ta actions of it, and plans again.
 
-    Executed are the chunk's actions To - 1 .. To - 2 + Ta. Before an episode's first step the
-    history is its first observation repeated. The agent is called only on steps where at least one
-    environment needs a plan; then it plans for all N, and only those that need one take it.
+    It executes the chunk's actions To - 1 .. To - 2 + Ta. Before an episode's first step the
+    history is its first observation, repeated. The planner is called only on steps where at least
+    one environment needs a plan. It then plans for all N, but only those that need one take it.
 
-    With a `delay` of d steps a plan takes that long: the d actions that the last chunk has left are
-    executed meanwhile, instead of the new chunk's first d (an episode's first plan is there at
-    once). An agent with a memory finds there what it kept of its last chunk.
+    With a `delay`, a plan arrives d steps late: in place of its first d actions, the robot executes
+    those that are left of the last chunk. An episode's first plan arrives at once. The planner's
+    carry is kept between plans, and changes only for the environments that take a new plan.
 
     Raises (from `init`):
       ValueError: a chunk is shorter than To - 1 + Ta + d.
@@ -63,20 +33,19 @@ def receding_horizon(
     first, length = obs_horizon - 1, action_horizon + delay
 
     def plan(history, memory, key):
-        seen = history if agent.memory is types.no_memory else types.Remembered(history, memory)
-        chunk, extras = agent.act(state, seen, key, deterministic)
-        return chunk[:, first : first + length], extras.get('memory', ())
+        memory, chunk, _ = planner.act(memory, history, key)
+        return chunk[:, first : first + length], memory
 
     def init(obs):
         history = jax.tree.map(lambda x: jnp.stack([x] * obs_horizon, axis=1), obs)
-        memory = agent.memory(obs)
+        memory = planner.init(history)
         actions, _ = jax.eval_shape(plan, history, memory, jax.random.key(0))
         _check_length(actions.shape[1], length, first, delay)
         return {
             'history': history,  # [N, To, ...]
             'queue': jnp.zeros(actions.shape, actions.dtype),  # [N, Ta + d, A]
-            'index': jnp.full(actions.shape[:1], -1, jnp.int32),  # [N]; -1: there was no plan yet
-            'memory': memory,  # of the agent
+            'index': jnp.full(actions.shape[:1], -1, jnp.int32),  # [N]; -1 before the first plan
+            'memory': memory,  # the planner's carry
         }
 
     def act(carry, obs, key):
@@ -107,31 +76,31 @@ def _check_length(planned: int, length: int, first: int, delay: int) -> None:
         )
 
 
-def temporal_ensemble(
-    agent: types.Agent, state, obs_horizon: int, decay: float, deterministic: bool = False
-) -> types.Policy:
-    """Plans at every step; executes a weighted mean of all that was planned for this step.
+def temporal_ensemble(planner: types.Policy, obs_horizon: int, decay: float) -> types.Policy:
+    """Plans at every step, and executes a weighted mean of all actions planned for this step.
 
-    The i-th prediction for a step, the oldest first, weighs exp(-decay i): above 0 older ones
-    count more, below 0 newer ones.
+    The i-th action planned for a step, the oldest first, has the weight exp(-decay i). So older
+    plans count more if `decay` is above 0, and newer ones if it is below 0.
 
     Source: Zhao et al., 2023 (ACT, arXiv:2304.13705), section IV-A, algorithm 2.
+
+    Raises (from `init`):
+      ValueError: the planner carries something from one plan to the next.
     """
-    if agent.memory is not types.no_memory:
-        raise ValueError('temporal_ensemble: expected an agent that keeps nothing between plans')
 
     def plan(history, key):
-        return agent.act(state, history, key, deterministic)[0][:, obs_horizon - 1 :]
+        return planner.act((), history, key)[1][:, obs_horizon - 1 :]
 
     def init(obs):
         history = jax.tree.map(lambda x: jnp.stack([x] * obs_horizon, axis=1), obs)
+        types.check_memoryless(planner.init(history), 'temporal_ensemble')
         actions = jax.eval_shape(plan, history, jax.random.key(0))
         zeros = jnp.zeros(actions.shape[:2])
         return {
             'history': history,  # [N, To, ...]
             'total': jnp.zeros(actions.shape),  # [N, L, A], weighted sums from this step on
             'weight': zeros,  # [N, L]
-            'count': zeros,  # [N, L], predictions so far
+            'count': zeros,  # [N, L], plans so far
         }
 
     def act(carry, obs, key):
@@ -153,11 +122,13 @@ def ahead_of_time(
     spec: types.Spec,
     num_envs: int,
 ) -> types.Policy:
-    """A policy for N robots that is compiled and has planned once: its first action is not late.
+    """Compiles a policy for N robots and runs it once, so that its first action is not late.
 
     Args:
-      make_policy: state -> Policy, as `receding_horizon` with all but the state given.
-      spec: of one robot's observation; what is passed later is converted to its dtypes.
+      make_policy: state -> Policy, such as `receding_horizon` around an agent's planner.
+      state: what `make_policy` takes, such as the agent's train state.
+      spec: describes one robot's observation; later observations are converted to its dtypes.
+      num_envs: N.
     """
 
     def convert(obs):
@@ -169,7 +140,7 @@ def ahead_of_time(
     carry = init(state, obs)
     act = jax.jit(lambda state, carry, obs, key: make_policy(state).act(carry, obs, key))
     act = act.lower(state, carry, obs, key).compile()
-    for _ in range(2):  # with a plan, and without
+    for _ in range(2):  # the first step plans, the second does not
         carry, action, _ = jax.block_until_ready(act(state, carry, obs, key))
     del carry, action
     return types.Policy(
@@ -179,7 +150,7 @@ def ahead_of_time(
 
 
 def append(history, obs):
-    """Histories [N, To, ...] without their oldest entry, with the newest one."""
+    """Drops the oldest entry of histories [N, To, ...] and appends the newest observation."""
     return jax.tree.map(lambda h, x: jnp.concatenate([h[:, 1:], x[:, None]], axis=1), history, obs)
 
 

@@ -1,4 +1,4 @@
-"""Critics of actions: several networks that say what an action is worth."""
+"""Critics: networks that estimate what an action or a state is worth."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from jaxpolicy.nets import mlp
 
 
 class Critic(nn.Module):
-    """[..., D] -> [..., output_dim]: dense layers, each normalised if asked to."""
+    """[..., D] -> [..., output_dim]: dense layers, with layer normalisation if asked to."""
 
     hidden: Sequence[int]
     output_dim: int
@@ -29,8 +29,8 @@ class Critic(nn.Module):
 class Critics(nn.Module):
     """E critics with weights of their own: obs [..., D], action [..., A] -> [E, ..., output_dim].
 
-    Layer normalisation bounds what they make of actions that no data shows: Ball et al., 2023
-    (arXiv:2302.02948), section 4.2.
+    Layer normalisation bounds the values that they give to actions outside the data: Ball et al.,
+    2023 (arXiv:2302.02948), section 4.2.
     """
 
     num_critics: int
@@ -56,8 +56,8 @@ class Critics(nn.Module):
 class ActionValues(nn.Module):
     """[..., D] -> [..., M]: the value of each of M actions.
 
-    With `duelling`, the state's value plus what each action is better than the mean of all: Wang et
-    al., 2016 (arXiv:1511.06581), equation 9.
+    With `duelling`, that is the state's value plus how much better the action is than the mean of
+    all actions: Wang et al., 2016 (arXiv:1511.06581), equation 9.
     """
 
     hidden: Sequence[int]

@@ -28,9 +28,9 @@ class GaussianActor(nn.Module):
 
 
 class TanhGaussianActor(nn.Module):
-    """[..., D] -> mean and log_std [..., A] of the Gaussian inside a tanh; both see the input.
+    """[..., D] -> mean and log_std [..., A] of the Gaussian in a tanh; both depend on the input.
 
-    log_std is squashed into its range, so that its gradient never vanishes for good.
+    A tanh keeps log_std in its range; unlike clipping, it always leaves some gradient.
     """
 
     hidden: Sequence[int]

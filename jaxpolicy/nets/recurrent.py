@@ -1,7 +1,8 @@
 """Recurrent networks over time-major sequences [T, N, ...].
 
-All that does not depend on the memory (the encoder, the cell's input matrix, the head) is computed
-for all steps at once; the scan over time holds one matrix product and a few elementwise functions.
+What does not depend on the memory before a step (the encoder, the cell's input matrix) or follows
+from it (the head) is computed for all steps at once. The scan over time then holds only one matrix
+product and a few elementwise functions.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +20,10 @@ Memory = dict[str, jax.Array]  # name -> [..., H]; all zeros where an episode st
 class Cell(NamedTuple):
     """A recurrent cell of size H: step(memory, inputs [..., G H], recurrence [..., G H]) -> memory.
 
-    The inputs and the recurrence are linear maps of what is seen and of memory['h'].
+    `inputs` is a linear map of what the cell sees at this step, `recurrence` one of memory['h'].
     """
 
-    names: tuple[str, ...]  # of what it remembers; 'h' is also its output
+    names: tuple[str, ...]  # of the arrays in its memory; 'h' is also its output
     num_gates: int  # G
     step: Callable[[Memory, jax.Array, jax.Array], Memory]
 
@@ -30,7 +31,7 @@ class Cell(NamedTuple):
 def gru(memory: Memory, inputs: jax.Array, recurrence: jax.Array) -> Memory:
     """r, z = sigmoid(i + h); n = tanh(i_n + r h_n); h' = (1 - z) n + z h.
 
-    Source: Cho et al., 2014 (arXiv:1406.1078), with the reset after the matrix as in cuDNN.
+    Source: Cho et al., 2014 (arXiv:1406.1078), with the reset after the matrix product as in cuDNN.
     """
     i_r, i_z, i_n = jnp.split(inputs, 3, axis=-1)
     h_r, h_z, h_n = jnp.split(recurrence, 3, axis=-1)
@@ -54,10 +55,10 @@ CELLS = {'gru': Cell(('h',), 3, gru), 'lstm': Cell(('c', 'h'), 4, lstm)}
 
 
 class Recurrent(nn.Module):
-    """An encoder, a cell that remembers, and a linear head.
+    """An encoder, a recurrent cell and a linear head, one after the other.
 
-    `hidden` are the layers of the encoder, `size` is that of the cell, and `output_scale` the gain
-    of the head.
+    `hidden` are the sizes of the encoder's layers, `size` is the cell's H, and `output_scale` is
+    the gain of the head.
     """
 
     hidden: Sequence[int]
@@ -76,34 +77,35 @@ class Recurrent(nn.Module):
         self.head = nn.Dense(self.output_dim, kernel_init=init(self.output_scale))
 
     def start(self, num: int) -> Memory:
-        """The memory [num, H] at the start of episodes."""
+        """The memory [num, H] at the start of `num` episodes."""
         return {name: jnp.zeros((num, self.size)) for name in CELLS[self.cell].names}
 
     def see(self, x: jax.Array) -> jax.Array:
-        """What the cell gets of x [..., D]: [..., G H]."""
+        """Encodes x [..., D] as the inputs [..., G H] of the cell."""
         for layer in self.encoder:
             x = mlp.ACTIVATIONS[self.activation](layer(x))
         return self.inputs(x)
 
     def remember(self, memory: Memory, inputs: jax.Array) -> Memory:
-        """One step of the cell, all axes but the last are batches."""
+        """One step of the cell; all axes but the last are batch axes."""
         recurrence = memory['h'] @ self.recurrence + self.bias
         return CELLS[self.cell].step(memory, inputs, recurrence)
 
     def step(self, memory: Memory, x: jax.Array) -> tuple[Memory, jax.Array]:
-        """(memory [..., H], x [..., D]) -> the next memory, output [..., output_dim]."""
+        """One step: (memory [..., H], x [..., D]) -> (next memory, output [..., output_dim])."""
         memory = self.remember(memory, self.see(x))
         return memory, self.head(memory['h'])
 
     def __call__(self, memory: Memory, x: jax.Array, done: jax.Array) -> tuple[Memory, jax.Array]:
-        """Sequences from a first memory [N, H].
+        """Runs through sequences of T steps.
 
         Args:
+          memory: [N, H], before the first step.
           x: [T, N, D].
-          done: [T, N] bool; after such a step the memory starts anew.
+          done: [T, N] bool; after a step with True the memory starts anew.
 
         Returns:
-          the memories after each step (before they start anew), [T, N, H]; outputs
+          the memories after each step (before they start anew), [T, N, H]; the outputs
           [T, N, output_dim].
         """
 

@@ -1,14 +1,18 @@
 """A transformer over the time steps of a chunk.
 
-    adaln   every block is modulated by one vector made of noise level and observations: scale and
-            shift after each norm, a gate on each branch that is 0 at first. Peebles and Xie, 2022
-            (DiT, arXiv:2212.09748), section 3.2.
+It is told the noise level and the observations in one of two ways (`conditioning`):
+
+    adaln   one vector, made of noise level and observations, modulates every block: it gives a
+            scale and a shift after each norm, and a gate on each branch that is 0 at first. Peebles
+            and Xie, 2022 (DiT, arXiv:2212.09748), section 3.2.
     cross   every block attends to the noise level and to each observation as tokens: the
             transformer of Diffusion Policy (Chi et al., 2023, arXiv:2303.04137), section IV-A.
 
-`causal` lets a step see only itself and what is before it, as that paper does. Pre-norm, no
-dropout: EMA weights act, and weight decay is the optimiser's.
+With `causal`, a step of the chunk sees only itself and earlier steps, as in that paper. Blocks are
+pre-norm. There is no dropout, as the EMA weights act and the optimiser has weight decay.
 """
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,7 +24,7 @@ CONDITIONINGS = ('adaln', 'cross')
 
 
 class Attention(nn.Module):
-    """Multi-head attention of x [B, T, C] to `memory` [B, S, C'], or to itself: [B, T, C]."""
+    """Multi-head attention of x [B, T, C] to `memory` [B, S, C'], which may be x: [B, T, C]."""
 
     num_heads: int
     causal: bool = False
@@ -39,7 +43,8 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Self-attention, attention to the condition's tokens if there are any, and an MLP.
 
-    `vector` [B, C], if there is one, modulates the block instead of the norms' scale and shift.
+    If there is a `vector` [B, C], it modulates the block, and the norms have no scale and shift of
+    their own.
     """
 
     num_heads: int
@@ -106,3 +111,10 @@ class Transformer(nn.Module):
             y = Block(self.num_heads, self.causal)(y, vector, tokens)
         zeros = nn.initializers.zeros_init()
         return nn.Dense(x.shape[-1], kernel_init=zeros)(nn.LayerNorm()(y))
+
+
+def from_config(config: Any) -> nn.Module:
+    """The network of an agent whose Config has the fields of `agents.parts.denoiser.Config`."""
+    return Transformer(
+        config.width, config.num_blocks, config.num_heads, config.conditioning, config.causal
+    )

@@ -8,6 +8,7 @@ lowest level is not downsampled, and there is no weight sharing. Tp must be divi
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 
 from jaxpolicy.nets import embed
 
-# A product on a CPU packs its right side anew each time: up to so many windows, weights go left.
+# A matrix product on a CPU copies its right-hand matrix into another layout each time. With at most
+# so many rows of windows the weights are the larger matrix and go to the left.
 FEW_ROWS = 128
 _INIT = nn.initializers.lecun_normal(in_axis=(1, 2), out_axis=0)  # of kernels [F, K, C]
 
@@ -51,9 +53,11 @@ def convolve(
 def mish(x: jax.Array) -> jax.Array:
     """x tanh(ln(1 + e^x)) with one exponential: x n / (n + 2), n = e^x (e^x + 2).
 
-    Source: Misra, 2019 (arXiv:1908.08681), equation 1. `jax.nn.mish` takes three and a logarithm.
+    `jax.nn.mish` takes three exponentials and a logarithm.
+
+    Source: Misra, 2019 (arXiv:1908.08681), equation 1.
     """
-    e = jnp.exp(jnp.minimum(x, 20.0))  # beyond, mish(x) is x in float32
+    e = jnp.exp(jnp.minimum(x, 20.0))  # beyond 20, mish(x) is x in float32
     n = e * (e + 2.0)
     return x * (n / (n + 2.0))
 
@@ -86,7 +90,7 @@ class Upsample1d(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, GroupNorm, Mish."""
+    """A convolution, GroupNorm and Mish, one after the other."""
 
     features: int
     kernel_size: int
@@ -99,7 +103,9 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolution blocks; after the first, FiLM: scale * x + bias, with film [B, 2 F].
+    """Two convolution blocks and a skip connection; after the first block comes FiLM.
+
+    FiLM is scale * x + bias, where `film` [B, 2 F] holds scale and bias.
 
     Source: Perez et al., 2018 (arXiv:1709.07871), equation 2.
     """
@@ -119,7 +125,11 @@ class ResidualBlock(nn.Module):
 
 
 class UNet1D(nn.Module):
-    """Denoiser of chunks x [B, Tp, A], given levels k [B] or [B, n] and a condition [B, To, D]."""
+    """Denoiser of chunks x [B, Tp, A], given levels k [B] or [B, n] and a condition [B, To, D].
+
+    Raises:
+      ValueError: Tp is no multiple of 2^(levels - 1).
+    """
 
     dims: Sequence[int] = (256, 512, 1024)
     kernel_size: int = 5
@@ -138,7 +148,7 @@ class UNet1D(nn.Module):
         step = embed.Levels(4 * self.step_embed_dim, self.step_embed_dim)(k)
         step = nn.Dense(self.step_embed_dim)(mish(step))
         condition = jnp.concatenate([step, condition.reshape(len(x), -1)], axis=-1)
-        # The FiLM of all blocks, two at each level, in the middle and on the way up: one product.
+        # One product gives the FiLM of all blocks: two each on the way down, in the middle and up.
         sizes = [2 * dim for dim in (*self.dims, self.dims[-1], *ups) for _ in range(2)]
         films = nn.Dense(sum(sizes))(mish(condition))
         films = iter(jnp.split(films, list(itertools.accumulate(sizes))[:-1], axis=-1))
@@ -160,3 +170,8 @@ class UNet1D(nn.Module):
             x = Upsample1d()(pair(features, x))
         x = ConvBlock(self.dims[0], self.kernel_size, self.num_groups)(x)
         return nn.Dense(action_dim)(x)
+
+
+def from_config(config: Any) -> nn.Module:
+    """The network of an agent whose Config has the fields of `agents.parts.denoiser.Config`."""
+    return UNet1D(config.dims, config.kernel_size, config.num_groups)

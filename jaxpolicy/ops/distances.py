@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 class Gaussian(NamedTuple):
-    """A mean and what turns differences from it into independent numbers of variance 1."""
+    """A mean, and a matrix that makes differences from it independent with variance 1."""
 
     mean: jax.Array  # [D]
     whiten: jax.Array  # [D, D], difference @ whiten
@@ -17,13 +17,14 @@ class Gaussian(NamedTuple):
 def nearest(x: jax.Array, reference: jax.Array, k: int, block: int = 256) -> jax.Array:
     """Euclidean distance to the k-th nearest point of a reference set.
 
-    From squared norms and products, so differences below about 1e-3 of the points' own norms are
-    rounding.
+    It is computed from squared norms and products, so distances below about 1e-3 of the points' own
+    norms are rounding errors.
 
     Args:
       x: [n, D].
       reference: [m, D], m >= k.
-      block: rows of x at a time; [block, m] numbers are in memory.
+      k: which neighbour, from 1.
+      block: how many rows of x are done at a time, with [block, m] numbers in memory.
 
     Returns:
       [n].
@@ -50,12 +51,12 @@ def fit_gaussian(x: jax.Array, floor: float) -> Gaussian:
     """Mean and covariance of points, for `mahalanobis`.
 
     Columns that are linear combinations of others make the covariance singular. So the variance
-    along each of its axes counts as at least `floor`: such directions add what rounding leaves of
-    them divided by the floor, next to nothing, unless a point really leaves the subspace.
+    along each of its axes counts as at least `floor`. Along an axis without variance, rounding
+    errors then add next to nothing to a distance, and a point that leaves the subspace adds much.
 
     Args:
       x: [n, D], n >= 2.
-      floor: least variance, positive, in squared units of x.
+      floor: the least variance, positive, in squared units of x.
     """
     mean = jnp.mean(x, axis=0)
     centred = x - mean
@@ -65,6 +66,6 @@ def fit_gaussian(x: jax.Array, floor: float) -> Gaussian:
 
 
 def mahalanobis(x: jax.Array, gaussian: Gaussian) -> jax.Array:
-    """sqrt((x - mean)^T covariance^-1 (x - mean)), [n] for x [n, D]."""
+    """The distances sqrt((x - mean)^T covariance^-1 (x - mean)), [n], of points x [n, D]."""
     white = jnp.matmul(x - gaussian.mean, gaussian.whiten, precision='highest')
     return jnp.linalg.norm(white, axis=1)

@@ -43,7 +43,7 @@ class Gaussian(NamedTuple):
 
 
 class TanhGaussian(NamedTuple):
-    """tanh(u), u of a diagonal Gaussian over the last axis; mean and log_std [..., D] are u's.
+    """tanh(u) of a diagonal Gaussian u over the last axis, which has mean and log_std [..., D].
 
     Source: Haarnoja et al., 2018 (arXiv:1812.05905), appendix C.
     """
@@ -58,12 +58,12 @@ class TanhGaussian(NamedTuple):
         """A sample [..., D] and its log density, summed over D; tanh is not inverted."""
         inner = Gaussian(*self)
         u = inner.sample(key)
-        # log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which no large u breaks
+        # log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which stays finite for large u.
         slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
         return jnp.tanh(u), inner.log_prob(u) - jnp.sum(slope, axis=-1)
 
     def mode(self) -> jax.Array:
-        """tanh of the mean (the median; the mode of the density has no formula)."""
+        """tanh of the mean, which is the median: the mode of the density has no formula."""
         return jnp.tanh(self.mean)
 
 
@@ -117,22 +117,22 @@ class Mixture(NamedTuple):
         return jax.nn.logsumexp(log_weight + jnp.sum(each, axis=-1), axis=-1)
 
     def mode(self) -> jax.Array:
-        """The mean of the likeliest component (the mode of the density has no formula)."""
+        """The mean of the likeliest component: the mode of the density has no formula."""
         return self._pick(jnp.argmax(self.logits, axis=-1)).mean
 
 
 def project(returns: jax.Array, probs: jax.Array, atoms: jax.Array) -> jax.Array:
-    """A distribution over any returns as one over evenly spaced atoms, with the same mean.
+    """Projects a distribution over any returns onto evenly spaced atoms, and keeps its mean.
 
-    Each return gives its probability to the two atoms beside it, by nearness; returns beyond the
-    atoms count as the outermost one.
+    Each return shares its probability between the two atoms beside it, more to the nearer one.
+    Returns beyond the atoms count as the outermost atom, which does change the mean.
 
     Args:
-      returns, probs: [..., K].
+      returns, probs: [..., K], the returns and their probabilities.
       atoms: [K'], increasing.
 
     Returns:
-      [..., K'].
+      the probabilities of the atoms, [..., K'].
 
     Source: Bellemare et al., 2017 (arXiv:1707.06887), equation 7.
     """

@@ -4,6 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jaxpolicy import types
+
 Loss = tuple[jax.Array, dict[str, jax.Array]]
 
 
@@ -26,7 +28,7 @@ def chunk_mse(
 ) -> Loss:
     """Squared error [B, Tp, A], averaged over the steps that are not padding (mask [B, Tp]).
 
-    `weight` [B] makes rows of the loss count more or less; the metric is without it.
+    `weight` [B] makes rows of the loss count more or less; the metric mse is without weights.
     """
     chex.assert_equal_shape([prediction, target])
     error = jnp.mean((prediction - target) ** 2, axis=-1)
@@ -36,7 +38,9 @@ def chunk_mse(
 
 
 def policy_gradient(log_prob: jax.Array, advantage: jax.Array, mask: jax.Array) -> Loss:
-    """-E[A log pi(a | s)], whose gradient is the policy's; none flows into A. All alike in shape.
+    """-E[A log pi(a | s)], whose gradient is the policy gradient; no gradient flows into A.
+
+    All arrays have the same shape.
 
     Source: Sutton et al., 2000, theorem 1, with a baseline.
     """
@@ -64,7 +68,7 @@ def ppo_clip(
 
 
 def value_mse(value: jax.Array, target: jax.Array, mask: jax.Array) -> Loss:
-    """Half the squared error to the lambda-returns; also the explained variance. All [B]."""
+    """Half the squared error to returns, and the explained variance as a metric. All are [B]."""
     chex.assert_equal_shape([value, target, mask])
     loss = 0.5 * masked_mean((value - target) ** 2, mask)
     variance = masked_mean((target - masked_mean(target, mask)) ** 2, mask)
@@ -72,9 +76,10 @@ def value_mse(value: jax.Array, target: jax.Array, mask: jax.Array) -> Loss:
 
 
 def expectile(value: jax.Array, target: jax.Array, level: float, mask: jax.Array) -> Loss:
-    """E[|level - 1(u < 0)| u^2], u = target - value; no gradient flows into the target. All [B].
+    """E[|level - 1(u < 0)| u^2], u = target - value; no gradient flows into the target.
 
-    The minimum is the expectile of the targets: their mean at level 0.5, their largest towards 1.
+    The minimum is at the expectile of the targets: their mean for level 0.5, and close to their
+    largest for a level close to 1. All arrays are [B].
 
     Args:
       level: in (0, 1).
@@ -85,3 +90,15 @@ def expectile(value: jax.Array, target: jax.Array, level: float, mask: jax.Array
     weight = jnp.where(error < 0, 1.0 - level, level)
     loss = masked_mean(weight * error**2, mask)
     return loss, {'expectile_loss': loss}
+
+
+def silence(batch: types.Transition) -> types.Transition:
+    """Sets all numbers of invalid steps to 0: 0 * NaN is NaN, so a mask alone is not enough."""
+    valid = batch.extras['valid']
+
+    def keep(x):
+        return jnp.where(valid.reshape(valid.shape + (1,) * (x.ndim - 2)) > 0, x, 0)
+
+    kept = (batch.obs, batch.next_obs, batch.action, batch.reward, batch.extras)
+    obs, next_obs, action, reward, extras = jax.tree.map(keep, kept)
+    return batch.replace(obs=obs, next_obs=next_obs, action=action, reward=reward, extras=extras)

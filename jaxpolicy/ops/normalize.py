@@ -61,8 +61,8 @@ class Welford(struct.PyTreeNode):
     """Running mean and variance, mergeable in batches.
 
     A float32 count is exact up to 2^24 and stops growing at about 2^24 batches. Nothing goes wrong
-    then, as only the ratio of the batch to the count enters: the statistics become averages over
-    that many batches. (A running sum of squares would grow on and the variance with it.)
+    then, as only the ratio of the batch to the count matters: the statistics become averages over
+    that many batches. (A running sum of squares would go on growing, and the variance with it.)
     """
 
     count: jax.Array  # [] float32
@@ -71,7 +71,7 @@ class Welford(struct.PyTreeNode):
 
 
 def welford(spec: PyTree) -> Welford:
-    """No samples yet; acts as the identity until it has seen two."""
+    """Statistics of no samples yet; they normalise as the identity until they have seen two."""
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), spec)
     return Welford(
         count=jnp.zeros((), jnp.float32), mean=zeros, variance=jax.tree.map(jnp.copy, zeros)
@@ -79,9 +79,9 @@ def welford(spec: PyTree) -> Welford:
 
 
 def update(stats: Welford, batch: PyTree, mask: jax.Array) -> Welford:
-    """Merges a batch (leaves [..., *shape]) whose entries with mask [...] 0 do not count.
+    """Merges a batch (leaves [..., *shape]) into the statistics, where `mask` [...] is 1.
 
-    Entries that do not count may be anything, NaN too.
+    Entries where it is 0 do not count and may be anything, even NaN.
 
     Source: Chan, Golub and LeVeque, 1983, the pairwise update.
     """
@@ -107,7 +107,7 @@ def update(stats: Welford, batch: PyTree, mask: jax.Array) -> Welford:
 
 
 def affine(stats: Welford, epsilon: float = 1e-4) -> Affine:
-    """Zero mean and unit variance under the statistics so far."""
+    """The normaliser to zero mean and unit variance under the statistics so far."""
 
     def scale(variance):
         std = jnp.sqrt(variance)

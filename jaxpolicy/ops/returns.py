@@ -20,14 +20,15 @@ def gae(
     delta_t = r_t + gamma (1 - termination_t) V(next_obs_t) - V(obs_t)
     A_t = delta_t + gamma lambda (1 - termination_t) (1 - truncation_t) A_{t+1}
 
-    A truncated step bootstraps from the value of where it truly led and cuts the trace there.
+    A truncated step bootstraps from the value of the observation that it truly led to, and the
+    trace is cut there.
 
     Args:
       reward, value, termination, truncation: [T, ...].
       next_value: [T, ...], the value of `next_obs`, before any reset.
       gamma: discount in [0, 1].
       lambda_: trace decay in [0, 1]; 1 is Monte Carlo, 0 is one-step TD.
-      valid: [T, ...] of 0 or 1; the advantage of an invalid step is 0 and enters no other.
+      valid: [T, ...] of 0 or 1; the advantage of an invalid step is 0 and adds to no other.
 
     Returns:
       advantages [T, ...]; `advantages + value` are the lambda-returns.
@@ -60,16 +61,16 @@ def monte_carlo(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns to go of the episodes that end within T steps.
 
-    G_t = r_t + gamma G_{t+1} within an episode; at its end G_{t+1} is 0 where it terminated, and
-    V(next_obs_t) where it was truncated: the world goes on. What follows the last of T steps is not
-    known unless an episode ends there, and nor is then the return of any step that leads up to it.
+    G_t = r_t + gamma G_{t+1} within an episode. At its end G_{t+1} is 0 if it terminated, and
+    V(next_obs_t) if it was truncated, as the task would go on. Unless an episode ends with the last
+    of the T steps, what follows is not known, and neither is the return of a step that leads to it.
 
     Args:
       reward, termination, truncation: [T, ...].
       next_value: [T, ...], the value of `next_obs`, before any reset.
       gamma: discount in [0, 1].
-      valid: [T, ...] of 0 or 1; an invalid step has no return, nor have the steps of its episode
-        that lead up to it.
+      valid: [T, ...] of 0 or 1; the returns of an invalid step, and of the steps of its episode
+        that lead up to it, are not known.
 
     Returns:
       (returns [T, ...], known [T, ...] of 0 or 1); a return that is not known is 0.

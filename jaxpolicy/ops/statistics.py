@@ -6,10 +6,11 @@ import jax.numpy as jnp
 
 
 def auroc(score: jax.Array, positive: jax.Array, mask: jax.Array) -> jax.Array:
-    """The odds that a positive scores above a negative, ties counting half; 0.5 without a pair.
+    """The probability that a positive scores above a negative; ties count half.
 
-    The area under the receiver operating characteristic, as Mann and Whitney's U. Pairs are formed
-    within a stratum only, so that a score which grows with time, say, tells nothing by that.
+    This is the area under the receiver operating characteristic, computed as Mann and Whitney's U.
+    Pairs are formed within a stratum only, so that, say, a score gains nothing by growing with
+    time. Without any pair it is 0.5.
 
     Args:
       score, positive (bool), mask (bool): [strata, N]; entries count where the mask holds.
@@ -22,9 +23,9 @@ def auroc(score: jax.Array, positive: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def masked_quantile(x: jax.Array, mask: jax.Array, q: jax.Array | float) -> jax.Array:
-    """The q-quantile of the entries of `x` where `mask` holds, between neighbours linearly.
+    """The q-quantile of the entries of `x` where `mask` holds, interpolated between neighbours.
 
-    Infinite if there are none, so that nothing is above it.
+    It is infinite if there are none, so that nothing is above it.
     """
     chex.assert_equal_shape([x, mask])
     ordered = jnp.sort(jnp.where(mask, x, jnp.inf).reshape(-1))

@@ -1,4 +1,8 @@
-"""Actions for demonstrations that have none, by inverse dynamics: own experience, model, labels."""
+"""Gives demonstrations without actions some, by inverse dynamics.
+
+Policies explore the environment, a model learns from their experience which action leads from one
+observation to the next, and the model labels the observations of the demonstrations.
+"""
 
 import dataclasses
 import functools
@@ -9,17 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import config_dict
 
-from jaxpolicy import envs, types
+from jaxpolicy import types
 from jaxpolicy.agents import inverse_dynamics
 from jaxpolicy.data import buffer as buffer_lib
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.envs.wrap import auto_reset, disturb
-from jaxpolicy.loops import collect as demonstrations
-from jaxpolicy.loops import off_policy, rollout
-from jaxpolicy.runs import build, demonstrators
-from jaxpolicy.runs import saved as trained
+from jaxpolicy.envs.wrap import auto_reset
+from jaxpolicy.loops import collect, off_policy, rollout
+from jaxpolicy.runs import dataset, demonstrators, environment
 
 PyTree = Any
 
@@ -30,19 +31,19 @@ UPDATES_PER_CALL = 20  # minibatches that are drawn at once
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How the model is learnt."""
+    """How much experience is gathered, and how the model learns from it."""
 
-    explore_steps: int = 20_000  # of each way of acting, rounded up; an eighth more are held out
+    explore_steps: int = 20_000  # env steps of each policy, rounded up; an eighth more is held out
     num_updates: int = 5_000
     batch_size: int = 256
 
 
 class Explorer(NamedTuple):
-    """Where own experience comes from.
+    """Where experience comes from: an environment, and the policies that explore it.
 
     env: vectorised and time-limited.
-    policies: by name, functions of `weights`.
-    weights: of a run, or ().
+    policies: functions weights -> Policy, by name.
+    weights: of the run whose policy explores; () without a run.
     """
 
     env: types.Env
@@ -51,17 +52,17 @@ class Explorer(NamedTuple):
 
 
 class Error(NamedTuple):
-    """Of the model on experience that it has not seen, in units of actions."""
+    """The error of the model on experience that it has not seen."""
 
-    rmse: float
-    explained: float  # share of the actions' variance
+    rmse: float  # in units of actions
+    explained: float  # share of the actions' variance that the model explains
 
 
 def explorer(name: str, directory: str, changes: list[str]) -> Explorer:
     """Who explores: random policies, and that of the run in `directory` if there is one.
 
     Raises:
-      ValueError: neither an env nor a run is named, or the run is of another env.
+      ValueError: neither an env nor a run is named, or the run is of another env than the named.
     """
     if directory:
         run = demonstrators.of_run(Path(directory), 'latest', 'deterministic', changes)
@@ -71,27 +72,21 @@ def explorer(name: str, directory: str, changes: list[str]) -> Explorer:
         return Explorer(run.env, policies, run.weights)
     if not name:
         raise ValueError('--env: expected a task, or a --workdir with one')
-    config = config_dict.ConfigDict(
-        {
-            'env': {'name': name, **dataclasses.asdict(envs.resolve(name)[1])},
-            'disturb': dataclasses.asdict(disturb.Config()),
-            'randomize': {},
-        }
-    )
-    trained.change(config, changes, ('env', 'disturb', 'randomize'))
-    env = build.make_env(config)
+    config = demonstrators.world(name, changes, ('env', 'disturb', 'randomize'))
+    env = environment.make_env(config)
     return Explorer(env, random_policies(env.spec), ())
 
 
-def check_fit(spec: types.Spec, demos: episodes_lib.Episodes) -> None:
+def check_fit(spec: types.Spec, shown: episodes_lib.Episodes) -> None:
     """Raises a ValueError where demonstrations and environment see or do different things."""
-    found, wanted = (jax.tree.map(lambda s: s.shape, each) for each in (build.spec_of(demos), spec))
+    both = (dataset.spec_of(shown), spec)
+    found, wanted = (jax.tree.map(lambda s: s.shape, each) for each in both)
     if found != wanted:
         raise ValueError(f'--demos: expected {wanted} as in the env, found {found}')
 
 
 def random_policies(spec: types.Spec) -> dict[str, Any]:
-    """Uniform actions, and smooth ones, which get further from where an episode begins."""
+    """Policies by name: uniform actions, and smooth ones, which get further from the start."""
     return {
         'uniform': lambda weights: off_policy.random_policy(spec),
         'smooth': lambda weights: smooth_policy(spec),
@@ -116,12 +111,13 @@ def smooth_policy(spec: types.Spec) -> types.Policy:
 def explore(
     env: types.Env, make_policy: Any, num_steps: int, weights: PyTree, key: types.Key
 ) -> types.Transition:
-    """A policy's steps [T, N] in all worlds, with actions as they are executed.
+    """Lets a policy act in all worlds; its steps [T, N], with the actions as they were executed.
 
     Args:
-      num_steps: at least so many in the worlds to learn from.
+      make_policy: weights -> Policy.
+      num_steps: how many steps are made at least in the worlds that are learnt from.
     """
-    policy = demonstrations.clipped(make_policy(weights))
+    policy = collect.clipped(make_policy(weights))
     pool_key, reset_key, rollout_key = jax.random.split(key, 3)
     num_envs = NUM_ENVS + NUM_HELD_OUT
     auto = auto_reset.auto_reset(env, env.reset(jax.random.split(pool_key, num_envs)))
@@ -129,13 +125,17 @@ def explore(
     length = -(-num_steps // NUM_ENVS)
     carry = policy.init(state.obs)
     _, _, batch, _ = rollout.rollout(auto, policy, state, carry, rollout_key, length)
-    return batch.replace(extras={'valid': batch.extras['valid']}, memory=())
+    return batch.replace(extras={'valid': batch.extras['valid']}, carry=())
 
 
 def learn(
-    agent: types.Agent, spec: types.Spec, config: Config, batch: types.Transition, key: types.Key
+    agent: types.ReplayAgent,
+    spec: types.Spec,
+    config: Config,
+    batch: types.Transition,
+    key: types.Key,
 ) -> PyTree:
-    """The model of this experience [T, N]."""
+    """Trains the inverse model on experience [T, N]; returns its train state."""
     init_key, learn_key = jax.random.split(key)
     buffer = buffer_lib.add(buffer_lib.make(spec, NUM_ENVS, len(batch.reward)), batch)
     state = agent.observe(agent.init(init_key), batch)
@@ -150,8 +150,10 @@ def learn(
     return jax.lax.scan(update, state, keys)[0]
 
 
-def fit(who: Explorer, config: Config, seed: int) -> tuple[types.Agent, PyTree, dict[str, Error]]:
-    """The inverse model of the explorer's env: the agent, its state, and its held-out errors."""
+def fit(
+    who: Explorer, config: Config, seed: int
+) -> tuple[types.ReplayAgent, PyTree, dict[str, Error]]:
+    """Explores and trains the inverse model: the agent, its state, and its errors by policy."""
     env, spec = who.env, who.env.spec
     agent = inverse_dynamics.make(inverse_dynamics.Config(), spec)
     key, learn_key = jax.random.split(jax.random.key(seed))
@@ -166,8 +168,8 @@ def fit(who: Explorer, config: Config, seed: int) -> tuple[types.Agent, PyTree, 
     return agent, state, {name: error(agent, state, held) for name, held in unseen.items()}
 
 
-def error(agent: types.Agent, state: PyTree, batch: types.Transition) -> Error:
-    """How far the model is from what was done [T, N]."""
+def error(agent: types.ReplayAgent, state: PyTree, batch: types.Transition) -> Error:
+    """The error of the model's actions against those of experience [T, N]."""
     flat = jax.tree.map(
         lambda x: x.reshape(-1, *x.shape[2:]), (batch.obs, batch.next_obs, batch.action)
     )
@@ -178,21 +180,25 @@ def error(agent: types.Agent, state: PyTree, batch: types.Transition) -> Error:
 
 
 def compare(found: np.ndarray, true: np.ndarray) -> Error:
-    """Actions [n, A] with the true ones."""
+    """The error of actions [n, A] against the true ones [n, A]."""
     square = float(((found - true) ** 2).mean())
     return Error(square**0.5, 1.0 - square / max(float(true.var(axis=0).mean()), 1e-12))
 
 
-def predict(agent: types.Agent, state: PyTree, obs: PyTree, next_obs: PyTree) -> np.ndarray:
-    """The likeliest actions [n, A], in [-1, 1]."""
-    action, _ = jax.jit(agent.act)(state, (obs, next_obs), jax.random.key(0), True)
+def predict(agent: types.ReplayAgent, state: PyTree, obs: PyTree, next_obs: PyTree) -> np.ndarray:
+    """The likeliest actions [n, A] between observations and the next ones, in [-1, 1]."""
+
+    def act(state, pair):
+        return agent.policy(state, True).act((), pair, jax.random.key(0))[1]
+
+    action = jax.jit(act)(state, (obs, next_obs))
     return np.clip(np.asarray(action), -1.0, 1.0)
 
 
 def pairs(episodes: episodes_lib.Episodes) -> tuple[PyTree, PyTree, np.ndarray]:
-    """Observations, the next ones, and the rows that have one: [m, ...], [m, ...], [m] int.
+    """Observations that have a next one, the next ones, and their rows: two [m, ...], [m] int.
 
-    Without `last_obs`, an episode's last row has none.
+    Without `last_obs`, an episode's last observation has no next one.
 
     Raises:
       ValueError: an episode has no pair at all.
@@ -208,14 +214,14 @@ def pairs(episodes: episodes_lib.Episodes) -> tuple[PyTree, PyTree, np.ndarray]:
 
 
 def label(
-    agent: types.Agent, state: PyTree, episodes: episodes_lib.Episodes, words: str
+    agent: types.ReplayAgent, state: PyTree, episodes: episodes_lib.Episodes, words: str
 ) -> episodes_lib.Episodes:
-    """The demonstrations with the model's actions; of theirs, rewards and tags nothing is used.
+    """The demonstrations with the model's actions; their own actions, rewards and tags are dropped.
 
     Where a file does not say what an episode's last action led to, its last row is left out.
 
     Args:
-      words: how the model came about.
+      words: for the file, how the model was made.
     """
     obs, next_obs, rows = pairs(episodes)
     ends = np.searchsorted(rows, episodes.episode_ends)

@@ -1,6 +1,8 @@
-"""Interactive imitation from a config: its expert, its gate, its run, and the episodes it keeps."""
+"""Runs that learn from demonstrations, then from an expert's answers to what the learner meets."""
 
 import dataclasses
+import functools
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,84 +11,82 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from jaxpolicy import envs, types
+from jaxpolicy import types
 from jaxpolicy.agents.parts import risk as risk_lib
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.data import windows
 from jaxpolicy.envs.wrap import truth
-from jaxpolicy.io import checkpoint, workdir
-from jaxpolicy.loops.dagger import gates
-from jaxpolicy.loops.dagger import loop as dagger
-from jaxpolicy.loops.dagger import turns as explore
+from jaxpolicy.loops.dagger import gates, turns
+from jaxpolicy.loops.dagger import rounds as dagger
 from jaxpolicy.ops import normalize
-from jaxpolicy.runs import build, evaluation
-from jaxpolicy.runs import kinds as runs
-from jaxpolicy.runs import saved as trained
+from jaxpolicy.runs import dataset, environment, kinds, learner, saved, sections
 
 PyTree = Any
 
 
-def make_run(config: config_dict.ConfigDict) -> build.Run:
-    """Everything that training needs, whatever the loop.
+@dataclasses.dataclass(frozen=True)
+class Settings(dagger.Config):
+    """The fields of the config's group `loop`."""
 
-    Raises:
-      ValueError: the config names what is not there, or its numbers do not fit.
-    """
-    if config.loop.name != 'dagger':
-        return runs.make_run(config)
-    episodes = build.load_episodes(config)
+    gate: str = 'beta'  # who acts: a name in loops.dagger.gates.GATES
+    beta: float = 0.5  # the chance that the expert acts, for the gate beta
+    beta_schedule: str = 'exponential'  # how beta falls by rounds; or 'constant' or 'linear'
+    num_members: int = 1  # of the learner's ensemble, which the gate thrifty needs
+
+
+def make(
+    config: config_dict.ConfigDict, episodes: episodes_lib.Episodes | None = None
+) -> kinds.Run:
+    """Makes the run; `episodes`, where given, replace the files that the config names."""
+    episodes = dataset.load_episodes(config) if episodes is None else episodes
     parts, data = make_parts(config, episodes)
-    settings, horizons = parts.config, parts.horizons
-    steps = 2 * settings.num_envs * horizons.num_blocks * horizons.action
-    steps += settings.queries_per_round * (horizons.pred - horizons.obs + 1)
-    return build.Run(
+    return kinds.Run(
         loop=dagger.make(parts),
         data=data,
-        num_steps=settings.num_rounds + 1,
-        updates_per_step=settings.updates_per_round,
-        env_steps_per_step=steps,
+        num_rounds=parts.config.num_rounds + 1,  # the last one learns, and asks no more
         spec=parts.env.spec,
-        fingerprint=build.fingerprint(episodes),
-        more_updates=settings.first_updates - settings.updates_per_round,
+        fingerprint=dataset.fingerprint(episodes),
+        begin=functools.partial(begin, config, parts.agent),
+        keep=functools.partial(keep, config.env.name),
     )
 
 
 def make_parts(
     config: config_dict.ConfigDict, episodes: episodes_lib.Episodes
 ) -> tuple[dagger.Parts, dagger.Data]:
-    """The parts of the loop, and the data that it begins with."""
-    settings, horizons = _settings(config)
-    env, spec = build.make_env(config, truth.remember_truth), build.spec_of(episodes)
-    build.check_fit(config, spec, env.spec)
+    """The parts of the loop, and the demonstrations and expert's weights that it learns from."""
+    settings, horizons = check(config)
+    env = environment.make_env(config, truth.remember_truth)
+    spec = dataset.spec_of(episodes)
+    sections.check_fit(config, spec, env.spec)
     lengths = (horizons.obs, horizons.pred, horizons.action)
-    demos = windows.make(episodes, *lengths, config.data.get('tag', ''))
+    windowed = windows.make(episodes, *lengths, config.data.tag)
     total = settings.first_updates + settings.num_rounds * settings.updates_per_round
     total = settings.updates_per_round if settings.restart else total
-    agent = build.make_agent(config, spec, total, episodes)
+    agent = learner.make_agent(config, spec, total, episodes)
     make_expert, weights = expert(config, env.spec)
-    gate, risk = make_gate(config, agent, demos, spec)
-    how = evaluation.is_deterministic(config)
+    gate, risk = make_gate(config, agent, windowed, spec)
+    how = learner.acts_deterministically(config)
     parts = dagger.Parts(agent, env, make_expert, gate, risk, settings, horizons, how)
-    return parts, dagger.Data(demos, weights)
+    return parts, dagger.Data(windowed, weights)
 
 
-def _settings(config: config_dict.ConfigDict) -> tuple[dagger.Config, explore.Horizons]:
-    """The numbers of the loop, checked."""
-    runs.check_counts(config.loop, may_be_zero=('first_updates', 'beta', 'label_share'))
-    if config.loop.label_share >= 1.0:
+def check(config: config_dict.ConfigDict) -> tuple[Settings, turns.Horizons]:
+    """The group `loop` as `Settings`, and the agent's horizons, after both were checked.
+
+    Raises:
+      ValueError: a number is out of its range, or the task runs outside JAX.
+    """
+    settings, agent = sections.section(Settings, config.loop), config.agent
+    sections.check_counts(config.loop, may_be_zero=('first_updates', 'beta', 'label_share'))
+    if settings.label_share >= 1.0:
         raise ValueError(
-            f'config.loop.label_share: expected 0 to below 1, found {config.loop.label_share}'
+            f'config.loop.label_share: expected 0 to below 1, found {settings.label_share}'
         )
-    if config.env.name in envs.HOST_ENVS:
-        raise ValueError(
-            f'config.env.name: expected an env on the device, found {config.env.name!r}; '
-            "'pusht' is Push-T there"
-        )
-    if config.loop.restart and config.begin.workdir:
+    environment.on_device(config)
+    if settings.restart and config.begin.workdir:
         raise ValueError('config.loop.restart: expected False for a run that begins with another')
-    names = [field.name for field in dataclasses.fields(dagger.Config)]
-    settings, agent = dagger.Config(**{name: config.loop[name] for name in names}), config.agent
-    horizons = explore.Horizons(
+    horizons = turns.Horizons(
         agent.obs_horizon, agent.pred_horizon, agent.action_horizon, config.env.episode_steps
     )
     if settings.queries_per_round > (most := settings.num_envs * horizons.num_blocks):
@@ -99,31 +99,45 @@ def _settings(config: config_dict.ConfigDict) -> tuple[dagger.Config, explore.Ho
 
 def expert(
     config: config_dict.ConfigDict, spec: types.Spec
-) -> tuple[Callable[[PyTree], explore.Expert], PyTree]:
-    """Who is asked: a function of weights, and the weights, () for a scripted expert."""
+) -> tuple[Callable[[PyTree], turns.Expert], PyTree]:
+    """The expert that is asked, as a function of its weights, and the weights.
+
+    A scripted expert, which the task brings along, has the weights ().
+
+    Args:
+      spec: of the environment.
+
+    Raises:
+      ValueError: the task has no expert and no run is named, or the run does not fit the task.
+    """
     directory = config.expert.workdir
     if not directory:
-        name = config.env.name
-        if name not in envs.EXPERTS:
+        task, chosen = environment.task_of(config)
+        if not task.expert:
             raise ValueError(
-                f'config.expert.workdir: expected the workdir of a run, as {name!r} has no expert '
-                f'of its own; those that have one: {sorted(envs.EXPERTS)}'
+                f'config.expert.workdir: expected the workdir of a run, as {task.name!r} has no '
+                'expert of its own; detour and pick have one'
             )
-        scripted = envs.EXPERTS[name].make(build.env_module(config)[1])
-        return lambda weights: explore.Expert(scripted, truth.truth), ()
-    theirs = workdir.load_config(Path(directory))
-    num_seeds = workdir.load_num_seeds(Path(directory))
-    manager, step = trained.open_checkpoint(Path(directory), config.expert.checkpoint)
-    weights = checkpoint.restore_train(manager, step, evaluation.template(theirs, spec, num_seeds))
-    policy_of = evaluation.make_policy(theirs, spec, deterministic=True)
-    weights = evaluation.first(weights, num_seeds)
-    return lambda w: explore.Expert(policy_of(w), truth.truth), weights
+        scripted = importlib.import_module(task.expert).make(chosen)
+        return lambda weights: turns.Expert(scripted, truth.truth), ()
+    run = saved.open_run(directory, config.expert.checkpoint)
+    sections.check_fit(config, run.spec, spec)
+    policy_of = run.policy_of(deterministic=True)
+    return lambda weights: turns.Expert(policy_of(weights), truth.truth), run.first
 
 
 def make_gate(config, agent, demos, spec) -> tuple[gates.Gate, risk_lib.Risk | None]:
-    """The gate that the config names, and the risk that it wants to know."""
+    """The gate that the config names, and the model of risk if that gate needs one, else None.
+
+    Args:
+      demos: windows of the demonstrations, whose observations scale the inputs of the model.
+      spec: of the demonstrations.
+
+    Raises:
+      ValueError: there is no such gate, or it does not go with the agent or its ensemble.
+    """
     loop = config.loop
-    build.choose('loop.gate', dict.fromkeys(gates.GATES), loop.gate)
+    sections.choose('loop.gate', gates.GATES, loop.gate)
     if (loop.num_members > 1) != (loop.gate == 'thrifty'):
         wanted = 'at least 2' if loop.gate == 'thrifty' else '1'
         raise ValueError(
@@ -135,7 +149,7 @@ def make_gate(config, agent, demos, spec) -> tuple[gates.Gate, risk_lib.Risk | N
     if loop.gate == 'expert':
         return gates.expert(config.agent.obs_horizon - 1), None
     if loop.gate == 'surprise':
-        if agent.surprise is types.no_surprise:
+        if not isinstance(agent, types.ScoringAgent):
             raise ValueError(
                 "config.loop.gate: 'surprise' needs a diffusion policy or BC with a likelihood "
                 f'(agent.head gaussian or mixture), found {config.agent.name!r}'
@@ -147,29 +161,50 @@ def make_gate(config, agent, demos, spec) -> tuple[gates.Gate, risk_lib.Risk | N
     return gates.thrifty(risk.predict), risk
 
 
-def keeper(
-    config: config_dict.ConfigDict, directory: Path
-) -> Callable[[types.LoopState, int], None] | None:
-    """Writes the episodes of a round, rounds/<round>.npz, with the tag 'intervention'."""
-    if config.loop.name != 'dagger':
-        return None
+def begin(
+    config: config_dict.ConfigDict, agent: Any, state: types.LoopState, num_seeds: int
+) -> types.LoopState:
+    """Gives a new state the weights and normalisers of the run config.begin, if one is named.
+
+    The optimiser begins anew, with the schedule of this run.
+
+    Raises:
+      ValueError: that run has another agent, other normalisers, other networks or another number
+        of seeds.
+    """
+    if not config.begin.workdir:
+        return state
+    other = saved.open_run(config.begin.workdir, config.begin.checkpoint)
+    theirs = other.config
+    found = [theirs.agent.name, theirs.normalize.to_dict(), other.num_seeds]
+    if found != (wanted := [config.agent.name, config.normalize.to_dict(), num_seeds]):
+        raise ValueError(f'begin.workdir: expected {wanted}, found {found}')
+    shapes = jax.tree.map(lambda x: x.shape, (learner.template(agent, num_seeds).params))
+    if shapes != jax.tree.map(lambda x: x.shape, other.train.params):
+        raise ValueError('begin.workdir: expected the networks of this run, found others')
+    trained = other.train
+    return state.replace(
+        train=state.train.replace(
+            params=trained.params, target_params=trained.target_params, stats=trained.stats
+        )
+    )
+
+
+def keep(env: str, directory: Path, state: types.LoopState, index: int) -> None:
+    """Writes a round's episodes to rounds/<round>.npz; a tag marks the interventions."""
     folder = directory / 'rounds'
     folder.mkdir(exist_ok=True)
-
-    def keep(state: types.LoopState, step: int) -> None:
-        steps = jax.device_get(state.memory.steps)
-        several = steps.running.ndim == 4
-        for i in range(len(steps.running) if several else 1):
-            one = jax.tree.map(lambda x: x[i], steps) if several else steps
-            name = f'seed{i}_{step:04d}.npz' if several else f'{step:04d}.npz'
-            info = {'env': config.env.name, 'source': 'dagger', 'round': step}
-            episodes_lib.save(folder / name, as_episodes(one, info))
-
-    return keep
+    steps = jax.device_get(state.memory.steps)
+    several = steps.running.ndim == 4
+    for i in range(len(steps.running) if several else 1):
+        one = jax.tree.map(lambda x: x[i], steps) if several else steps
+        name = f'seed{i}_{index:04d}.npz' if several else f'{index:04d}.npz'
+        info = {'env': env, 'source': 'dagger', 'round': index}
+        episodes_lib.save(folder / name, as_episodes(one, info))
 
 
-def as_episodes(steps: explore.Steps, info: dict[str, str | float]) -> episodes_lib.Episodes:
-    """Steps [B, Ta, N] as episodes, one after another."""
+def as_episodes(steps: turns.Steps, info: dict[str, str | float]) -> episodes_lib.Episodes:
+    """The steps [B, Ta, N] of N robots, in B blocks of Ta steps, as episodes one after another."""
 
     def rows(x: Any) -> np.ndarray:
         x = np.moveaxis(np.asarray(x).reshape(-1, *x.shape[2:]), 1, 0)  # [N, B * Ta, ...]

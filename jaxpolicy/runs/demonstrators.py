@@ -1,60 +1,46 @@
-"""Who demonstrates: an env's scripted expert, or the policy of a trained run."""
+"""Who demonstrates: a task's scripted expert, or the policy of a trained run."""
 
-import dataclasses
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from jaxpolicy import envs, types
-from jaxpolicy.envs.wrap import disturb
-from jaxpolicy.io import checkpoint, workdir
-from jaxpolicy.runs import build, evaluation
-from jaxpolicy.runs import saved as trained
+from jaxpolicy import types
+from jaxpolicy.loops import collect
+from jaxpolicy.runs import environment, learner, recipe, saved, sections
 
-PyTree = Any
-
-GROUPS = ('env', 'disturb', 'randomize', 'execute')  # may differ from a run's training
+GROUPS = ('env', 'wrap', 'disturb', 'randomize', 'execute')  # may differ from a run's training
 
 
-class Demonstrator(NamedTuple):
-    """A policy in its environment.
-
-      env: vectorised, with the time limit of `num_steps`
-        policy_of(weights) -> Policy
-      weights: of a run, () of a scripted expert
-    info: where the episodes come from
-    """
-
-    env: types.Env
-    num_steps: int
-    policy_of: Callable[[PyTree], types.Policy]
-    weights: PyTree
-    info: dict[str, str | float]
-
-
-def scripted(name: str, changes: Sequence[str] = ()) -> Demonstrator:
-    """The env's own expert.
+def scripted(name: str, changes: Sequence[str] = ()) -> collect.Demonstrator:
+    """A demonstrator that acts as the task's own expert.
 
     Args:
-      changes: of the env's Config, as 'env.tolerance=0.03'.
+      changes: of the task's Config, such as 'env.tolerance=0.03'.
 
     Raises:
-      ValueError: a task without an expert, or a change that does not fit.
+      ValueError: the task has no expert, or a change does not fit.
     """
-    expert = build.choose('env', envs.EXPERTS, name)
-    module, defaults = envs.resolve(name)
+    config = world(name, changes, ('env',))
+    task, chosen = environment.on_device(config)
+    if not task.expert:
+        raise ValueError(
+            'config.env.name: expected a task with an expert of its own, such as detour or pick, '
+            f'found {name!r}'
+        )
+    policy = importlib.import_module(task.expert).make(chosen)
+    source = 'jaxpolicy scripted expert'
+    return _demonstrator(config, lambda weights: policy, (), source, changes)
+
+
+def world(name: str, changes: Sequence[str], groups: Sequence[str]) -> config_dict.ConfigDict:
+    """The config of a task in which nobody learns: the groups that an environment is made of."""
     config = config_dict.ConfigDict(
-        {
-            'env': {'name': name, **dataclasses.asdict(defaults)},
-            'disturb': dataclasses.asdict(disturb.Config()),
-            'randomize': {},
-        }
+        {'env': recipe.env_group(name), 'loop': {'name': 'nobody learns'}, **recipe.WORLD}
     )
-    trained.change(config, changes, ('env',))
-    policy = expert.make(build.section(module, config.env))
-    return _demonstrator(config, lambda weights: policy, (), 'jaxpolicy scripted expert', changes)
+    saved.change(config, changes, groups)
+    return config
 
 
 def of_run(
@@ -62,39 +48,40 @@ def of_run(
     which: str = 'best',
     mode: str = 'deterministic',
     changes: Sequence[str] = (),
-) -> Demonstrator:
-    """The policy of a run, in the env that it was trained in; of several seeds, the first one's.
+) -> collect.Demonstrator:
+    """A demonstrator that acts by a run's policy (of several seeds, the first) in the run's env.
 
     Args:
-      which: 'best', 'latest' or a step.
+      which: 'best', 'latest' or the number of a checkpoint.
       mode: 'deterministic' or 'stochastic'.
       changes: of the env and of how the agent acts, as for `experiments.evaluate`.
 
     Raises:
-      ValueError: no such run or checkpoint, an env outside JAX, or a change that does not fit.
+      ValueError: there is no such run or checkpoint, the env runs outside JAX, or a change does
+        not fit.
     """
-    config = trained.load_config(directory)
-    if config.env.name in envs.HOST_ENVS:
-        raise ValueError(f'--workdir: expected an env on the device, found {config.env.name!r}')
-    trained.change(config, changes, GROUPS)
-    num_seeds = workdir.load_num_seeds(directory)
-    spec = build.make_env(config).spec
-    manager, step = trained.open_checkpoint(directory, which)
-    shapes = evaluation.template(config, spec, num_seeds)
-    weights = evaluation.first(checkpoint.restore_train(manager, step, shapes), num_seeds)
-    deterministic = build.choose('mode', evaluation.MODES, mode)
-    policy_of = evaluation.make_policy(config, spec, deterministic)
-    source = f'{config.agent.name} of {directory}, checkpoint {step}, {mode}'
-    return _demonstrator(config, policy_of, weights, source, changes)
+    deterministic = learner.MODES[sections.choose('mode', learner.MODES, mode)]
+    run = saved.open_run(directory, which, changes, GROUPS)
+    source = f'{run.config.agent.name} of {directory}, checkpoint {run.step}, {mode}'
+    return _demonstrator(run.config, run.policy_of(deterministic), run.first, source, changes)
 
 
-def _demonstrator(config, policy_of, weights, source, changes) -> Demonstrator:
-    module, chosen = build.env_module(config)
-    info = {
+def _demonstrator(
+    config: config_dict.ConfigDict,
+    policy_of: Callable[[types.PyTree], types.Policy],
+    weights: types.PyTree,
+    source: str,
+    changes: Sequence[str],
+) -> collect.Demonstrator:
+    task, chosen = environment.on_device(config)
+    info: dict[str, str | float] = {
         'env': config.env.name,
         'source': source,
-        'control_hz': module.control_hz(chosen),
-        'units': f'see {module.__name__.replace(".", "/")}.py',
-        **({'override': ' '.join(changes)} if changes else {}),
+        'units': f'see {task.module.__name__.replace(".", "/")}.py',
     }
-    return Demonstrator(build.make_env(config), chosen.episode_steps, policy_of, weights, info)
+    if task.control_hz is not None:
+        info['control_hz'] = task.control_hz(chosen)
+    if changes:
+        info['override'] = ' '.join(changes)
+    env = environment.make_env(config)
+    return collect.Demonstrator(env, chosen.episode_steps, policy_of, weights, info)

@@ -1,4 +1,4 @@
-"""From a config to the evaluation of a trained agent."""
+"""Builds the evaluation of the agent that a config trains."""
 
 import sys
 from collections.abc import Callable
@@ -9,27 +9,29 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from jaxpolicy import envs, sharding, types
+from jaxpolicy import sharding, types
 from jaxpolicy.envs.wrap import disturb
-from jaxpolicy.io import video
-from jaxpolicy.loops import evaluate, policies
-from jaxpolicy.runs import build
+from jaxpolicy.io import summary
+from jaxpolicy.loops import evaluate
+from jaxpolicy.runs import environment, learner, sections
 
-PyTree = Any
+PyTree = types.PyTree
 
-MODES = {'deterministic': True, 'stochastic': False}
+FPS = 30.0  # frames per second of videos, for a task without `control_hz`
 
 
 class Evaluation(NamedTuple):
     """A trained agent in its environment.
 
-        template: what `checkpoint.restore_train` needs.
-        episodes(train, num_episodes, first_seed, mode) -> {name: [num_episodes]}, or, with several
-          seeds, [S, num_episodes]; mode: 'deterministic' or 'stochastic'
-        frames(train, seed) -> uint8 [T, H, W, 3], one episode (of the first seed's agent)
-        policy(train) -> Policy, of one seed's agent
-      fps: frames per second of simulated time
-    spec: of the environment
+    template: the shapes of the train state, which `checkpoint.restore_train` needs.
+    episodes(train, num_episodes, first_seed, mode) -> metrics of each episode, {name:
+      [num_episodes]} or, with several seeds, {name: [S, num_episodes]}; mode: 'deterministic' or
+      'stochastic'.
+    frames(train, seed) -> uint8 [T, H, W, 3], the pictures of one episode of the first seed's
+      agent; it raises a RuntimeError where nothing can be drawn.
+    policy(train) -> Policy, for the train state of one seed.
+    fps: frames per second of simulated time.
+    spec: of the environment.
     """
 
     template: PyTree
@@ -40,102 +42,83 @@ class Evaluation(NamedTuple):
     spec: types.Spec
 
 
-def is_deterministic(config: config_dict.ConfigDict) -> bool:
-    """Whether the policy that counts acts deterministically; raises a ValueError for no mode."""
-    for mode in config.eval.modes:
-        build.choose('eval.modes', MODES, mode)
-    if not config.eval.modes:
-        raise ValueError(f'config.eval.modes: expected some of {sorted(MODES)}, found none')
-    return MODES[config.eval.modes[0]]
-
-
 def make(
-    config: config_dict.ConfigDict, num_seeds: int = 1, mesh: jax.sharding.Mesh | None = None
+    config: config_dict.ConfigDict,
+    num_seeds: int = 1,
+    mesh: jax.sharding.Mesh | None = None,
+    agent: Any = None,
 ) -> Evaluation:
-    """Everything that evaluation needs; no demonstrations.
+    """Builds everything that evaluation needs; demonstrations are not needed.
 
     Args:
-      num_seeds: of the agents, whose states have a leading axis [S] if there are several.
+      num_seeds: how many agents were trained together; several have states that lead with [S].
       mesh: the devices to spread episodes over, or None for one.
+      agent: of the run, where it was built already; with None it is built here.
+
+    Raises:
+      ValueError: the config does not fit together, or the run has no simulator.
+      ImportError: the simulator is not installed.
     """
-    is_deterministic(config)  # a mistake shows before anything is built
-    if config.env.name in envs.HOST_ENVS:
-        return _host_evaluation(config, num_seeds)
-    return _device_evaluation(config, num_seeds, mesh)
+    learner.acts_deterministically(config)  # a mistake shows before anything is built
+    for name, least in (('num_episodes', 1), ('first_seed', 0)):
+        if config.eval[name] < least:
+            raise ValueError(
+                f'config.eval.{name}: expected at least {least}, found {config.eval[name]}'
+            )
+    task, _ = environment.task_of(config)
+    if task.make is None:
+        return _on_host(config, num_seeds, agent)
+    return _on_device(config, num_seeds, mesh, agent)
 
 
 def means(
     config: config_dict.ConfigDict, evaluation: Evaluation, train: PyTree
 ) -> dict[str, np.ndarray]:
-    """Means over episodes of the metrics that the config names, scalars or [S].
+    """Evaluates the agent: means over episodes of the metrics that the config names, [] or [S].
 
-    'eval/<name>' is of the first mode in config.eval.modes, 'eval/<mode>_<name>' of the others.
+    'eval/<name>' is the mean in the first of config.eval.modes, 'eval/<mode>_<name>' in another.
+    Episodes with numbers that are not finite are left out, and 'eval/broken' counts them.
     """
-    names = dict.fromkeys((config.eval.score, *config.eval.metrics))
     found = {}
     for index, mode in enumerate(config.eval.modes):
         prefix = f'eval/{mode}_' if index else 'eval/'
         episodes = evaluation.episodes(
             train, config.eval.num_episodes, config.eval.first_seed, mode
         )
-        for name in names:
-            found[prefix + name] = build.choose('eval.metrics', episodes, name).mean(-1)
+        sound = summary.is_sound(episodes)
+        for name in sections.metric_names(config, episodes):
+            values = episodes[name]
+            if sound.all():
+                found[prefix + name] = values.mean(-1)
+            else:
+                found[prefix + name] = np.where(sound, values, 0.0).sum(-1) / sound.sum(-1)
+        if not sound.all():
+            found[f'{prefix}broken'] = (~sound).sum(-1).astype(np.float32)
     return found
 
 
 def record(path: Path, evaluation: Evaluation, train: PyTree, seed: int) -> None:
-    """Writes a video of one episode; says why, where nothing can be drawn."""
+    """Writes a video of one episode, or prints why nothing can be drawn."""
     try:
         frames = evaluation.frames(train, seed)
     except RuntimeError as error:
         print(f'no video: {error}', file=sys.stderr)
         return
+    from jaxpolicy.io import video  # its library is slow to import
+
     video.write_mp4(path, frames, evaluation.fps)
 
 
-def make_policy(config: config_dict.ConfigDict, spec: types.Spec, deterministic) -> Callable:
-    """train state -> Policy: agents that plan chunks act as config.execute says.
-
-    Raises:
-      ValueError: an unknown way of executing chunks.
-    """
-    agent = build.make_agent(config, spec)
-    if 'action_horizon' not in config.agent:
-        return lambda train: policies.of(agent, train, deterministic)
-    To, Ta = config.agent.obs_horizon, config.agent.action_horizon
-    how = config.execute
-    ways = {
-        'receding_horizon': lambda train: policies.receding_horizon(
-            agent, train, To, Ta, deterministic, how.delay
-        ),
-        'temporal_ensemble': lambda train: policies.temporal_ensemble(
-            agent, train, To, how.ensemble_decay, deterministic
-        ),
-    }
-    return build.choose('execute.name', ways, how.name)
-
-
 def _act_key(seed) -> jax.Array:
-    """Of the policy; no key that an episode's start is drawn from."""
+    """The policy's key, which differs from all keys that episodes' starts are drawn from."""
     return jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
 
 
-def template(config: config_dict.ConfigDict, spec: types.Spec, num_seeds: int) -> PyTree:
-    """The shapes of a run's train state."""
-    shapes = jax.eval_shape(build.make_agent(config, spec).init, jax.random.key(0))
-    if num_seeds == 1:
-        return shapes
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((num_seeds, *x.shape), x.dtype), shapes)
-
-
-def first(train: PyTree, num_seeds: int) -> PyTree:
-    """Of several seeds' states, the first one's."""
-    return train if num_seeds == 1 else jax.tree.map(lambda x: x[0], train)
-
-
-def _device_evaluation(config, num_seeds, mesh) -> Evaluation:
-    (module, chosen), env = build.env_module(config), build.make_env(config)
-    num_steps = config.env.episode_steps
+def _on_device(config, num_seeds, mesh, agent) -> Evaluation:
+    (task, chosen), env = environment.on_device(config), environment.make_env(config)
+    agent = agent or learner.make_agent(config, env.spec)
+    policy_of, num_steps = learner.make_policy(config, agent), chosen.episode_steps
+    counts = learner.acts_deterministically(config)
 
     def start(seeds):
         keys = jax.vmap(jax.random.key)(seeds)
@@ -145,7 +128,7 @@ def _device_evaluation(config, num_seeds, mesh) -> Evaluation:
 
     def run(train, seeds, deterministic):
         def one(train, keys):
-            policy = make_policy(config, env.spec, deterministic)(train)
+            policy = policy_of(train, deterministic)
             return evaluate.evaluate(env, policy, keys, _act_key(seeds[0]), num_steps)
 
         one = jax.vmap(one, in_axes=(0, None)) if num_seeds > 1 else one
@@ -158,32 +141,42 @@ def _device_evaluation(config, num_seeds, mesh) -> Evaluation:
 
     @jax.jit
     def trace(train, seeds):
-        policy, keys = policy_of(train), jax.vmap(jax.random.key)(seeds)
+        policy, keys = policy_of(train, counts), jax.vmap(jax.random.key)(seeds)
         return evaluate.trace(env, policy, keys, _act_key(seeds[0]), num_steps)
 
     def episodes(train, num_episodes, first_seed, mode):
         seeds = np.arange(first_seed, first_seed + num_episodes, dtype=np.uint32)
-        return jax.device_get(run(train, seeds, MODES[mode]))
+        return jax.device_get(run(train, seeds, learner.MODES[mode]))
 
     def frames(train, seed):
+        if task.render is None:
+            raise RuntimeError(f'the module of {task.name!r} has no function render')
         seeds = np.array([seed], np.uint32)
-        _, valid, states = trace(first(train, num_seeds), seeds)
+        _, valid, states = trace(learner.first(train, num_seeds), seeds)
         states = jax.tree.map(lambda x: x[: int(valid.sum()), 0], states)
-        return module.render(chosen, states, 320, 320)
+        return task.render(chosen, states, 320, 320)
 
-    policy_of = make_policy(config, env.spec, is_deterministic(config))
-    shapes = template(config, env.spec, num_seeds)
-    fps = module.control_hz(chosen)
-    return Evaluation(shapes, episodes, frames, policy_of, fps, env.spec)
+    shapes, fps = learner.template(agent, num_seeds), FPS
+    if task.control_hz is not None:
+        fps = task.control_hz(chosen)
+    return Evaluation(shapes, episodes, frames, lambda t: policy_of(t, counts), fps, env.spec)
 
 
-def _host_evaluation(config, num_seeds) -> Evaluation:
-    module = envs.HOST_ENVS[config.env.name]
-    if config.randomize or disturb.Config(**config.disturb) != disturb.Config():
-        raise ValueError(f'config.randomize, config.disturb: {config.env.name!r} knows neither')
-    env = module.make_host(build.section(module, config.env))
-    compiled = {m: evaluate.compiled(make_policy(config, env.spec, MODES[m])) for m in MODES}
-    num_steps = config.env.episode_steps
+def _on_host(config, num_seeds, agent) -> Evaluation:
+    task, chosen = environment.task_of(config)
+    if config.randomize or config.wrap or disturb.Config(**config.disturb) != disturb.Config():
+        raise ValueError(
+            f'config.randomize, config.wrap, config.disturb: expected none for {task.name!r}, '
+            'which runs outside JAX'
+        )
+    assert task.make_host is not None
+    env = task.make_host(chosen)
+    agent = agent or learner.make_agent(config, env.spec)
+    policy_of, num_steps = learner.make_policy(config, agent), chosen.episode_steps
+    compiled = {
+        name: evaluate.compiled(lambda train, d=deterministic: policy_of(train, d))
+        for name, deterministic in learner.MODES.items()
+    }
 
     def episodes(train, num_episodes, first_seed, mode):
         seeds = range(first_seed, first_seed + num_episodes)
@@ -206,10 +199,12 @@ def _host_evaluation(config, num_seeds) -> Evaluation:
             pictures.append(env.render(0))
             return result
 
-        policy = compiled[config.eval.modes[0]](first(train, num_seeds))
+        policy = compiled[config.eval.modes[0]](learner.first(train, num_seeds))
         evaluate.evaluate_host(env._replace(step=step), policy, _act_key(seed), [seed], num_steps)
         return np.stack(pictures)
 
-    policy_of = make_policy(config, env.spec, is_deterministic(config))
-    shapes = template(config, env.spec, num_seeds)
-    return Evaluation(shapes, episodes, frames, policy_of, 10.0, env.spec)
+    counts = learner.acts_deterministically(config)
+    shapes, fps = learner.template(agent, num_seeds), FPS
+    if task.control_hz is not None:
+        fps = task.control_hz(chosen)
+    return Evaluation(shapes, episodes, frames, lambda t: policy_of(t, counts), fps, env.spec)

@@ -1,154 +1,75 @@
-"""From a config to a run: the loop, its data and how much of both there is."""
+"""The kinds of runs by name, and the `Run` that each of them makes of a config.
 
-import dataclasses
-from typing import Any
+Each module in the table `KINDS` has a frozen dataclass `Settings`, whose fields are those of the
+config's group `loop`, and a function `make(config) -> Run`, which shows all that the kind does.
+"""
 
-import jax
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
 from ml_collections import config_dict
 
-from jaxpolicy.data import buffer as buffer_lib
-from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.data import windows
-from jaxpolicy.loops import off_policy, off_policy_host, offline, on_policy
-from jaxpolicy.runs import build
-from jaxpolicy.runs import demo_rewards as imitation
-from jaxpolicy.runs import goals as goals_lib
+from jaxpolicy import types
+from jaxpolicy.runs import sections
 
-PyTree = Any
+PyTree = types.PyTree
+
+KINDS = {  # config.loop.name: module
+    'offline': 'jaxpolicy.runs.offline',  # chunks of actions from demonstrations
+    'offline_rl': 'jaxpolicy.runs.offline_rl',  # values from demonstrations with rewards
+    'on_policy': 'jaxpolicy.runs.on_policy',  # the current policy's own experience
+    'off_policy': 'jaxpolicy.runs.off_policy',  # replayed experience
+    'dagger': 'jaxpolicy.runs.dagger',  # an expert's answers to what the learner meets
+}
 
 
-def make_run(config: config_dict.ConfigDict) -> build.Run:
-    """Everything that training needs.
+def _as_it_is(state: types.LoopState, num_seeds: int) -> types.LoopState:
+    del num_seeds
+    return state
+
+
+class Run(NamedTuple):
+    """What training needs besides a place to write to.
+
+    loop: its `step` is one round.
+    data: what `step` takes besides the state; () where the loop makes all experience itself.
+    num_rounds: how often `step` is called.
+    spec: shapes and dtypes of the observations and actions that are learnt from.
+    fingerprint: text that identifies the data, so that a run goes on with the same data; '' where
+      there is none.
+    is_sharded: whether the environments may be spread over several devices.
+    traced: the same loop as one program, for its shapes, where `loop` is Python code that calls
+      several programs; else None.
+    begin(state, num_seeds) -> state: gives a new state what it takes over from another run.
+    keep(directory, state, round): writes files about a round, such as its episodes; or None.
+    """
+
+    loop: types.Loop
+    data: PyTree
+    num_rounds: int
+    spec: types.Spec
+    fingerprint: str = ''
+    is_sharded: bool = False
+    traced: types.Loop | None = None
+    begin: Callable[[types.LoopState, int], types.LoopState] = _as_it_is
+    keep: Callable[[Path, types.LoopState, int], None] | None = None
+
+
+def module_of(name: str) -> Any:
+    """The module of a kind of runs.
 
     Raises:
-      ValueError: the config names what is not there, or its numbers do not fit.
+      ValueError: there is no such kind.
     """
-    fits = {name: maker for name, (key, maker) in MAKERS.items() if key in config.loop}
-    maker = build.choose('loop.name', fits, config.loop.name)
-    check_counts(config.loop, may_be_zero=MAY_BE_ZERO)
-    return maker(config)
+    return importlib.import_module(KINDS[sections.choose('loop.name', KINDS, name)])
 
 
-def check_counts(loop: config_dict.ConfigDict, may_be_zero: tuple[str, ...]) -> None:
-    """Raises a ValueError where a number of the loop is below 1, or below 0 if it may be that."""
-    for key, value in loop.items():
-        least = 0 if key in may_be_zero else 1
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if value < least:
-            raise ValueError(f'config.loop.{key}: expected at least {least}, found {value}')
+def make_run(config: config_dict.ConfigDict) -> Run:
+    """The run that a config describes.
 
-
-def _offline(config: config_dict.ConfigDict) -> build.Run:
-    episodes = build.load_episodes(config)
-    spec = build.spec_of(episodes)
-    horizons = (config.agent.obs_horizon, config.agent.pred_horizon, config.agent.action_horizon)
-    data = windows.make(episodes, *horizons, config.data.get('tag', ''))
-    num_updates = offline.num_updates(windows.num_windows(data), config.loop.batch_size)
-    num_steps = -(-config.loop.num_epochs // config.loop.epochs_per_round)
-    updates_per_step = num_updates * config.loop.epochs_per_round
-    agent = build.make_agent(config, spec, num_steps * updates_per_step, episodes)
-    loop = offline.make(agent, config.loop.batch_size, config.loop.epochs_per_round)
-    return build.Run(loop, data, num_steps, updates_per_step, 0, spec, build.fingerprint(episodes))
-
-
-def _on_policy(config: config_dict.ConfigDict) -> build.Run:
-    env = build.make_env(config)
-    settings = config.loop
-    loop = on_policy.make(
-        env,
-        build.make_agent(config, env.spec),
-        num_envs=settings.num_envs,
-        rollout_length=settings.rollout_length,
-        iterations_per_round=settings.iterations_per_round,
-        episode_steps=config.env.episode_steps,
-        pool_size=settings.pool_size,
-    )
-    per_step = settings.num_envs * settings.rollout_length * settings.iterations_per_round
-    num_steps = -(-settings.num_env_steps // per_step)
-    return build.Run(loop, (), num_steps, settings.iterations_per_round, per_step, env.spec, '')
-
-
-def _off_policy(config: config_dict.ConfigDict) -> build.Run:
-    """Learning from replayed experience, and from demonstrations if the config names some."""
-    env, settings = build.make_env(config), _off_policy_settings(config)
-    goals = goals_lib.for_hindsight(config, build.env_module(config)[1])
-    data: PyTree = ()
-    mark = imitation.fingerprint(config) if imitation.is_on(config) else ''
-    if settings.demo_share:
-        episodes = episodes_lib.load(config.data.path)
-        build.check_fit(config, build.spec_of(episodes), env.spec)
-        data, mark = buffer_lib.from_episodes(episodes), build.fingerprint(episodes)
-    agent = build.make_agent(config, env.spec)
-    gamma, limit = config.agent.gamma, config.env.episode_steps
-    parts = (env, agent, settings, gamma, limit, goals)
-    loop, traced = off_policy.make(*parts), None
-    if settings.buffer_on == 'host':
-        loop, traced = off_policy_host.make(*parts), loop
-        data = jax.device_put(data, jax.devices('cpu')[0])
-    iterations = settings.iterations_per_round
-    per_step = settings.num_envs * settings.rollout_length * iterations
-    first = settings.num_envs * off_policy.num_random_steps(settings)
-    num_steps = max(-(-(config.loop.num_env_steps - first) // per_step), 1)
-    updates = iterations * settings.num_minibatches
-    return build.Run(
-        loop,
-        data,
-        num_steps,
-        updates,
-        per_step,
-        env.spec,
-        mark,
-        first_env_steps=first,
-        traced=traced,
-    )
-
-
-def _off_policy_settings(config: config_dict.ConfigDict) -> off_policy.Config:
-    """The numbers of the loop, checked."""
-    names = [field.name for field in dataclasses.fields(off_policy.Config)]
-    settings = off_policy.Config(**{name: config.loop[name] for name in names})
-    for name in ('demo_share', 'hindsight_share', 'priority_exponent', 'priority_beta'):
-        if (found := getattr(settings, name)) > 1.0:
-            raise ValueError(f'config.loop.{name}: expected 0 to 1, found {found}')
-    build.choose('loop.buffer_on', dict.fromkeys(('device', 'host')), settings.buffer_on)
-    if settings.demo_share and settings.priority_exponent:
-        raise ValueError('config.loop.priority_exponent: expected 0 with demonstrations')
-    random = settings.num_envs * off_policy.num_random_steps(settings)
-    rollout = settings.num_envs * settings.rollout_length
-    if settings.buffer_size < (least := max(random, rollout, settings.num_envs)):
-        raise ValueError(
-            f'config.loop.buffer_size: expected at least the {least} steps of the random beginning '
-            f'or of a rollout, found {settings.buffer_size}'
-        )
-    return settings
-
-
-def _offline_rl(config: config_dict.ConfigDict) -> build.Run:
-    """Learning values from demonstrations with rewards."""
-    episodes = build.load_episodes(config)
-    spec, settings = build.spec_of(episodes), config.loop
-    data = buffer_lib.from_episodes(episodes)
-    agent = build.make_agent(config, spec, settings.num_updates, episodes)
-    loop = offline.replay(
-        agent,
-        settings.batch_size,
-        settings.updates_per_round,
-        settings.n_step,
-        config.agent.gamma,
-    )
-    num_steps = -(-settings.num_updates // settings.updates_per_round)
-    mark = build.fingerprint(episodes)
-    return build.Run(loop, data, num_steps, settings.updates_per_round, 0, spec, mark)
-
-
-MAKERS = {  # name: (what only its recipes have in config.loop, maker)
-    'offline': ('num_epochs', _offline),
-    'offline_rl': ('num_updates', _offline_rl),
-    'off_policy': ('buffer_size', _off_policy),
-    'on_policy': ('iterations_per_round', _on_policy),
-}
-MAY_BE_ZERO = (
-    *('pool_size', 'learning_starts', 'demo_share', 'hindsight_share'),
-    *('priority_exponent', 'priority_beta'),
-)
+    Raises:
+      ValueError: the config names something that does not exist, or its numbers do not fit.
+    """
+    return module_of(config.loop.name).make(config)

@@ -1,4 +1,4 @@
-"""A loop as compiled programs: seeds by `vmap`, devices by shardings at the jit boundary."""
+"""Compiles a loop: several seeds by `vmap`, several devices by shardings at jit's boundary."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,15 +7,16 @@ import jax
 import numpy as np
 
 from jaxpolicy import sharding, types
+from jaxpolicy.runs import kinds
 
 PyTree = Any
 
 
 class Program(NamedTuple):
-    """What `experiments.train` runs.
+    """The compiled functions that training calls.
 
-        init() -> LoopState
-        step(LoopState, data) -> (LoopState, metrics); the state is donated
+    init() -> LoopState.
+    step(LoopState, data) -> (LoopState, metrics); the state that is passed in is donated.
     template: a LoopState of ShapeDtypeStructs, with shardings where there are several devices.
 
     With several seeds every leaf of the state and every metric has a leading axis [S].
@@ -35,10 +36,10 @@ def seeds(seed: int, num_seeds: int) -> np.ndarray:
 def make(
     loop: types.Loop, seed: int, num_seeds: int, mesh: jax.sharding.Mesh | None = None
 ) -> Program:
-    """Compiles lazily.
+    """The program of a loop; its functions are compiled when they are first called.
 
     Args:
-      seed: seed i of several is the run that `seed + i` alone would be.
+      seed: the first seed; run i of several is the one that `seed + i` alone would give.
       num_seeds: how many runs are trained side by side in one program.
       mesh: of several devices, or None for one.
 
@@ -67,25 +68,28 @@ def make(
     return Program(lambda: init_fn(first), step_fn, template)
 
 
-def of_run(run, seed: int, num_seeds: int, mesh: jax.sharding.Mesh | None) -> Program:
-    """The program of a `build.Run`; arguments as `make`.
+def of_run(run: kinds.Run, seed: int, num_seeds: int, mesh: jax.sharding.Mesh | None) -> Program:
+    """The program of a run, whose first state went through `run.begin`; arguments as in `make`.
 
     Raises:
-      ValueError: several seeds or devices for a buffer on the host; see `make`.
+      ValueError: a buffer on the host is to serve several seeds or devices; or as in `make`.
     """
-    if not run.traced:
-        return make(run.loop, seed, num_seeds, mesh)
-    if num_seeds > 1 or mesh:
+    if run.traced and (num_seeds > 1 or mesh):
         raise ValueError(
             "config.loop.buffer_on: expected 'device' for several seeds or devices, found 'host'"
         )
-    return on_host(run.loop, run.traced, seed)
+    if run.traced:
+        program = on_host(run.loop, run.traced, seed)
+    else:
+        program = make(run.loop, seed, num_seeds, mesh)
+    return program._replace(init=lambda: run.begin(program.init(), num_seeds))
 
 
 def on_host(loop: types.Loop, traced: types.Loop, seed: int) -> Program:
-    """A loop that runs programs itself and keeps its memory on the host: one seed, one device.
+    """The program of a loop that keeps its memory on the host, for one seed and one device.
 
     Args:
+      loop: Python functions that call compiled programs.
       traced: the same loop as one program, for the shapes.
     """
     key = jax.random.key(seed)
@@ -98,7 +102,7 @@ def on_host(loop: types.Loop, traced: types.Loop, seed: int) -> Program:
 
 
 def shardings(mesh: jax.sharding.Mesh, state: types.LoopState, several_seeds: bool) -> PyTree:
-    """Environments and the policy's memories are cut along [N], all else is everywhere."""
+    """Shardings of a state: environments and memory are cut along [N], the rest is everywhere."""
     cut = sharding.shard_leading(mesh, (state.env, state.memory), axis=int(several_seeds))
     return types.LoopState(
         train=sharding.replicate(mesh, state.train),

@@ -1,27 +1,136 @@
-"""What a trained run left in its workdir, for those who begin with it."""
+"""Opens saved runs; this is the only place that does.
 
-import dataclasses
-from collections.abc import Callable, Sequence
+The directory of a run describes itself: config.json says what was asked for, spec.json says what
+the policy sees and does (shapes, dtypes, rates), and checkpoints/ has the weights with their
+normalisers. So a policy can be opened without its simulator, its data or the code of its task.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 from ml_collections import config_dict
 
-from jaxpolicy import agents, envs, types
-from jaxpolicy.io import checkpoint, workdir
-from jaxpolicy.io import flags as config_flags
+from jaxpolicy import registry, types
+from jaxpolicy.io import checkpoint, flags, spec_file, workdir
 from jaxpolicy.loops import policies
-from jaxpolicy.runs import build, evaluation
+from jaxpolicy.runs import dataset, environment, learner, sections, upgrade
+
+PyTree = types.PyTree
 
 
-def open_checkpoint(directory: Path, which: str):
+class Saved(NamedTuple):
+    """A run that was opened at one of its checkpoints."""
+
+    directory: Path
+    config: config_dict.ConfigDict  # in the present format, with the caller's changes
+    spec: types.Spec
+    num_seeds: int
+    step: int  # the number of the checkpoint
+    agent: Any  # with its normalisers around it
+    train: PyTree  # TrainState; with several seeds every leaf leads with [S]
+
+    @property
+    def first(self) -> PyTree:
+        """The state of the first seed."""
+        return learner.first(self.train, self.num_seeds)
+
+    def policy_of(self, deterministic: bool):
+        """A function (train state of one seed) -> Policy, which acts as the config says."""
+        make = learner.make_policy(self.config, self.agent)
+        return lambda train: make(train, deterministic)
+
+
+def open_run(
+    directory: str | Path,
+    which: str = 'best',
+    changes: Sequence[str] = (),
+    groups: Sequence[str] = (),
+) -> Saved:
+    """Opens a run: its config, what it sees and does, its agent and its weights.
+
+    Args:
+      which: 'best' (the latest, where none has a score), 'latest' or the number of a checkpoint.
+      changes: texts `group.key=value`, where the config shall differ from training.
+      groups: the groups that may differ; fields that change only how an agent acts always may.
+
+    Raises:
+      ValueError: there is no such run or checkpoint, or a change does not fit.
+    """
+    directory = Path(directory)
+    config = load_config(directory)
+    change(config, changes, groups)
+    num_seeds = workdir.load_num_seeds(directory)
+    spec = load_spec(directory, config)
+    agent = learner.make_agent(config, spec)
+    manager, step = open_checkpoint(directory, which)
+    train = checkpoint.restore_train(manager, step, learner.template(agent, num_seeds))
+    return Saved(directory, config, spec, num_seeds, step, agent, train)
+
+
+def load_policy(
+    directory: str | Path,
+    num_robots: int = 1,
+    which: str = 'best',
+    mode: str = 'deterministic',
+    changes: dict[str, str] | None = None,
+) -> types.Policy:
+    """Loads the policy of a run (of several seeds, the first one's), compiled and warmed up.
+
+    Args:
+      which: 'best', 'latest' or the number of a checkpoint.
+      changes: keys of the config that only matter for acting, such as {'agent.sampler': 'heun'}.
+
+    Raises:
+      ValueError: there is no such run, checkpoint or mode.
+    """
+    deterministic = learner.MODES[sections.choose('mode', learner.MODES, mode)]
+    texts = [f'{key}={value}' for key, value in (changes or {}).items()]
+    run = open_run(directory, which, texts, ('execute',))
+    policy_of = run.policy_of(deterministic)
+    return policies.ahead_of_time(policy_of, run.first, run.spec, num_robots)
+
+
+def load_config(directory: str | Path) -> config_dict.ConfigDict:
+    """The locked config of a run, in the present format.
+
+    Raises:
+      ValueError: there is no such run.
+    """
+    record = upgrade.upgrade(workdir.load_record(directory))
+    return workdir.from_json(record['config']).lock()
+
+
+def change(config: config_dict.ConfigDict, changes: Sequence[str], groups: Sequence[str]) -> None:
+    """Sets keys of a run's config from `group.key=value`, where they may differ from training's.
+
+    Args:
+      groups: those that may differ; fields that change only how an agent acts always may.
+
+    Raises:
+      ValueError: a key that does not exist or may not differ, or a value of another type.
+    """
+    if wrong := [text for text in changes if '=' not in text]:
+        raise ValueError(f'--override: expected key=value, found {wrong}')
+    pairs = [text.split('=', 1) for text in changes]
+    flags.override(config, [(key, value) for key, value in pairs])
+    keys = []
+    if 'agent' in config:
+        module = registry.resolve('agents', config.agent.name, 'config.agent.name')
+        keys = [f'agent.{name}' for name in module.ACTING]
+    for key, _ in pairs:
+        if key.split('.')[0] not in groups and key not in keys:
+            expected = f'a key of {groups}' + (f' or {keys}' if keys else '')
+            raise ValueError(f'--override: expected {expected}, found {key!r}')
+
+
+def open_checkpoint(directory: str | Path, which: str):
     """The manager of a run's checkpoints and the step that `which` names.
 
     Raises:
       ValueError: there is no such checkpoint.
     """
-    manager = checkpoint.open_manager(directory / 'checkpoints', read_only=True)
+    manager = checkpoint.open_manager(Path(directory) / 'checkpoints', read_only=True)
     named = {'best': checkpoint.best_step, 'latest': checkpoint.latest_step}
     if which in named:
         step = named[which](manager)
@@ -36,136 +145,18 @@ def open_checkpoint(directory: Path, which: str):
     return manager, step
 
 
-def load_config(directory: Path) -> config_dict.ConfigDict:
-    """The config of a run; fields of its task that are younger than it have their defaults.
+def load_spec(directory: str | Path, config: config_dict.ConfigDict) -> types.Spec:
+    """Shapes and dtypes of what the policy of a run sees and does.
 
-    Raises:
-      ValueError: there is no such run.
+    Runs of older versions have no spec.json; for those, the environment or the data is opened.
     """
-    config = workdir.load_config(directory)
-    host = config.env.name in envs.HOST_ENVS
-    name = config.env.name
-    defaults = envs.HOST_ENVS[name].Config() if host else envs.resolve(name)[1]
-    with config.unlocked():
-        for field, value in dataclasses.asdict(defaults).items():
-            if field not in config.env:
-                config.env[field] = value
-    return config
-
-
-def change(config: config_dict.ConfigDict, changes: Sequence[str], groups: Sequence[str]) -> None:
-    """Sets keys of a run's config from `group.key=value`, where they may differ from training's.
-
-    Args:
-      groups: that may differ; what an agent that is there acts by may as well.
-
-    Raises:
-      ValueError: a key that does not exist or may not differ, or a value of another type.
-    """
-    if wrong := [text for text in changes if '=' not in text]:
-        raise ValueError(f'--override: expected key=value, found {wrong}')
-    pairs = [text.split('=', 1) for text in changes]
-    config_flags.override(config, [(key, value) for key, value in pairs])
-    acting = agents.AGENTS[config.agent.name].ACTING if 'agent' in config else ()
-    keys = [f'agent.{name}' for name in acting]
-    for key, _ in pairs:
-        if key.split('.')[0] not in groups and key not in keys:
-            expected = f'a key of {groups}' + (f' or {keys}' if keys else '')
-            raise ValueError(f'--override: expected {expected}, found {key!r}')
-
-
-def load_policy(
-    directory: str | Path,
-    num_robots: int = 1,
-    which: str = 'best',
-    mode: str = 'deterministic',
-    changes: dict[str, str] | None = None,
-) -> types.Policy:
-    """The policy of a run, compiled ahead of time and warmed up; of several seeds, the first one's.
-
-    Args:
-      which: 'best', 'latest' or a step.
-      changes: keys of the config that only matter for acting, as {'agent.sampler': 'heun'}.
-
-    Raises:
-      ValueError: there is no such run, checkpoint or mode.
-    """
-    config = load_config(Path(directory))
-    config_flags.override(config, list((changes or {}).items()))
-    num_seeds = workdir.load_num_seeds(Path(directory))
-    evaluator = evaluation.make(config, num_seeds)
-    manager, step = open_checkpoint(Path(directory), which)
-    trained = checkpoint.restore_train(manager, step, evaluator.template)
-    deterministic = build.choose('mode', evaluation.MODES, mode)
-    policy_of = evaluation.make_policy(config, evaluator.spec, deterministic)
-    first = evaluation.first(trained, num_seeds)
-    return policies.ahead_of_time(policy_of, first, evaluator.spec, num_robots)
-
-
-def begin(
-    config: config_dict.ConfigDict,
-    init: Callable[[], types.LoopState],
-    spec: types.Spec,
-    num_seeds: int,
-) -> types.LoopState:
-    """A new state, which acts as the run config.begin does, if it names one.
-
-    Its optimiser begins anew, with the schedule of this run.
-
-    Raises:
-      ValueError: that run has another agent, other normalisers or another number of seeds.
-    """
-    state, directory = init(), config.begin.workdir
-    if not directory:
-        return state
-    theirs = workdir.load_config(Path(directory))
-    found = [theirs.agent.name, theirs.normalize.to_dict(), workdir.load_num_seeds(Path(directory))]
-    if found != (wanted := [config.agent.name, config.normalize.to_dict(), num_seeds]):
-        raise ValueError(f'begin.workdir: expected {wanted}, found {found}')
-    manager, step = open_checkpoint(Path(directory), config.begin.checkpoint)
-    shapes = evaluation.template(config, spec, num_seeds)
-    trained = checkpoint.restore_train(manager, step, shapes)
-    return state.replace(
-        train=state.train.replace(
-            params=trained.params, target_params=trained.target_params, stats=trained.stats
-        )
-    )
-
-
-def teach(
-    config: config_dict.ConfigDict,
-    init: Callable[[], types.LoopState],
-    spec: types.Spec,
-    num_seeds: int,
-) -> types.LoopState:
-    """A new state with the weights of config.teacher, where its agent learns from one.
-
-    Raises:
-      ValueError: a teacher is missing or not wanted, is no flow, or sees or acts through other
-        normalisers or networks.
-    """
-    state = init()
-    wanted, directory = 'teacher' in state.train.params, config.teacher.workdir
-    if wanted != bool(directory):
-        expected = 'the workdir of a trained flow' if wanted else 'none for this agent'
-        raise ValueError(f'teacher.workdir: expected {expected}, found {directory!r}')
-    if not wanted:
-        return state
-    theirs = workdir.load_config(Path(directory))
-    teachers = workdir.load_num_seeds(Path(directory))
-    if theirs.agent.get('objective') != 'flow':
-        raise ValueError(
-            f'teacher.workdir: expected objective flow, found {theirs.agent.to_dict()}'
-        )
-    if teachers not in (1, num_seeds):
-        raise ValueError(f'teacher.workdir: expected 1 or {num_seeds} seeds, found {teachers}')
-    manager, step = open_checkpoint(Path(directory), config.teacher.checkpoint)
-    trained = checkpoint.restore_train(manager, step, evaluation.template(theirs, spec, teachers))
-    ours = evaluation.first(state.train, num_seeds).stats
-    stats = evaluation.first(trained, teachers).stats
-    if not jax.tree.all(jax.tree.map(np.array_equal, ours, stats)):
-        raise ValueError('teacher.workdir: expected the normalisers of this run (the same data)')
-    function = agents.AGENTS[config.agent.name].teach
-    if num_seeds > 1:
-        function = jax.vmap(function, in_axes=(0, 0 if teachers > 1 else None))
-    return state.replace(train=function(state.train, trained.target_params['denoiser']))
+    found = spec_file.read(directory)
+    if found is not None:
+        return found
+    if config.loop.name not in learner.ONLINE and not config.env.name:
+        return dataset.spec_of(dataset.load_episodes(config))
+    task, chosen = environment.task_of(config)
+    if task.make is None:
+        assert task.make_host is not None
+        return task.make_host(chosen).spec
+    return environment.make_env(config).spec

@@ -1,4 +1,4 @@
-"""A policy and a person in turns, one robot, one step after another."""
+"""Lets a policy and a person take turns in steering one robot."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -11,12 +11,12 @@ from jaxpolicy import types
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.render import console
-from jaxpolicy.envs.tasks import detour_expert as expert
-from jaxpolicy.runs import build
+from jaxpolicy.envs.tasks import detour_expert
+from jaxpolicy.runs import environment
 
 
 class Console(Protocol):
-    """Where a person sees and steers."""
+    """What a person watches the robot on and steers it with."""
 
     def show(self, state: types.EnvState) -> None: ...
 
@@ -24,21 +24,21 @@ class Console(Protocol):
 
 
 def steering(config: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(observation [n], velocity of the tip [3] m/s) -> action [D]."""
-    module, chosen = build.env_module(config)
-    robot, d = arm.make(chosen.num_dof, module.HOME), chosen.num_dof
+    """A function (observation [n], velocity of the arm's tip [3] in m/s) -> action [D]."""
+    task, chosen = environment.on_device(config)
+    robot, d = arm.make(chosen.num_dof, task.module.HOME), chosen.num_dof
 
     @jax.jit
     def steer(obs, velocity):
         pose = robot.pose(obs[:d] + 0.5 * obs[2 * d : 3 * d])
-        change = expert.joint_step(pose, velocity, jnp.zeros(d))
+        change = detour_expert.joint_step(pose, velocity, jnp.zeros(d))
         return jnp.clip(change / chosen.action_scale, -1.0, 1.0)
 
     return steer
 
 
 class Recorded(NamedTuple):
-    """Steps of all episodes so far."""
+    """The steps of all episodes so far."""
 
     obs: list[np.ndarray]
     action: list[np.ndarray]
@@ -46,7 +46,7 @@ class Recorded(NamedTuple):
     ends: list[int]
 
     def episodes(self, env: str) -> episodes_lib.Episodes:
-        """As episodes, of which there is at least one."""
+        """The steps as episodes, of which there has to be at least one."""
         return episodes_lib.Episodes(
             obs=np.stack(self.obs),
             action=np.stack(self.action),
@@ -59,15 +59,15 @@ class Recorded(NamedTuple):
 def session(
     config: Any, policy: types.Policy, person: Console, num_episodes: int, first_seed: int
 ) -> Iterator[episodes_lib.Episodes]:
-    """Episodes with a policy and a person in turns: all so far, after each that has a step."""
-    env, steer = build.make_env(config), steering(config)
+    """Yields all episodes so far, in which policy and person took turns, after each with a step."""
+    env, steer = environment.make_env(config), steering(config)
     reset, step = jax.jit(env.reset), jax.jit(env.step)
-    first = reset(jax.random.key(first_seed)[None])  # compile now, not under the person's hands
+    first = reset(jax.random.key(first_seed)[None])  # compiles now, and not while the person waits
     jax.block_until_ready(step(first, steer(first.obs[0], jnp.zeros(3))[None]))
     found = Recorded([], [], [], [])
     for seed in range(first_seed, first_seed + num_episodes):
         state, was_person = reset(jax.random.key(seed)[None]), False
-        act_key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)  # no key of the start
+        act_key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)  # differs from a start's key
         carry, before, command = policy.init(state.obs), len(found.obs), console.Command()
         for t in range(config.env.episode_steps):
             person.show(jax.tree.map(lambda x: x[0], state))

@@ -7,6 +7,7 @@ from scipy import special, stats
 from jaxpolicy.agents import bc
 from jaxpolicy.ops import distributions
 from jaxpolicy.types import Chunk, Spec
+from tests import acting
 
 B, TO, TP, A = 6, 2, 4, 2
 SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
@@ -72,7 +73,7 @@ def test_the_ema_averages_updated_weights_and_acts(head):
         )
     gap = jax.tree.map(lambda t, p: np.abs(t - p).max(), third.target_params, third.params)
     assert max(jax.tree.leaves(gap)) > 1e-5
-    act = jax.jit(agent.act)
+    act = jax.jit(acting.act_of(agent))
     action, _ = act(third, batch.obs, jax.random.key(2))
     without, _ = act(third.replace(params=state.params), batch.obs, jax.random.key(2))
     np.testing.assert_array_equal(action, without)
@@ -86,7 +87,7 @@ def test_deterministic_actions_ignore_the_key(head):
     state, obs, act = (
         jax.jit(agent.init)(jax.random.key(0)),
         _batch().obs,
-        jax.jit(agent.act, static_argnames='deterministic'),
+        jax.jit(acting.act_of(agent), static_argnames='deterministic'),
     )
     modes = [act(state, obs, jax.random.key(i), deterministic=True)[0] for i in (0, 1)]
     samples = [act(state, obs, jax.random.key(i))[0] for i in (0, 1)]

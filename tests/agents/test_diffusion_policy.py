@@ -1,14 +1,14 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy import registry
 from jaxpolicy.agents import diffusion_policy
-from jaxpolicy.diffusion import objectives, samplers
-from jaxpolicy.nets import mlp
-from jaxpolicy.types import Chunk, Remembered, Spec, no_memory
+from jaxpolicy.diffusion import objectives
+from jaxpolicy.nets import mlp_denoiser
+from jaxpolicy.types import Chunk, Spec
+from tests import acting
 
 B, TO, TP, A, K = 6, 2, 4, 2, 10
 SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
@@ -63,7 +63,9 @@ def test_the_loss_is_the_equation(name):
     x0, mask = np.asarray(batch.action), np.asarray(batch.mask)
     x = signal * x0 + noise * eps
     scale = 1.0 / np.sqrt(noise**2 + 0.25) if name == 'edm' else 1.0
-    output = mlp.MLPDenoiser(16, 1).apply(state.params['denoiser'], scale * x, level.k, batch.obs)
+    output = mlp_denoiser.MLPDenoiser(16, 1).apply(
+        state.params['denoiser'], scale * x, level.k, batch.obs
+    )
     target = {
         'eps': eps,
         'x0': x0,
@@ -94,7 +96,7 @@ def test_guidance_extrapolates_from_the_unconditional_prediction():
         agent = _make(condition_dropout=0.1, guidance=weight, **fields)
         state = _wiggle(jax.jit(agent.init)(jax.random.key(0)))
         state = state.replace(target_params=state.params)
-        found[weight] = jax.jit(agent.act)(state, obs, jax.random.key(1))[0]
+        found[weight] = jax.jit(acting.act_of(agent))(state, obs, jax.random.key(1))[0]
     np.testing.assert_allclose(found[2.5], found[0.0] + 2.5 * (found[1.0] - found[0.0]), atol=1e-5)
     assert np.abs(found[1.0] - found[0.0]).max() > 0.01
 
@@ -148,7 +150,7 @@ def test_the_ema_averages_updated_weights_and_acts():
         second.target_params,
         second.params,
     )
-    act = jax.jit(agent.act)
+    act = jax.jit(acting.act_of(agent))
     action, _ = act(second, batch.obs, jax.random.key(2))
     without, _ = act(second.replace(params=state.params), batch.obs, jax.random.key(2))
     np.testing.assert_array_equal(action, without)
@@ -156,11 +158,11 @@ def test_the_ema_averages_updated_weights_and_acts():
     assert np.abs(other - action).max() > 1e-4
 
 
-@pytest.mark.parametrize('sampler', samplers.SAMPLERS)
+@pytest.mark.parametrize('sampler', registry.TABLES['samplers'])
 def test_actions_are_clipped_samples(sampler):
     """Untrained eps = 0 makes x_0 = x_K / sqrt(alpha_bar), which is huge without the clip."""
     agent, obs = _make(sampler=sampler, clip=0.5), _batch().obs
-    state, act = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.act)
+    state, act = jax.jit(agent.init)(jax.random.key(0)), jax.jit(acting.act_of(agent))
     action, _ = act(state, obs, jax.random.key(1))
     np.testing.assert_allclose(np.abs(action).max(), 0.5, atol=1e-5)
     other, _ = act(state, obs, jax.random.key(2))
@@ -175,11 +177,9 @@ def test_actions_are_clipped_samples(sampler):
         ({'schedule': 'cosine'}, r"agent.schedule: .*'squared_cosine'.*found 'cosine'"),
         ({'sampler': 'plms'}, r"agent.sampler: .*'ddim'.*found 'plms'"),
         ({'sampler': 'ddim', 'num_sample_steps': K + 1}, rf'expected 1 to {K} .*found {K + 1}'),
-        ({'sampler': 'midpoint', 'num_sample_steps': 3}, 'even numbers for midpoint, found 3'),
+        ({'sampler': 'midpoint', 'num_sample_steps': 3}, 'even number for midpoint, found 3'),
         ({'guidance': 2.0}, 'agent.guidance: expected 1.0 without condition_dropout, found 2.0'),
         ({'condition_dropout': 1.0}, 'agent.condition_dropout: .*found 1.0'),
-        ({'warm_steps': 5}, 'agent.warm_steps: expected 0 to 4, found 5'),
-        ({'inpaint_steps': 2}, 'agent.inpaint_steps: expected 0 to 1 .*found 2'),
         ({'eta': 0.5}, "agent.eta: expected 0 for 'ddpm', found 0.5"),
     ],
 )
@@ -188,61 +188,9 @@ def test_mistakes_are_named(fields, message):
         _make(**fields)
 
 
-REMEMBERING = {'objective': 'flow', 'sampler': 'euler', 'clip': 100.0}
+def test_evaluations_of_a_plan_are_the_samplers_and_twice_as_many_with_guidance():
+    def count(**fields):
+        return diffusion_policy.num_evaluations(diffusion_policy.Config(**CONFIG | fields))
 
-
-def _plan(agent, seed, memory):
-    state = _wiggle(jax.jit(agent.init)(jax.random.key(0)))
-    state = state.replace(target_params=state.params)
-    seen = Remembered(jnp.zeros((2, TO, 3)), memory)
-    chunk, extras = jax.jit(agent.act)(state, seen, jax.random.key(seed))
-    return np.asarray(chunk), extras['memory']
-
-
-def test_an_agent_remembers_only_if_asked_to():
-    assert _make().memory is no_memory
-    agent = _make(warm_steps=1, **REMEMBERING)
-    memory = agent.memory(jnp.zeros((2, 3)))
-    assert memory['last'].shape == (2, TP, A) and memory['fresh'].all()
-
-
-def test_what_is_remembered_is_the_chunk_as_seen_after_its_execution():
-    agent = _make(warm_steps=2, **REMEMBERING)
-    chunk, memory = _plan(agent, 1, agent.memory(jnp.zeros((2, 3))))
-    np.testing.assert_array_equal(memory['last'], chunk[:, [2, 3, 3, 3]])
-    assert not memory['fresh'].any()
-
-
-def test_a_warm_start_runs_only_the_last_steps_from_the_last_chunk():
-    """By hand: the remembered chunk noised to t = 3/4, then one Euler step to data."""
-    agent = _make(warm_steps=1, **REMEMBERING)
-    last = jnp.asarray(RNG.normal(size=(2, TP, A)), jnp.float32)
-    chunk, _ = _plan(agent, 1, {'last': last, 'fresh': jnp.asarray([False, True])})
-    state = _wiggle(jax.jit(agent.init)(jax.random.key(0)))
-    eps = jax.random.normal(jax.random.split(jax.random.key(1))[0], (2, TP, A))
-    x = 0.75 * last + 0.25 * eps
-    obs = jnp.zeros((2, TO, 3))
-    velocity = mlp.MLPDenoiser(16, 1).apply(state.params['denoiser'], x, jnp.full(2, 25.0), obs)
-    np.testing.assert_allclose(chunk[0], (x + 0.25 * velocity)[0], atol=1e-5)
-    # the one that begins its episode starts from noise, as if it were alone
-    cold, _ = _plan(_make(warm_steps=4, **REMEMBERING), 1, agent.memory(jnp.zeros((2, 3))))
-    np.testing.assert_allclose(chunk[1], cold[1], atol=1e-5)
-
-
-def test_the_actions_under_way_are_kept():
-    agent = _make(inpaint_steps=1, **REMEMBERING)
-    last = jnp.asarray(RNG.normal(size=(2, TP, A)), jnp.float32)
-    chunk, _ = _plan(agent, 1, {'last': last, 'fresh': jnp.asarray([False, True])})
-    free, _ = _plan(agent, 1, agent.memory(jnp.zeros((2, 3))))
-    np.testing.assert_allclose(chunk[0, :2], last[0, :2], atol=1e-5)  # To - 1 past, 1 under way
-    assert np.abs(chunk[0, 2:] - last[0, 2:]).min() > 1e-4
-    np.testing.assert_allclose(chunk[1], free[1], atol=1e-5)  # its episode begins
-
-
-def test_the_soft_mask_falls_from_one_to_nothing():
-    config = diffusion_policy.Config(**CONFIG | {'pred_horizon': 16, 'action_horizon': 8})
-    mask = diffusion_policy._soft_mask(dataclasses.replace(config, inpaint_steps=3))
-    assert (mask[:4] == 1).all() and (mask[8:] == 0).all()
-    assert (np.diff(mask[3:9]) < 0).all()
-    c = (8 - 5) / (8 - 4 + 1)
-    np.testing.assert_allclose(mask[5], c * (np.exp(c) - 1) / (np.e - 1), rtol=1e-6)
+    assert count(sampler='ddim') == 4 and count(sampler='heun') == 7
+    assert count(sampler='heun', guidance=2.0, condition_dropout=0.1) == 14

@@ -5,7 +5,7 @@ import pytest
 
 from jaxpolicy.agents import drifting
 from jaxpolicy.types import Chunk, Spec
-from tests import quick
+from tests import acting, quick
 
 SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
 CONFIG = {
@@ -78,7 +78,7 @@ def test_one_step_keeps_both_modes():
 
     agent = drifting.make(drifting.Config(**CONFIG, decay_updates=1500), SPEC)
     state = _train(agent, batch_of, 1500)
-    x = jax.jit(agent.act)(state, jnp.zeros((2000, 1, 1)), jax.random.key(2))[0].ravel()
+    x = jax.jit(acting.act_of(agent))(state, jnp.zeros((2000, 1, 1)), jax.random.key(2))[0].ravel()
     assert 0.3 < float((x > 0).mean()) < 0.7
     assert float(jnp.median(jnp.abs(jnp.abs(x) - 0.6))) < 0.2
 
@@ -91,7 +91,7 @@ def test_it_follows_the_observation():
     agent = drifting.make(drifting.Config(**CONFIG, decay_updates=1500), SPEC)
     state = _train(agent, batch_of, 1500)
     obs = jnp.linspace(-0.9, 0.9, 50).reshape(-1, 1, 1)
-    x = jax.jit(agent.act)(state, obs, jax.random.key(2))[0]
+    x = jax.jit(acting.act_of(agent))(state, obs, jax.random.key(2))[0]
     assert float(jnp.abs(x - 0.7 * jnp.sin(2.0 * obs)).mean()) < 0.08
 
 

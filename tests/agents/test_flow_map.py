@@ -10,9 +10,9 @@ import pytest
 from jaxpolicy.agents import diffusion_policy, flow_map
 from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
-from jaxpolicy.nets import embed
+from jaxpolicy.nets import encoders
 from jaxpolicy.types import Chunk, Spec
-from tests import quick
+from tests import acting, quick
 
 MEAN, STD = 0.4, 0.3
 SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
@@ -145,7 +145,7 @@ def _train(agent, state, batch_of, num_updates):
 
 def _samples(agent, state):
     obs = jnp.zeros((4000, 1, 1))
-    return np.asarray(jax.jit(agent.act)(state, obs, jax.random.key(2))[0]).ravel()
+    return np.asarray(jax.jit(acting.act_of(agent))(state, obs, jax.random.key(2))[0]).ravel()
 
 
 def _make(loss, **fields):
@@ -208,10 +208,10 @@ def test_the_student_begins_as_its_teacher(network):
     agent = flow_map.make(flow_map.Config(**fields, loss='consistency_trajectory'), SPEC)
     state = flow_map.teach(jax.jit(agent.init)(jax.random.key(0)), noisy['denoiser'])
     obs, key = jnp.ones((5, 1, 1)), jax.random.key(3)
-    wanted, _ = jax.jit(theirs.act)(taught.replace(target_params=noisy), obs, key)
+    wanted, _ = jax.jit(acting.act_of(theirs))(taught.replace(target_params=noisy), obs, key)
     eps_key, _ = jax.random.split(key)
     eps = jax.random.normal(eps_key, wanted.shape)  # as the teacher draws it
-    net, condition = chunks.network(flow), embed.history(obs, SPEC.obs)
+    net, condition = chunks.network(flow), encoders.encode(obs, SPEC.obs)
     for params in (state.params, state.target_params):
         u = flow_map.average(net, params['denoiser'], condition, objectives.K_MAX)
         np.testing.assert_allclose(flow_map.sample(u, eps, 3), wanted, atol=1e-4)

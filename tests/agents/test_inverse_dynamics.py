@@ -7,6 +7,7 @@ import pytest
 
 from jaxpolicy.agents import inverse_dynamics
 from jaxpolicy.types import Spec, Transition
+from tests import acting
 
 A = np.array([[1.0, 0.1], [-0.2, 0.9]], np.float32)
 B = np.array([[0.0, 0.02], [0.05, 0.0]], np.float32)  # small, as steps of control are
@@ -53,7 +54,7 @@ def _learn(config, broken=0.0, updates=2000):
 def test_it_finds_the_inverse(head, broken):
     agent, state, metrics = _learn(inverse_dynamics.Config(head=head, **CONFIG), broken)
     test = _steps(jax.random.key(2), 500)
-    found, _ = agent.act(state, (test.obs, test.next_obs), jax.random.key(3), True)
+    found, _ = acting.act_of(agent)(state, (test.obs, test.next_obs), jax.random.key(3), True)
     true = np.linalg.solve(B, np.asarray(test.next_obs - test.obs @ A.T).T).T
     np.testing.assert_allclose(true, test.action, atol=1e-3)  # the formula is right
     assert np.sqrt(np.mean((found - true) ** 2)) < 0.06  # actions spread by 0.58
@@ -76,8 +77,8 @@ def test_samples_are_spread_where_nothing_says_what_was_done():
         state, _ = update(state, steps(jax.random.key(i), 10, 64), jax.random.key(0))
     test = steps(jax.random.key(2), 500)
     pair = (test.obs, test.next_obs)
-    mean, _ = agent.act(state, pair, jax.random.key(3), True)
-    sample, _ = agent.act(state, pair, jax.random.key(3), False)
+    mean, _ = acting.act_of(agent)(state, pair, jax.random.key(3), True)
+    sample, _ = acting.act_of(agent)(state, pair, jax.random.key(3), False)
     assert np.abs(mean).mean() < 0.15
     np.testing.assert_allclose(np.std(sample), 1.0 / np.sqrt(3.0), atol=0.1)
 

@@ -10,6 +10,7 @@ import pytest
 from jaxpolicy.agents import iql
 from jaxpolicy.nets import critics
 from jaxpolicy.types import Spec, Transition
+from tests import acting
 
 GAMMA = 0.9
 
@@ -60,7 +61,9 @@ def _learn(rows, num_obs, num_updates=1500, **fields):
         return output[:, 0]
 
     def mode(obs):
-        action, _ = agent.act(state, jnp.eye(num_obs)[obs][None], jax.random.key(0), True)
+        action, _ = acting.act_of(agent)(
+            state, jnp.eye(num_obs)[obs][None], jax.random.key(0), True
+        )
         return float(action[0, 0])
 
     return agent, state, value, worth, mode
@@ -102,7 +105,7 @@ def test_a_bandit(level, beta):
         np.testing.assert_allclose(mean, -0.29)  # what cloning averages to
     if beta == 6.0:
         assert mean > 0.65
-    sample, _ = agent.act(state, jnp.ones((4000, 1)), jax.random.key(1))
+    sample, _ = acting.act_of(agent)(state, jnp.ones((4000, 1)), jax.random.key(1))
     assert np.abs(sample).max() <= 1.0
     if std < 0.2:  # few samples are clipped
         np.testing.assert_allclose(np.std(sample), std, rtol=0.1, atol=0.01)

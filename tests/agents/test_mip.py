@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from jaxpolicy.agents import mip
-from jaxpolicy.nets import mlp
+from jaxpolicy.nets import mlp_denoiser
 from jaxpolicy.types import Chunk, Spec
+from tests import acting
 
 B, TO, TP, A = 6, 2, 4, 2
 SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
@@ -40,7 +41,7 @@ def test_loss_and_actions_by_hand():
     _, metrics = jax.jit(agent.update)(state, batch, key)
 
     def f(x, k):
-        return mlp.MLPDenoiser(16, 1).apply(
+        return mlp_denoiser.MLPDenoiser(16, 1).apply(
             state.params['policy'], x, jnp.full(B, k), batch.obs.reshape(B, TO, 3)
         )
 
@@ -51,10 +52,10 @@ def test_loss_and_actions_by_hand():
     for name, output in (('mse', first), ('mse_second', second)):
         expected = ((output - action) ** 2)[mask].mean()
         np.testing.assert_allclose(metrics[name], expected, rtol=1e-4)
-    chunk, _ = jax.jit(agent.act)(state, batch.obs, jax.random.key(0))
+    chunk, _ = jax.jit(acting.act_of(agent))(state, batch.obs, jax.random.key(0))
     np.testing.assert_allclose(chunk, f(0.8 * first, 20.0), atol=1e-5)
     plain = _make(num_sample_steps=1, clip=100.0)
-    chunk, _ = jax.jit(plain.act)(state, batch.obs, jax.random.key(0))
+    chunk, _ = jax.jit(acting.act_of(plain))(state, batch.obs, jax.random.key(0))
     np.testing.assert_allclose(chunk, first, atol=1e-5)
 
 
@@ -69,7 +70,7 @@ def test_it_learns_a_function(num_sample_steps):
     state, update = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update)
     for i in range(400):
         state, _ = update(state, batch, jax.random.key(i))
-    chunk, _ = jax.jit(agent.act)(state, batch.obs, jax.random.key(0))
+    chunk, _ = jax.jit(acting.act_of(agent))(state, batch.obs, jax.random.key(0))
     assert np.abs(chunk - batch.action).max() < 0.1
 
 

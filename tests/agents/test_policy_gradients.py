@@ -11,6 +11,7 @@ from scipy import special
 
 from jaxpolicy.agents import a2c, reinforce
 from jaxpolicy.types import Spec, Transition
+from tests import acting
 
 T, N, M = 5, 3, 4
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((M,), jnp.int8))
@@ -173,10 +174,10 @@ def test_rewards_are_scaled(name):
 def test_choices_are_one_hot(name):
     agent = MODULES[name].make(MODULES[name].Config(**LINEAR), SPEC)
     state, obs = _state(agent), jnp.ones((500, 2))
-    action, extras = agent.act(state, obs, jax.random.key(1))
+    action, extras = acting.act_of(agent)(state, obs, jax.random.key(1))
     assert action.dtype == jnp.int8 and (action.sum(-1) == 1).all()
     probs = special.softmax(extras['logits'][0])
     np.testing.assert_allclose(action.mean(0), probs, atol=0.1)
     np.testing.assert_allclose(extras['log_prob'], np.log(probs)[action.argmax(-1)], rtol=1e-4)
-    mode, _ = agent.act(state, obs, jax.random.key(1), deterministic=True)
+    mode, _ = acting.act_of(agent)(state, obs, jax.random.key(1), deterministic=True)
     assert (mode.argmax(-1) == probs.argmax()).all()

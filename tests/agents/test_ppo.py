@@ -10,6 +10,7 @@ from scipy import stats
 from jaxpolicy.agents import ppo, transforms
 from jaxpolicy.ops import distributions, normalize
 from jaxpolicy.types import Spec, Transition
+from tests import acting
 
 T, N, A = 4, 6, 2
 SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
@@ -20,7 +21,7 @@ def _rollout(agent, state, seed, offset=0.0):
     """Random experience [T, N] whose actions are the agent's own."""
     rng = np.random.default_rng(seed)
     obs, next_obs = (offset + 5 * rng.normal(size=(2, T, N, 3))).astype(np.float32)
-    act = jax.jit(jax.vmap(agent.act, in_axes=(None, 0, 0)))
+    act = jax.jit(jax.vmap(acting.act_of(agent), in_axes=(None, 0, 0)))
     action, extras = act(state, obs, jax.random.split(jax.random.key(seed), T))
     return Transition(
         obs=jnp.asarray(obs),
@@ -268,9 +269,9 @@ def test_actor_and_critic_see_what_they_are_told_to():
     assert (inputs('actor'), inputs('critic')) == (2, 6)
     obs = {'state': jnp.ones((3, 2)), 'privileged_state': jnp.ones((3, 2, 2))}
     other = obs | {'privileged_state': jnp.full((3, 2, 2), -2.0)}
-    _equal(*(agent.act(state, x, jax.random.key(1)) for x in (obs, other)))
+    _equal(*(acting.act_of(agent)(state, x, jax.random.key(1)) for x in (obs, other)))
     changed = obs | {'state': jnp.full((3, 2), -2.0)}
-    modes = [agent.act(state, x, jax.random.key(1), True)[0] for x in (obs, changed)]
+    modes = [acting.act_of(agent)(state, x, jax.random.key(1), True)[0] for x in (obs, changed)]
     assert np.abs(modes[0] - modes[1]).max() > 1e-4
 
 
@@ -325,11 +326,11 @@ def test_act_tells_how_likely_its_actions_were():
     agent = ppo.make(CONFIG, SPEC)
     state, _ = _start(agent)
     obs = jax.random.normal(jax.random.key(1), (5, 3))
-    action, extras = agent.act(state, obs, jax.random.key(2))
+    action, extras = acting.act_of(agent)(state, obs, jax.random.key(2))
     reference = stats.norm(extras['mean'], np.exp(extras['log_std'])).logpdf(action).sum(-1)
     np.testing.assert_allclose(extras['log_prob'], reference, rtol=1e-4)
     np.testing.assert_allclose(np.exp(extras['log_std']), CONFIG.init_std, rtol=1e-5)
-    mode, extras = agent.act(state, obs, jax.random.key(2), deterministic=True)
+    mode, extras = acting.act_of(agent)(state, obs, jax.random.key(2), deterministic=True)
     np.testing.assert_array_equal(mode, extras['mean'])
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from jaxpolicy.agents import ppo, ppo_recurrent, transforms
 from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
-from jaxpolicy.loops import on_policy, policies, rollout
+from jaxpolicy.loops import on_policy, rollout
 from jaxpolicy.ops import normalize
-from jaxpolicy.types import Env, EnvState, Remembered, Spec, Transition
+from jaxpolicy.types import Env, EnvState, Spec, Transition
+from tests import acting
 
 T, N, A, H, LIMIT = 6, 8, 2, 5, 4
 SPEC = Spec(
@@ -67,8 +68,8 @@ def _experience(cell):
     @jax.jit
     def run(key):
         state = agent.init(key)
-        env_state, policy = env.reset(jax.random.split(key, N)), policies.of(agent, state)
-        memory = agent.memory(env_state.obs)
+        env_state, policy = env.reset(jax.random.split(key, N)), agent.policy(state)
+        memory = policy.init(env_state.obs)
         for seed in range(2):
             env_state, memory, batch, _ = rollout.rollout(
                 env, policy, env_state, memory, jax.random.key(seed), T
@@ -78,7 +79,7 @@ def _experience(cell):
     state, batch = run(jax.random.key(0))
     done = np.asarray(batch.termination | batch.truncation)
     assert done[:-1].any() and batch.termination.any() and batch.truncation.any()
-    assert all((np.abs(m).max(-1) > 0).any() for m in jax.tree.leaves(batch.memory))
+    assert all((np.abs(m).max(-1) > 0).any() for m in jax.tree.leaves(batch.carry))
     return state, batch, done
 
 
@@ -105,7 +106,7 @@ def test_sequences_are_replayed_as_they_were_acted(cell):
     """Means and values of the whole rollout, and where each step led."""
     state, batch, done = _experience(cell)
     actor, critic = ppo_recurrent.networks(dataclasses.replace(CONFIG, cell=cell), SPEC)
-    params, memory = state.params, batch.memory
+    params, memory = state.params, batch.carry
     _, means = jax.jit(actor.replay)(params['actor']['net'], memory['actor'], batch.obs, done)
     np.testing.assert_allclose(means, batch.extras['mean'], atol=1e-6)
 
@@ -127,7 +128,7 @@ def test_the_memory_starts_anew_after_an_end_and_only_then():
     agent = _agent()
     t = int(np.flatnonzero(done[:-1].any(1) & ~done[:-1].all(1))[0])
     obs = jax.tree.map(lambda x: x[t + 1], batch.obs)
-    _, extras = jax.jit(agent.act)(state, Remembered(obs, agent.memory(obs)), jax.random.key(0))
+    _, extras = jax.jit(acting.act_of(agent))(state, obs, jax.random.key(0))
     gap = np.abs(extras['mean'] - batch.extras['mean'][t + 1]).max(-1)
     np.testing.assert_array_equal(gap < 1e-6, done[t])
 
@@ -143,7 +144,7 @@ def test_values_of_time_limits_use_the_memory_of_the_episode_that_ended(monkeypa
     gap = np.abs(next_value[:-1] - value[1:])
     assert gap[~done[:-1]].max() < 1e-6 and gap[done[:-1]].min() > 1e-6
     _, critic = ppo_recurrent.networks(dataclasses.replace(CONFIG, cell='lstm'), SPEC)
-    params, first = state.params['critic'], batch.memory['critic']
+    params, first = state.params['critic'], batch.carry['critic']
     memories, _ = jax.jit(critic.replay)(params, first, batch.obs, done)
     _, expected = jax.jit(critic.step)(params, memories, batch.next_obs)
     np.testing.assert_allclose(next_value, expected[..., 0], atol=1e-6)
@@ -181,12 +182,10 @@ def test_invalid_steps_move_nothing():
 
 def test_the_past_matters_and_stays_in_its_environment():
     state, batch, _ = _experience('gru')
-    act = jax.jit(_agent().act)
+    act = jax.jit(lambda state, carry, obs, key: _agent().policy(state).act(carry, obs, key))
     obs = jax.tree.map(lambda x: x[0], batch.obs)
-    memory = jax.tree.map(lambda m: m.at[1].add(0.5), batch.memory)
-    means = [
-        act(state, Remembered(obs, m), jax.random.key(0))[1]['mean'] for m in (batch.memory, memory)
-    ]
+    carry = jax.tree.map(lambda m: m.at[1].add(0.5), batch.carry)
+    means = [act(state, c, obs, jax.random.key(0))[2]['mean'] for c in (batch.carry, carry)]
     moved = np.abs(means[0] - means[1]).max(-1) > 1e-6
     np.testing.assert_array_equal(moved, np.arange(N) == 1)
 

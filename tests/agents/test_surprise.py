@@ -8,7 +8,8 @@ import pytest
 from jaxpolicy.agents import bc, diffusion_policy, transforms
 from jaxpolicy.agents.parts import risk
 from jaxpolicy.ops import normalize
-from jaxpolicy.types import Chunk, Spec
+from jaxpolicy.types import Agent, Chunk, ScoringAgent, Spec
+from tests import acting
 
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
 COMMON = {'obs_horizon': 1, 'pred_horizon': 2, 'action_horizon': 1, 'warmup_updates': 10}
@@ -73,8 +74,8 @@ def test_it_is_measured_in_normalised_units():
 
 
 def test_bc_without_a_density_has_none():
-    with pytest.raises(ValueError, match='does not say how likely'):
-        _bc('mse').surprise((), _chunk(1), jax.random.key(0))
+    assert type(_bc('mse')) is Agent
+    assert type(_bc('mixture')) is type(_diffusion()) is ScoringAgent
 
 
 def test_members_learn_apart_and_disagree_where_nothing_was_learnt():
@@ -85,7 +86,7 @@ def test_members_learn_apart_and_disagree_where_nothing_was_learnt():
         state, metrics = update(state, _chunk(64, i), jax.random.key(i))
     assert state.step.shape == (3,) and metrics['mse'].shape == ()
     known = _chunk(50).obs
-    act, act_one = jax.jit(agent.act), jax.jit(_bc('mse').act)
+    act, act_one = jax.jit(acting.act_of(agent)), jax.jit(acting.act_of(_bc('mse')))
     _, near = act(state, known, jax.random.key(0))
     action, far = act(state, known * 5.0, jax.random.key(0))
     assert near['disagreement'].mean() < 0.1 * far['disagreement'].mean()

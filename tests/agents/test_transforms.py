@@ -6,7 +6,7 @@ import pytest
 from jaxpolicy import train_state
 from jaxpolicy.agents import transforms
 from jaxpolicy.ops import normalize
-from jaxpolicy.types import Agent, Transition
+from jaxpolicy.types import Agent, Transition, memoryless
 
 SPEC = jax.ShapeDtypeStruct((1,), jnp.float32)
 
@@ -22,7 +22,7 @@ def _mirror() -> Agent:
         del key
         return state, {'obs': batch.obs, 'next_obs': batch.next_obs}
 
-    return Agent(init, update, lambda state, obs, key, deterministic=False: (obs, {}))
+    return Agent(init, update, lambda *_: memoryless(lambda obs, key: (obs, {})))
 
 
 @pytest.mark.parametrize('kind', ['fixed', 'running'])

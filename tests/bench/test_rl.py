@@ -1,6 +1,5 @@
-"""The benchmark on a task that compiles in no time: a point that should go to the origin."""
+"""The benchmark of training on a point that should go to the origin."""
 
-import dataclasses
 import json
 import math
 import threading
@@ -11,103 +10,67 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
-from experiments.bench import figures as bench_figures
-from experiments.bench import floor as bench_floor
-from experiments.bench import ours as bench_ours
-from experiments.bench import race as bench_race
-from experiments.bench import rl as bench_rl
-from jaxpolicy import envs
-from jaxpolicy.runs import build
-from jaxpolicy.types import Env, EnvState, Spec
-
-NUM_STEPS = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    episode_steps: int = NUM_STEPS
-
-
-def make_point(config):
-    del config
-    no, zero = jnp.zeros((), bool), jnp.zeros(())
-
-    def reset(key):
-        key, start_key = jax.random.split(key)
-        start = jax.random.uniform(start_key, (3,), minval=-1.0)
-        return EnvState(start, start, zero, no, no, {'near': zero}, key, start)
-
-    def step(state, action):
-        place = state.sim + 0.2 * jnp.clip(action, -1.0, 1.0)
-        distance = jnp.linalg.norm(place)
-        near = (distance < 0.5).astype(jnp.float32)
-        return state.replace(
-            obs=place,
-            next_obs=place,
-            reward=-distance,
-            termination=no,
-            truncation=no,
-            metrics={'near': near},
-            sim=place,
-        )
-
-    shape = jax.ShapeDtypeStruct((3,), jnp.float32)
-    return Env(reset, step, Spec(shape, shape))
+from experiments.bench import figures, floor, ours, race, replay, rl
+from jaxpolicy import registry, types
+from jaxpolicy.runs import environment, learner, recipe
+from tests.bench import point
 
 
 @pytest.fixture
 def config(monkeypatch):
-    module = python_types.SimpleNamespace(Config=Point, make=make_point)
-    monkeypatch.setitem(envs.ENVS, 'point', module)
+    monkeypatch.setitem(registry.TABLES['envs'], 'point', 'tests.bench.point')
     changes = {'num_envs': 32, 'rollout_length': 5, 'iterations_per_round': 2, 'num_minibatches': 4}
-    config = bench_rl.make_config(None, 'point', changes | {'num_env_steps': 50 * 320})
+    config = rl.make_config(None, 'point', changes | {'num_env_steps': 50 * 320})
     config.agent.hidden = (16, 8)
     return config
 
 
 def test_learner_flops_by_hand(config):
-    spec = build.make_env(config).spec
+    spec = environment.make_env(config).spec
     actor, critic = [3 * 16, 16 * 8, 8 * 3], [3 * 16, 16 * 8, 8 * 1]
     steps = 32 * 5
     act, values = 2 * steps * sum(actor), 2 * (steps + 32) * sum(critic)
     backward = sum(actor) + sum(actor[1:]) + sum(critic) + sum(critic[1:])
     update = 4 * 2 * steps * (sum(actor) + sum(critic) + backward)
-    assert bench_floor.learner_flops(config, spec) == act + values + update
+    assert floor.learner_flops(config, spec) == act + values + update
 
 
-def test_record_leaves_compilation_out_of_training_and_counts_all_epochs():
-    record = bench_race.Record(None, 12.0, 0.0, [1.0, 2.0, 3.0, 9.0], reached=5)
-    assert record.compile_s == 12.0 - 2 * 2.5  # the median epoch is 2.5 s
+def test_record_leaves_compilation_out_of_training_and_counts_all_rounds():
+    record = race.Record(None, 12.0, 0.0, [1.0, 2.0, 3.0, 9.0], reached=5)
+    assert record.compile_s == 12.0 - 2 * 2.5  # the median round is 2.5 s
     assert record.train_s == 2 * 2.5 + 1.0 + 2.0 + 3.0
-    assert math.isinf(bench_race.Record(None, 12.0, 0.0, [1.0]).train_s)
+    assert math.isinf(race.Record(None, 12.0, 0.0, [1.0]).train_s)
 
 
 def test_race_takes_turns_and_ends_each_run_at_its_goal(config, monkeypatch):
     log = []
 
-    def side(name, steps_to_goal):
+    def side(name, rounds_to_goal):
         def start(config, seed):
             count = [0]
 
-            def epoch():
+            def one_round():
                 count[0] += 1
                 log.append(name)
                 return 1.0
 
-            def act(policy, obs):  # stands still, or goes to the origin at once
-                return jnp.where(policy >= steps_to_goal, -5.0 * obs, jnp.zeros_like(obs))
+            def policy_of(weights):  # stands still, or goes to the origin at once
+                def act(carry, obs, key):
+                    goes = weights >= rounds_to_goal
+                    return carry, jnp.where(goes, -5.0 * obs, jnp.zeros_like(obs)), {}
+
+                return types.Policy(lambda obs: (), act)
 
             def close():
                 log.append(f'{name} closed')
 
-            return bench_ours.Contender(epoch, lambda: jnp.asarray(count[0]), act, close)
+            return ours.Contender(one_round, lambda: jnp.asarray(count[0]), policy_of, close)
 
         return python_types.SimpleNamespace(start=start)
 
-    goal = bench_race.Goal('near_final', 0.9, num_episodes=8)
+    goal = race.Goal('near_final', 0.9, num_episodes=8)
     sides = {'a': side('a', 4), 'b': side('b', 6)}
-    records, readings = bench_race.race(config, sides, 0, 1, goal, {'clock': lambda: 7.0})
+    records, readings = race.race(config, sides, 0, 1, goal, {'clock': lambda: 7.0})
     assert log == [*'aabb', *'abab', *'bb', 'a closed', 'b closed']
     assert [records[name].reached for name in 'ab'] == [4, 6]
     assert readings == {'clock': [7.0]}
@@ -115,44 +78,93 @@ def test_race_takes_turns_and_ends_each_run_at_its_goal(config, monkeypatch):
 
 def test_measures_ours_alone(config):
     config.agent.learning_rate = 3e-3
-    goal = bench_rl.parse_goal('return:-6.0')
-    result = bench_figures.measure(config, bench_figures.Options(goal=goal, seeds=2, repeats=2))
-    ours = result['ours']
+    goal = rl.parse_goal('return:-6.0')
+    result = figures.measure(config, figures.Options(goal=goal, seeds=2, repeats=2))
+    found = result['ours']
     names = ('compile_s', 'raw_steps_per_s', 'train_steps_per_s', 'seconds_to_threshold')
-    assert all(ours[name] > 0 for name in names)
+    assert all(found[name] > 0 for name in names)
     assert [result['peer'][name] for name in names] == [None] * 4
     assert [result['ratio'][name] for name in names] == [None] * 4
-    assert ours['seconds_to_threshold'] > ours['train_seconds_to_threshold']
-    assert ours['train_seconds_to_threshold'] == np.median(ours['train_seconds_by_seed'])
-    assert ours['floor_s'] > ours['raw_s'] == pytest.approx(32 * 5 / ours['raw_steps_per_s'])
-    assert ours['train_over_raw'] == pytest.approx(
-        ours['train_steps_per_s'] / ours['raw_steps_per_s']
+    assert found['seconds_to_threshold'] > found['train_seconds_to_threshold']
+    assert found['train_seconds_to_threshold'] == np.median(found['train_seconds_by_seed'])
+    assert found['floor_s'] > found['raw_s'] == pytest.approx(32 * 5 / found['raw_steps_per_s'])
+    assert found['train_over_raw'] == pytest.approx(
+        found['train_steps_per_s'] / found['raw_steps_per_s']
     )
     assert json.loads(json.dumps(result))['config']['env']['name'] == 'point'
 
 
 def test_mistakes_name_the_flag():
     with pytest.raises(ValueError, match="--threshold: expected 'metric:value', found 'return'"):
-        bench_rl.parse_goal('return')
+        rl.parse_goal('return')
     with pytest.raises(ValueError, match="--env: expected 'detour'"):
-        bench_rl.make_config(base.on_policy('ppo', 'detour'), 'reach', {})
+        rl.make_config(recipe.on_policy('ppo', 'detour'), 'reach', {})
+
+
+def test_an_unknown_metric_or_peer_is_named(config):
+    goal = figures.Options(goal=rl.parse_goal('far_final:0.5'), repeats=1)
+    with pytest.raises(ValueError, match="--threshold: expected one of .*'near_final'.*found 'far"):
+        figures.measure(config, goal)
+    with pytest.raises(ValueError, match=r"--peer: expected one of \['brax'\], found 'sb3'"):
+        figures.measure(config, figures.Options(peer='sb3'))
+    with pytest.raises(ValueError, match=r"--peer: expected one of \['sb3'\], found 'brax'"):
+        replay.measure(config, figures.Options(peer='brax'))
+
+
+@pytest.fixture
+def replayed(monkeypatch):
+    monkeypatch.setitem(registry.TABLES['envs'], 'point', 'tests.bench.point')
+    config = recipe.off_policy('sac', 'point')
+    config.agent.hidden = (8,)
+    config.loop.update(num_envs=4, rollout_length=2, num_minibatches=2, batch_size=8)
+    config.loop.update(iterations_per_round=2, buffer_size=128, learning_starts=16)
+    config.loop.update(num_env_steps=16 + 3 * 16, pool_size=4)
+    return config
+
+
+def test_replay_alone_has_its_parts(replayed):
+    result = replay.measure(replayed, figures.Options(repeats=2))
+    found = result['ours']
+    names = ('train_steps_per_s', 'raw_steps_per_s', 'train_updates_per_s', 'raw_updates_per_s')
+    assert all(found[name] > 0 for name in names)
+    assert found['train_steps_per_s'] == pytest.approx(16 / 4 * found['train_updates_per_s'])
+    assert found['of_slower_part'] < found['of_both_parts']
+    assert result['peer'] == {} == result['ratio'] and result['not_equal'] == ()
+
+
+def test_replay_against_a_peer_of_as_many_steps(replayed, monkeypatch):
+    asked = []
+
+    def train(config, num_env_steps, seed, num_episodes):
+        asked.append((num_env_steps, seed))
+        return 2.0 + seed, -3.0 - seed
+
+    peer = python_types.SimpleNamespace(train=train, DIFFERENCES=('it is a fake',))
+    monkeypatch.setattr(replay.peers, 'load', lambda name, known: peer)
+    result = replay.measure(replayed, figures.Options(peer='sb3', seeds=2, repeats=1))
+    assert asked == [(64, 0), (64, 1)]
+    assert result['peer']['whole_s_per_seed'] == 2.5 and result['peer']['return'] == -3.5
+    assert result['ours']['return_by_seed'] and len(result['ours']['return_by_seed']) == 2
+    ours_s = result['ours']['whole_s_per_seed']
+    assert result['ratio']['whole_s_per_seed'] == pytest.approx(ours_s / 2.5)
+    assert result['not_equal'] == ('it is a fake',)
 
 
 def test_brax_steps_our_task_and_cuts_its_episodes(config):
     pytest.importorskip('brax')
-    from experiments.bench.peers import brax_ppo as bench_brax
+    from experiments.bench.peers import brax_ppo
 
-    task, wrap, repeat = bench_brax._env(config)
-    env = wrap(task, episode_length=NUM_STEPS, action_repeat=repeat)
+    task, wrap, repeat = brax_ppo._env(config)
+    env = wrap(task, episode_length=point.NUM_STEPS, action_repeat=repeat)
     raw_key = jax.random.key_data(jax.random.key(3))
     state = jax.jit(env.reset)(raw_key[None])
-    ours, make = make_point(None), jax.random.wrap_key_data
-    expected = ours.reset(make(raw_key))
+    plain = point.make(point.Config())
+    expected = plain.reset(jax.random.wrap_key_data(raw_key))
     np.testing.assert_array_equal(state.obs[0], expected.obs)
     step, first = jax.jit(env.step), state.obs
-    for t in range(NUM_STEPS):
+    for t in range(point.NUM_STEPS):
         action = jnp.full((1, 3), 0.1 * t - 0.5)
-        state, expected = step(state, action), ours.step(expected, action[0])
+        state, expected = step(state, action), plain.step(expected, action[0])
         np.testing.assert_allclose(state.reward[0], expected.reward, rtol=1e-6)
     assert state.done[0] == 1 and state.info['truncation'][0] == 1
     np.testing.assert_array_equal(state.obs, first)
@@ -162,32 +174,32 @@ def test_brax_is_trained_in_turns_and_learns(config):
     pytest.importorskip('brax')
     config.agent.learning_rate = 3e-3
     before = threading.active_count()
-    options = bench_figures.Options('brax', bench_rl.parse_goal('return:-6.0'), repeats=2)
-    result = bench_figures.measure(config, options)
+    options = figures.Options('brax', rl.parse_goal('return:-6.0'), repeats=2)
+    result = figures.measure(config, options)
     assert threading.active_count() <= before + 1  # its thread has ended
     for name in ('compile_s', 'raw_steps_per_s', 'train_steps_per_s', 'seconds_to_threshold'):
-        ours, peer = result['ours'][name], result['peer'][name]
-        assert peer > 0
-        assert result['ratio'][name] == pytest.approx(ours / peer)
+        mine, theirs = result['ours'][name], result['peer'][name]
+        assert theirs > 0
+        assert result['ratio'][name] == pytest.approx(mine / theirs)
     assert 'device_put_replicated' not in vars(jax)
 
 
 def test_brax_has_our_networks_and_needs_whole_sequences(config):
     pytest.importorskip('brax')
-    from experiments.bench.peers import brax_ppo as bench_brax
+    from experiments.bench.peers import brax_ppo
 
-    net = bench_brax._networks(config)(3, 3, lambda x, _: x)
+    net = brax_ppo._networks(config)(3, 3, lambda x, _: x)
 
     def shapes(tree):
         return sorted(x.shape for x in jax.tree.leaves(tree))
 
     theirs = jax.eval_shape(net.policy_network.init, jax.random.key(0))
     params = jax.eval_shape(
-        build.make_agent(config, build.make_env(config).spec).init, jax.random.key(0)
+        learner.make_agent(config, environment.make_env(config).spec).init, jax.random.key(0)
     ).params
     assert shapes(theirs) == shapes(params['actor'])
     theirs = jax.eval_shape(net.value_network.init, jax.random.key(0))
     assert shapes(theirs) == shapes(params['critic'])
     config.agent.num_minibatches = 5
     with pytest.raises(ValueError, match='found 32 and 5'):
-        bench_brax._options(config, 0, 1, 1)
+        brax_ppo._options(config, 0, 1, 1)

@@ -2,10 +2,12 @@
 
 import importlib.util
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.bench import sampling_parts as parts
+from jaxpolicy.agents import diffusion_policy
 from jaxpolicy.io import latency
 
 TINY = {'network': 'unet1d', 'dims': (8, 16), 'kernel_size': 3}
@@ -39,16 +41,12 @@ def test_plans_are_not_all_the_same(tiny):
     assert np.abs(np.asarray(call(0)) - np.asarray(call(1))).max() > 1e-3
 
 
-def test_heun_asks_twice_but_once():
-    assert parts.evaluations(parts.Case('mlp', 'heun', 5, 1, 'float32')) == 9
-    assert parts.evaluations(parts.Case('mlp', 'midpoint', 4, 1, 'float32')) == 4
+def test_the_network_s_calls_are_those_of_the_agent(tiny):
+    assert parts.build(tiny).num_evaluations == 2
+    assert parts.build(tiny._replace(sampler='heun', steps=5)).num_evaluations == 9
 
 
 def test_the_paper_s_network_has_its_size():
-    import jax
-
-    from jaxpolicy.agents import diffusion_policy
-
     config = parts.make_config(parts.Case('unet_large', 'ddim', 10, 1, 'float32'))
     agent = diffusion_policy.make(config, parts.SPEC)
     params = jax.eval_shape(agent.init, jax.random.key(0)).params
@@ -74,12 +72,12 @@ def test_mistakes_are_named(field, value, message):
 
 @pytest.mark.skipif(importlib.util.find_spec('diffusers') is None, reason="needs the extra 'bench'")
 def test_the_peer_is_the_same_network(tiny):
-    from experiments.bench.peers import torch_unet as bench_torch
+    from experiments.bench.peers import torch_unet
 
     built = parts.build(tiny)
-    bench_torch.make_network(built)  # raises where outputs differ
+    torch_unet.make_network(built)  # raises where outputs differ
     broken = dict(built.params['params'])
     broken['Dense_2'] = {**broken['Dense_2'], 'bias': broken['Dense_2']['bias'] + 1.0}
-    net = bench_torch.make_network(built)
+    net = torch_unet.make_network(built)
     with pytest.raises(ValueError, match='differs from ours'):
-        bench_torch.compare(net, built._replace(params={'params': broken}))
+        torch_unet.compare(net, built._replace(params={'params': broken}))

@@ -2,24 +2,25 @@ import contextlib
 
 import pytest
 
-from configs.smoke import ppo
 from experiments import compare
-from jaxpolicy.io import metrics, workdir
+from jaxpolicy.io import flags, metrics, workdir
+from jaxpolicy.runs import upgrade
 
 
 @pytest.fixture
 def directory(tmp_path):
     """A run of two seeds with two evaluations."""
-    workdir.prepare(tmp_path, ppo.get_config(), seed=0, num_seeds=2, fresh=True)
+    config = flags.load('configs/smoke/ppo.py')
+    workdir.prepare(tmp_path, config, seed=0, num_seeds=2, upgrade=upgrade.upgrade)
     with contextlib.closing(metrics.open_writer(tmp_path)) as writer:
-        for step in (1, 2, 3):
-            row = {'train/loss': 1.0 / step, 'train/queries': 7.0 * step}
-            if step > 1:
-                score = {'low': step - 1.0, 'high': step + 1.0}
-                row |= {'eval/score': float(step)}
+        for index in (1, 2, 3):
+            row = {'train/loss': 1.0 / index, 'train/queries': 7.0 * index}
+            if index > 1:
+                score = {'low': index - 1.0, 'high': index + 1.0}
+                row |= {'eval/score': float(index)}
                 row |= {f'eval/score_{name}': x for name, x in score.items()}
-                row |= {f'seed{i}/eval/score': step + 0.5 * i for i in range(2)}
-            writer.write(row, 100 * step, 10 * step, step)
+                row |= {f'seed{i}/eval/score': index + 0.5 * i for i in range(2)}
+            writer.write(row, index, env_steps=100 * index, updates=10 * index)
     return tmp_path
 
 

@@ -1,14 +1,10 @@
 """The demo from end to end, at toy size."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import fork
 
 
 @pytest.mark.slow
@@ -22,22 +18,9 @@ def test_the_demo_writes_its_report(tmp_path):
         'agent.width': 16,
     }
     arguments = [f'--override={key}={value}' for key, value in overrides.items()]
-    result = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'experiments.demo',
-            f'--workdir={tmp_path}',
-            '--num_demos=20',
-            *arguments,
-        ],
-        cwd=ROOT,
-        env={**os.environ, 'XLA_FLAGS': ''},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert result.returncode == 0, result.stderr
+    arguments += [f'--workdir={tmp_path}', '--num_demos=20']
+    done = fork.run('demo', *arguments, timeout=900)
+    assert done.returncode == 0, done.stderr
     numbers = json.loads((tmp_path / 'report.json').read_text())
     assert set(numbers) == {'BC (MSE)', 'BC (mixture)', 'Diffusion', 'PPO'}
     assert all(row['summary']['success_max']['n'] == 8 for row in numbers.values())

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.detour import bc
 from jaxpolicy.data import episodes, windows
 from jaxpolicy.envs.render import console
-from jaxpolicy.runs import takeover as turns
+from jaxpolicy.io import flags
+from jaxpolicy.runs import takeover
 from jaxpolicy.types import Policy
 
 
@@ -27,7 +27,7 @@ class Scripted:
 
 @pytest.fixture(scope='module')
 def recorded():
-    config = bc.get_config()
+    config = flags.load('configs/detour/bc.py')
     inits = []
 
     def init(obs):
@@ -35,7 +35,7 @@ def recorded():
         return ()
 
     policy = Policy(init, lambda carry, obs, key: (carry, jnp.full((1, 7), 0.25), {}))
-    found = list(turns.session(config, policy, Scripted(), num_episodes=2, first_seed=3))
+    found = list(takeover.session(config, policy, Scripted(), num_episodes=2, first_seed=3))
     assert [len(each.episode_ends) for each in found] == [1, 2]  # each can be saved
     assert len(inits) == 2  # the policy never got it back
     return found[-1]

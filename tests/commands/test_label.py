@@ -13,9 +13,8 @@ from jaxpolicy.envs.tasks import pendulum
 from jaxpolicy.envs.wrap import time_limit, vectorize
 from jaxpolicy.loops import rollout
 from jaxpolicy.runs import action_labels as labelling
-from jaxpolicy.runs import build
-from jaxpolicy.runs import demo_rewards as imitation
-from tests import launch
+from jaxpolicy.runs import environment, imitate
+from tests import fork
 
 NUM, LENGTH = 3, 40
 
@@ -95,7 +94,7 @@ def test_the_program(demos, tmp_path):
     path, out = tmp_path / 'demos.npz', tmp_path / 'new' / 'labelled.npz'
     episodes_lib.save(path, demos)
     arguments = f'--env=pendulum --demos={path} --out={out} --explore_steps=640 --num_updates=20'
-    done = launch.run('label', *arguments.split(), '--compare')
+    done = fork.run('label', *arguments.split(), '--compare')
     assert done.returncode == 0, done.stderr
     assert 'uniform' in done.stdout and 'of the file' in done.stdout
     labelled = episodes_lib.load(out)
@@ -114,15 +113,15 @@ def _config(file, **changes):
 def test_a_demonstration_becomes_the_reward(demos, tmp_path):
     path = tmp_path / 'demos.npz'
     episodes_lib.save(path, demos)
-    shown, frames = imitation.demonstration(_config(path, episode=1, columns=(0, 2)))
+    shown, frames = imitate.demonstration(_config(path, episode=1, columns=(0, 2)).imitate)
     rows = np.concatenate([demos.obs[LENGTH : 2 * LENGTH], demos.last_obs[1:2]])[:, [0, 2]]
     np.testing.assert_array_equal(shown, rows)
     np.testing.assert_array_equal(frames, rows[[0, 10, 20, 30, 40]])
     np.testing.assert_array_equal(
-        imitation.demonstration(_config(path, length=12, stride=5))[1], demos.obs[[1, 6, 11]]
+        imitate.demonstration(_config(path, length=12, stride=5).imitate)[1], demos.obs[[1, 6, 11]]
     )
     # whoever does what is shown gets all of it; actions are used here only to do so
-    env = build.make_env(_config(path, episode=1))
+    env = environment.make_env(_config(path, episode=1))
     state = env.reset(jax.random.split(jax.random.key(0), 1))
     cos, sin, speed = demos.obs[LENGTH]
     at_start = pendulum.Sim(jnp.array([np.arctan2(sin, cos)]), jnp.array([speed]))
@@ -147,7 +146,9 @@ def test_what_the_config_names_must_be_there(demos, tmp_path):
         ({'path': str(tmp_path / 'none.npz')}, 'found none'),
     ):
         with pytest.raises(ValueError, match=message):
-            build.make_env(_config(path, **changes))
-    assert not imitation.is_on(_config(''))
-    first, second = (imitation.fingerprint(_config(path, episode=e)) for e in (0, 1))
+            environment.make_env(_config(path, **changes))
+    keys = jax.random.split(jax.random.key(0), 2)
+    plain = jax.eval_shape(environment.make_env(_config('')).reset, keys)
+    assert 'task_reward' not in plain.metrics  # without a path, it is the task's own
+    first, second = (imitate.fingerprint(_config(path, episode=e).imitate) for e in (0, 1))
     assert first != second and '5 frames' in first

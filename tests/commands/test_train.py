@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jaxpolicy.data import episodes as episodes_lib
-from tests import launch, quick
+from tests import fork, quick
 
 RECIPES = ('bc', 'diffusion', 'dagger', 'ppo', 'sac', 'iql')
 OFFLINE = ('bc', 'diffusion', 'dagger', 'iql')
@@ -46,7 +46,7 @@ def demos(tmp_path_factory):
 def expert(tmp_path_factory):
     """A run of SAC, which the learner of DAgger asks."""
     directory = tmp_path_factory.mktemp('sac') / 'run'
-    result = launch.run(*train_arguments('sac', {}, directory))
+    result = fork.run(*train_arguments('sac', {}, directory))
     assert result.returncode == 0, result.stderr
     return directory
 
@@ -90,7 +90,7 @@ def finished(request, inputs, expert, tmp_path_factory):
     if request.param == 'sac':
         return request.param, expert
     directory = tmp_path_factory.mktemp(request.param) / 'run'
-    result = launch.run(*train_arguments(request.param, inputs, directory))
+    result = fork.run(*train_arguments(request.param, inputs, directory))
     assert result.returncode == 0, result.stderr
     return request.param, directory
 
@@ -108,12 +108,12 @@ def test_a_killed_run_continues_bitwise(finished, inputs, tmp_path):
     recipe, reference = finished
     directory = tmp_path / 'run'
     arguments = train_arguments(recipe, inputs, directory)
-    process = launch.Process(*arguments)
+    process = fork.Process(*arguments)
     second_checkpoint(process, directory)
     process.send_signal(signal.SIGKILL)
     code = process.wait(timeout=120).returncode
     assert code == -signal.SIGKILL or (directory / 'curves.png').exists()
-    result = launch.run(*arguments)
+    result = fork.run(*arguments)
     assert result.returncode == 0, result.stderr
     assert code == 0 or 'continuing after update' in result.stderr
     wanted, found = leaves(reference, 4), leaves(directory, 4)
@@ -136,13 +136,13 @@ def test_sigterm_saves_first(inputs, tmp_path):
     module, *arguments = train_arguments('bc', inputs, directory, more)
     process = subprocess.Popen(
         [sys.executable, '-m', f'experiments.{module}', *arguments],
-        cwd=launch.ROOT,
+        cwd=fork.ROOT,
         env={**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS},
     )
     second_checkpoint(process, directory)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 1
-    last = rows(directory)[-1]['epoch']
+    last = rows(directory)[-1]['round']
     assert (directory / 'checkpoints' / str(last) / '_CHECKPOINT_METADATA').exists()
 
 
@@ -152,10 +152,11 @@ def test_the_workdir_holds_the_run(finished):
     assert config['versions']['jax'] and config['config']['agent']['name'] == AGENTS.get(
         recipe, recipe
     )
-    for name in ('metrics.jsonl', 'metrics.csv', 'curves.png', 'tensorboard', 'checkpoints/4'):
+    files = ('spec.json', 'metrics.jsonl', 'metrics.csv', 'curves.png', 'tensorboard')
+    for name in (*files, 'checkpoints/4'):
         assert (directory / name).exists(), name
     found = rows(directory)
-    assert [row['epoch'] for row in found] == [1, 2, 3, 4]
+    assert [row['round'] for row in found] == [1, 2, 3, 4]
     assert all(np.isfinite(list(row.values())).all() for row in found)
     assert len(list(directory.glob('rounds/*.npz'))) == (4 if recipe == 'dagger' else 0)
     assert 'eval/success_max' in found[3] and 'eval/success_max' not in found[0]
@@ -166,7 +167,7 @@ def test_evaluate(finished, tmp_path):
     recipe, directory = finished
     out = tmp_path / 'summary.json'
     arguments = ['--num_episodes=5', '--first_seed=7', f'--out={out}', '--novideo']
-    result = launch.run('evaluate', f'--workdir={directory}', *arguments)
+    result = fork.run('evaluate', f'--workdir={directory}', *arguments)
     assert result.returncode == 0, result.stderr
     summary = json.loads(out.read_text())
     assert summary['metrics']['length']['mean'] == 3.0 and summary['first_seed'] == 7
@@ -180,7 +181,7 @@ def test_evaluate(finished, tmp_path):
 def test_seeds_train_together_and_are_reported_with_intervals(tmp_path):
     directory = tmp_path / 'run'
     more = ('--num_seeds=2', '--seed=3', '--config.eval.modes=deterministic,stochastic')
-    result = launch.run(*train_arguments('ppo', {}, directory, *more))
+    result = fork.run(*train_arguments('ppo', {}, directory, *more))
     assert result.returncode == 0, result.stderr
     last = rows(directory)[-1]
     each = [last[f'seed{i}/eval/return'] for i in range(2)]
@@ -188,15 +189,15 @@ def test_seeds_train_together_and_are_reported_with_intervals(tmp_path):
     assert last['eval/return_low'] < last['eval/return'] < last['eval/return_high']
     assert last['eval/stochastic_return'] != last['eval/return']
     arguments = [f'--workdir={directory}', '--num_episodes=3', '--novideo']
-    result = launch.run('evaluate', *arguments, '--override=eval.modes=stochastic')
+    result = fork.run('evaluate', *arguments, '--override=eval.modes=stochastic')
     assert result.returncode == 0, result.stderr
     summary = json.loads((directory / 'evaluation' / 'summary.json').read_text())
     assert summary['num_seeds'] == summary['metrics']['return']['n'] == 2
     table = (directory / 'evaluation' / 'episodes_stochastic.csv').read_text().splitlines()
     assert table[0].startswith('agent,seed,') and len(table) == 1 + 2 * 3
-    result = launch.run('evaluate', *arguments, '--override=agent.gamma=1.0')
+    result = fork.run('evaluate', *arguments, '--override=agent.gamma=1.0')
     assert result.returncode != 0 and '--override: expected a key of' in result.stderr
-    alone = launch.run(*train_arguments('ppo', {}, directory, '--seed=3'))
+    alone = fork.run(*train_arguments('ppo', {}, directory, '--seed=3'))
     assert alone.returncode != 0 and '(num_seeds): 2 -> 1' in alone.stderr
 
 
@@ -208,7 +209,7 @@ def only(recipe):
 @only('bc')
 def test_another_config_is_refused(finished, inputs):
     recipe, directory = finished
-    result = launch.run(*train_arguments(recipe, inputs, directory, '--config.eval.num_episodes=3'))
+    result = fork.run(*train_arguments(recipe, inputs, directory, '--config.eval.num_episodes=3'))
     assert result.returncode != 0
     assert 'eval.num_episodes: 2 -> 3' in result.stderr
     assert 'Traceback' not in result.stderr
@@ -216,10 +217,10 @@ def test_another_config_is_refused(finished, inputs):
 
 def test_a_run_that_never_began_does_not_block_its_workdir(inputs, tmp_path):
     nowhere = {'bc': ['--config.data.path=nowhere.npz']}
-    missing = launch.run(*train_arguments('bc', nowhere, tmp_path))
+    missing = fork.run(*train_arguments('bc', nowhere, tmp_path))
     assert missing.returncode != 0 and 'nowhere.npz' in missing.stderr
     assert 'Traceback' not in missing.stderr
-    result = launch.run(*train_arguments('bc', inputs, tmp_path, '--config.eval.every=0'))
+    result = fork.run(*train_arguments('bc', inputs, tmp_path, '--config.eval.every=0'))
     assert result.returncode == 0, result.stderr
 
 
@@ -230,7 +231,7 @@ def test_other_data_at_the_same_path_is_refused(finished, demos, inputs):
     original, episodes = path.read_bytes(), episodes_lib.load(path)
     try:
         episodes_lib.save(path, episodes._replace(action=-episodes.action))
-        result = launch.run(*train_arguments(recipe, inputs, directory))
+        result = fork.run(*train_arguments(recipe, inputs, directory))
     finally:
         path.write_bytes(original)
     assert result.returncode != 0 and 'Traceback' not in result.stderr
@@ -247,7 +248,7 @@ def test_other_data_at_the_same_path_is_refused(finished, demos, inputs):
     ],
 )
 def test_bad_flags_give_one_clear_line(argument, words, tmp_path):
-    result = launch.run('train', '--config=configs/smoke/ppo.py', f'--workdir={tmp_path}', argument)
+    result = fork.run('train', '--config=configs/smoke/ppo.py', f'--workdir={tmp_path}', argument)
     assert result.returncode != 0
     assert 'Traceback' not in result.stderr
     assert all(word in result.stderr for word in words), result.stderr
@@ -255,7 +256,7 @@ def test_bad_flags_give_one_clear_line(argument, words, tmp_path):
 
 def test_collect_writes_what_training_reads(tmp_path):
     out = tmp_path / 'demos.npz'
-    result = launch.run('collect', f'--out={out}', '--num_episodes=20', '--seed=3')
+    result = fork.run('collect', f'--out={out}', '--num_episodes=20', '--seed=3')
     assert result.returncode == 0, result.stderr
     episodes = episodes_lib.load(out)
     assert len(episodes.episode_ends) == 20
@@ -288,7 +289,7 @@ def test_a_run_demonstrates(finished, tmp_path):
         '--mode=stochastic',
         '--override=episode_steps=2',
     ]
-    result = launch.run('collect', f'--workdir={directory}', f'--out={out}', *arguments)
+    result = fork.run('collect', f'--workdir={directory}', f'--out={out}', *arguments)
     assert result.returncode == 0, result.stderr
     episodes = episodes_lib.load(out)
     assert episodes.episode_ends.tolist() == [2, 4, 6, 8, 10]
@@ -305,6 +306,6 @@ def test_a_run_demonstrates(finished, tmp_path):
     ],
 )
 def test_bad_flags_of_collect_give_one_clear_line(argument, words, tmp_path):
-    result = launch.run('collect', f'--out={tmp_path / "x.npz"}', argument)
+    result = fork.run('collect', f'--out={tmp_path / "x.npz"}', argument)
     assert result.returncode != 0 and 'Traceback' not in result.stderr
     assert result.stderr.startswith('collect: error: ') and words in result.stderr

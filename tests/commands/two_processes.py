@@ -1,6 +1,6 @@
 """Run by test_processes.py, once in each of two processes: three updates, saved and resumed.
 
-python -m tests.experiments.two_processes PORT PROCESS_ID DIRECTORY
+python -m tests.commands.two_processes PORT PROCESS_ID DIRECTORY
 """
 
 import json

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxpolicy import agents
+from jaxpolicy import registry
 from jaxpolicy.agents import (
     a2c,
     bc,
@@ -33,9 +33,10 @@ from jaxpolicy.agents import (
 )
 from jaxpolicy.io import checkpoint
 from jaxpolicy.ops import normalize
-from jaxpolicy.types import Agent, Chunk, LoopState, Remembered, Spec, Transition
+from jaxpolicy.types import Agent, Chunk, LoopState, Spec, Transition
 
 A, TO, TP = 2, 2, 4
+KEY = jax.random.key(0)
 U, M = 2, 8  # minibatches of a replay agent's update, discrete actions
 SPEC = Spec(
     obs={
@@ -58,10 +59,10 @@ class Case(NamedTuple):
     make: Any  # () -> Agent
     batch: Any  # key -> batch; 16 rows or worlds
     batch_axis: int  # the axis of the batch to shard
-    obs: Any  # key -> obs of 5 rows, as `act` takes them
+    obs: Any  # key -> obs of 5 rows, as the policy takes them
     action_shape: tuple[int, ...]
     action_dtype: Any = jnp.float32
-    num_minibatches: int = 1  # that count as a step each
+    num_updates: int = 1  # gradient updates of one call of `update`
 
 
 def _obs(key, *lead):
@@ -121,16 +122,15 @@ def _online(module, spec=SPEC, **fields) -> Case:
     def make():
         return transforms.standardize_obs(module.make(module.Config(**fields), spec), spec.obs)
 
-    def obs(key):
-        seen, memory = _obs(key, 5), _memory(make(), 5)
-        return Remembered(seen, memory) if memory else seen
-
     def batch(key):
         key, action_key = jax.random.split(key)
-        batch = _rollouts(key).replace(memory=_memory(make(), 16))
+        batch = _rollouts(key).replace(carry=_carry(make(), 16))
         return batch.replace(action=_choices(action_key, 4, 16)) if spec is DISCRETE else batch
 
-    return Case(make, batch, 1, obs, (5, *spec.action.shape), spec.action.dtype)
+    shape = (5, *spec.action.shape)
+    num_updates = fields.get('num_epochs', 1) * fields.get('num_minibatches', 1)
+    num_updates *= fields.get('num_baseline_steps', 1)
+    return Case(make, batch, 1, lambda key: _obs(key, 5), shape, spec.action.dtype, num_updates)
 
 
 def _choices(key, *lead):
@@ -171,10 +171,10 @@ def _standardized(agent: Agent) -> Agent:
     return agent._replace(init=init)
 
 
-def _memory(agent, num):
-    """What an agent may remember amid an episode; () for one that does not."""
+def _carry(agent, num):
+    """What the policy may carry amid an episode; () for one that carries nothing."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: agent.memory({'arm': jnp.zeros((num, 3))}))
+    shapes = jax.eval_shape(lambda key: agent.policy(agent.init(key)).init(_obs(key, num)), KEY)
     return jax.tree.map(lambda s: jnp.asarray(rng.normal(0, 0.3, s.shape), jnp.float32), shapes)
 
 
@@ -243,6 +243,15 @@ CASES = {
     'dqn': _replay(dqn, hidden=(16,)),
     'iql': _replay(iql, _normalised, hidden=(16,)),
 }
+
+
+def _act(agent):
+    """How the agent acts amid an episode, as one function of the state and the carry."""
+
+    def act(state, carry, obs, key, deterministic=False):
+        return agent.policy(state, deterministic).act(carry, obs, key)[1:]
+
+    return act
 
 
 class Built(NamedTuple):
@@ -314,7 +323,7 @@ def test_update_compiles_once_donates_and_counts(built):
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(batch))
     assert built.update._cache_size() == 1
-    assert _shapes(state) == abstract and state.step == 3 * built.case.num_minibatches
+    assert _shapes(state) == abstract and state.step == 3 * built.case.num_updates
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
     for name, value in metrics.items():
         shape = batch.reward.shape if name == 'td_error' else ()  # which priorities come from
@@ -338,7 +347,7 @@ def test_seeds_stack_and_batches_shard_over_eight_devices(plain):
     states, keys = jax.device_put((states, keys), NamedSharding(mesh, P()))
     sharded = jax.device_put(batch, spec)
     if isinstance(batch, Transition):  # what is remembered leads with the worlds
-        sharded = sharded.replace(memory=jax.device_put(batch.memory, first))
+        sharded = sharded.replace(carry=jax.device_put(batch.carry, first))
     assert len(sharded.action.addressable_shards) == 8
     assert sharded.action.addressable_shards[0].data.size == batch.action.size // 8
     together = jax.jit(jax.vmap(agent.update, in_axes=(0, None, 0)))
@@ -377,20 +386,20 @@ def test_checkpoints_are_bitwise(built, tmp_path):
 
 def test_act(built):
     state, obs = built.init(jax.random.key(0)), built.case.obs(jax.random.key(1))
-    act = jax.jit(built.agent.act, static_argnames='deterministic')
+    carry = _carry(built.agent, 5)
+    act = jax.jit(_act(built.agent), static_argnames='deterministic')
     for deterministic in (False, True):
-        action, extras = act(state, obs, jax.random.key(2), deterministic=deterministic)
+        action, extras = act(state, carry, obs, jax.random.key(2), deterministic=deterministic)
         assert action.shape == built.case.action_shape
         assert action.dtype == built.case.action_dtype
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((action, extras)))
         assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(extras))
-        again, _ = act(state, obs, jax.random.key(2), deterministic=deterministic)
+        again, _ = act(state, carry, obs, jax.random.key(2), deterministic=deterministic)
         np.testing.assert_array_equal(action, again)
     # each row is decided by itself: the first two rows alone give the same modes
     if len(built.case.action_shape) == 2:  # (chunks are sampled with noise for the whole batch)
-        few, _ = act(
-            state, jax.tree.map(lambda x: x[:2], obs), jax.random.key(2), deterministic=True
-        )
+        two = jax.tree.map(lambda x: x[:2], (carry, obs))
+        few, _ = act(state, *two, jax.random.key(2), deterministic=True)
         np.testing.assert_allclose(few, action[:2], atol=1e-5)
 
 
@@ -400,23 +409,22 @@ def test_statistics_travel_in_the_state(built):
     for i in range(2):  # the first one moves nothing: the learning rate warms up from 0
         batch = built.case.batch(jax.random.key(2 + i))
         state, _ = built.update(state, batch, jax.random.key(4 + i))
-    act = jax.jit(functools.partial(built.agent.act, deterministic=True))
-    action, _ = act(state, obs, jax.random.key(2))
+    carry = _carry(built.agent, 5)
+    act = jax.jit(functools.partial(_act(built.agent), deterministic=True))
+    action, _ = act(state, carry, obs, jax.random.key(2))
     stats = state.stats['obs']
     leaves = stats.mean if isinstance(stats, normalize.Welford) else stats.shift
     assert _shapes(leaves) == {name: (s.shape, s.dtype) for name, s in SPEC.obs.items()}
     shifted = jax.tree.map(lambda x: x + 1.0, leaves)
     field = 'mean' if isinstance(stats, normalize.Welford) else 'shift'
     other = state.replace(stats={**state.stats, 'obs': stats.replace(**{field: shifted})})
-    moved, _ = act(other, _shift(obs), jax.random.key(2))
+    moved, _ = act(other, carry, _shift(obs), jax.random.key(2))
     np.testing.assert_allclose(moved, action, atol=2e-5)  # both moved: nothing changed
-    moved, _ = act(other, obs, jax.random.key(2))
+    moved, _ = act(other, carry, obs, jax.random.key(2))
     assert np.abs(moved - action).max() > 1e-3
 
 
 def _shift(obs):
-    if isinstance(obs, Remembered):
-        return obs.replace(obs=_shift(obs.obs))
     return jax.tree.map(lambda x: x + 1.0, obs)
 
 
@@ -451,10 +459,11 @@ def _traced(f, *args):
 def test_no_key_is_used_twice(built):
     key = jax.random.key(0)
     batch, obs = built.case.batch(key), built.case.obs(key)
+    carry = _carry(built.agent, 5)
     with jax.debug_key_reuse(True):
         state = _traced(built.agent.init, key)
         state, _ = _traced(built.agent.update, state, batch, key)
-        _traced(built.agent.act, state, obs, key)
+        _traced(_act(built.agent), state, carry, obs, key)
 
 
 def test_the_key_reuse_check_is_awake():
@@ -466,8 +475,10 @@ def test_the_key_reuse_check_is_awake():
         _traced(twice, jax.random.key(0))
 
 
-@pytest.mark.parametrize('name', sorted(set(agents.AGENTS) - {'a2c', 'dqn', 'reinforce'}))
+@pytest.mark.parametrize(
+    'name', sorted(set(registry.TABLES['agents']) - {'a2c', 'dqn', 'reinforce'})
+)
 def test_continuous_agents_refuse_choices(name):
-    module = agents.AGENTS[name]
+    module = registry.resolve('agents', name, 'config.agent.name')
     with pytest.raises(ValueError, match=r'env\.name: expected continuous .* found discrete'):
         module.make(module.Config(), DISCRETE)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy.data import buffer as buffer_lib
+from jaxpolicy.data import demo_buffer
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.types import Spec, Transition
 
@@ -34,7 +35,7 @@ def steps(first, length, num_worlds=3, seed=0, ends=0.3, valid=1.0):
             'valid': (rng.random(shape) < valid).astype(np.float32),
             'log_prob': rng.random(shape),
         },
-        memory=(),
+        carry=(),
     )
 
 
@@ -125,7 +126,7 @@ def test_the_last_next_obs_of_an_episode_is_true():
 
 def test_only_what_learners_need_is_kept_and_its_size_is_known():
     buffer, _ = filled(16, (4,))
-    assert set(buffer.rows.extras) == {'valid'} and buffer.rows.memory == ()
+    assert set(buffer.rows.extras) == {'valid'} and buffer.rows.carry == ()
     assert buffer.rows.obs.shape == (3, 16, 3)
     found = sum(leaf.nbytes for leaf in jax.tree.leaves(buffer))
     assert buffer_lib.num_bytes(SPEC, 3, 16) == found
@@ -153,7 +154,7 @@ def _episodes(lengths, terminated):
 
 def test_demonstrations_become_a_full_buffer():
     episodes = _episodes((3, 1, 4), terminated=[True, False, False])
-    buffer = buffer_lib.from_episodes(episodes)
+    buffer = demo_buffer.from_episodes(episodes)
     rows = jax.tree.map(lambda x: np.asarray(x[0]), buffer.rows)
     assert buffer.count.tolist() == [8]
     for name in ('action', 'reward'):
@@ -181,5 +182,7 @@ def test_demonstrations_become_a_full_buffer():
 @pytest.mark.parametrize('missing', ['reward', 'termination', 'last_obs'])
 def test_demonstrations_without_rewards_are_refused(missing):
     episodes = _episodes((3, 1), terminated=[True, False])._replace(**{missing: None})
-    with pytest.raises(ValueError, match="data.path: expected episodes with 'reward'"):
-        buffer_lib.from_episodes(episodes)
+    with pytest.raises(
+        ValueError, match=rf"data.path: expected episodes with .*found no \['{missing}'\]"
+    ):
+        demo_buffer.from_episodes(episodes)

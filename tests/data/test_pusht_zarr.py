@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorstore
 
-from jaxpolicy.data import formats
+from jaxpolicy import registry
 from jaxpolicy.data.formats import pusht_zarr
 
 ROWS = 40
@@ -69,7 +69,9 @@ def test_observations_and_actions(replay):
 
 
 def test_the_registry_reads_it(replay):
-    assert formats.FORMATS['pusht_zarr'](replay, obs='state').obs.shape == (ROWS, 5)
+    module = registry.resolve('formats', 'pusht_zarr', 'config.data.format')
+    assert module is pusht_zarr and module.FROM_ENV == ('obs',)
+    assert module.load(replay, obs='state').obs.shape == (ROWS, 5)
     with pytest.raises(ValueError, match="obs: expected 'keypoints' or 'state', found 'image'"):
         pusht_zarr.load(replay, obs='image')
 

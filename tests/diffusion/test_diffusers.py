@@ -61,7 +61,7 @@ def test_ddim(num_steps, eta):
     scheduler = diffusers.DDIMScheduler(**SCHEDULE, clip_sample=False)
     scheduler.set_timesteps(num_steps)
     grid = _grid(scheduler.timesteps, scheduler.alphas_cumprod.numpy())
-    ours = samplers.ddim(_predict, jnp.asarray(START), grid, KEY, eta)
+    ours = samplers.sample(samplers.make_ddim(eta), _predict, jnp.asarray(START), grid, KEY)
     theirs = _theirs(scheduler, eta=lambda i: eta, variance_noise=_noise)
     _assert_close(ours, theirs)
 
@@ -75,7 +75,7 @@ def test_ddpm(monkeypatch):
     )
     theirs = _theirs(scheduler)
     grid = _grid(scheduler.timesteps, scheduler.alphas_cumprod.numpy())
-    _assert_close(samplers.ddpm(_predict, jnp.asarray(START), grid, KEY), theirs)
+    _assert_close(samplers.sample(samplers.ddpm, _predict, jnp.asarray(START), grid, KEY), theirs)
 
 
 @pytest.mark.parametrize('num_steps', [2, 5, 10, 25])
@@ -85,5 +85,5 @@ def test_dpm_solver(num_steps):
     )
     scheduler.set_timesteps(num_steps)
     grid = _grid(scheduler.timesteps, scheduler.alphas_cumprod.numpy())
-    ours = samplers.dpmpp_2m(_predict, jnp.asarray(START), grid, KEY)
+    ours = samplers.sample(samplers.dpmpp_2m, _predict, jnp.asarray(START), grid, KEY)
     _assert_close(ours, _theirs(scheduler))

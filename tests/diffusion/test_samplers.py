@@ -1,23 +1,28 @@
 """Samplers against closed forms: a Gaussian's best denoiser is linear, a mixture's is a softmax."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy import registry
 from jaxpolicy.diffusion import objectives, process, samplers, schedules
 
 MEAN, STD = 0.7, 0.4
 K = 1000
 DETERMINISTIC = ('ddim', 'euler', 'dpmpp_2m', 'heun', 'midpoint')
+SAMPLERS = ('ddpm', *DETERMINISTIC)
 PATHS = {
     'ddpm': objectives.make('eps', num_train_steps=K),
     'linear': objectives.make('eps', 'linear', num_train_steps=K),
     'edm': objectives.make('edm'),
     'flow': objectives.make('flow'),
 }
+
+
+def _sample(name, predict, x, grid, key):
+    sampler = registry.resolve('samplers', name, 'sampler') if isinstance(name, str) else name
+    return samplers.sample(sampler, predict, x, grid, key)
 
 
 def gaussian(x, level):
@@ -38,7 +43,7 @@ def _line(sampler, path, num_steps):
     """A deterministic sampler is affine here, x -> offset + slope x: its mean and deviation."""
     grid = PATHS[path].grid(num_steps)
     noise = process.start(jnp.asarray([0.0, 1.0]), grid)
-    x = samplers.SAMPLERS[sampler](gaussian, noise, grid, jax.random.key(0))
+    x = _sample(sampler, gaussian, noise, grid, jax.random.key(0))
     return float(x[0]), float(x[1] - x[0])
 
 
@@ -83,7 +88,7 @@ def test_dpm_solver_is_of_second_order_between_levels():
         signal = np.sqrt(1.0 / (1.0 + np.exp(-2.0 * log_snr))).astype(np.float32)
         noise = np.sqrt(1.0 / (1.0 + np.exp(2.0 * log_snr))).astype(np.float32)
         grid = process.Level(signal, noise, log_snr.astype(np.float32))
-        x = samplers.dpmpp_2m(gaussian, jnp.asarray([0.0, 1.0]), grid, jax.random.key(0))
+        x = _sample('dpmpp_2m', gaussian, jnp.asarray([0.0, 1.0]), grid, jax.random.key(0))
         scale = np.sqrt((signal * STD) ** 2 + noise**2)
         errors.append(abs(float(x[1] - x[0]) - scale[-1] / scale[0]))
     assert errors[0] / errors[1] > 2.6, errors  # its last step is of first order, but small
@@ -92,14 +97,13 @@ def test_dpm_solver_is_of_second_order_between_levels():
 @pytest.mark.parametrize('path', PATHS)
 @pytest.mark.parametrize(
     'sampler',
-    ['ddpm', pytest.param(functools.partial(samplers.ddim, eta=0.5), id='eta'), *DETERMINISTIC],
+    ['ddpm', pytest.param(samplers.make_ddim(eta=0.5), id='eta'), *DETERMINISTIC],
 )
 def test_moments_of_a_mixture(sampler, path):
     grid, n = PATHS[path].grid(100), 4000
-    sample = samplers.SAMPLERS.get(sampler, sampler) if isinstance(sampler, str) else sampler
     noise_key, key = jax.random.split(jax.random.key(0))
     x = process.start(jax.random.normal(noise_key, (n,)), grid)
-    x = np.asarray(sample(mixture, x, grid, key))
+    x = np.asarray(_sample(sampler, mixture, x, grid, key))
     right = x > 0
     # Four standard errors, and what 100 steps leave.
     assert abs(right.mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / n) + 0.01
@@ -130,7 +134,7 @@ def test_ddpm_equals_algorithm_2_written_with_eps():
         noise = np.asarray(jax.random.normal(jax.random.fold_in(key, i), x.shape))
         sigma = np.sqrt((1 - before) / (1 - a[k]) * (1 - alpha))
         x = (x - (1 - alpha) / np.sqrt(1 - a[k]) * _eps(x, k, a)) / np.sqrt(alpha) + sigma * noise
-    found = samplers.ddpm(_predict_wavy, start, grid, key)
+    found = _sample('ddpm', _predict_wavy, start, grid, key)
     np.testing.assert_allclose(found, x, atol=3e-4)
 
 
@@ -147,7 +151,7 @@ def test_ddim_equals_equation_12_written_with_eps(num_steps):
         x = np.sqrt(after) * x0 + np.sqrt(1 - after) * eps
     grid = objectives.make('eps', 'linear', 20).grid(num_steps)
     np.testing.assert_array_equal(grid.k, [*levels, 0])
-    found = samplers.ddim(_predict_wavy, start, grid, jax.random.key(0))
+    found = _sample('ddim', _predict_wavy, start, grid, jax.random.key(0))
     np.testing.assert_allclose(found, x, atol=2e-4)
 
 
@@ -157,12 +161,12 @@ def test_euler_on_the_flow_follows_the_velocity():
     for t in np.arange(7) / 7:
         level = process.Level(t, 1 - t, 100 * (1 - t))
         x = x + (_predict_wavy(x, level) - x) / (1 - t) / 7
-    found = samplers.euler(_predict_wavy, start, grid, jax.random.key(0))
+    found = _sample('euler', _predict_wavy, start, grid, jax.random.key(0))
     np.testing.assert_allclose(found, x, atol=1e-5)
 
 
 @pytest.mark.parametrize('path', PATHS)
-@pytest.mark.parametrize('sampler', samplers.SAMPLERS)
+@pytest.mark.parametrize('sampler', SAMPLERS)
 def test_all_end_on_the_last_guess(sampler, path):
     """At data nothing is left of the noise."""
     grid = PATHS[path].grid(10)
@@ -171,22 +175,46 @@ def test_all_end_on_the_last_guess(sampler, path):
         return jnp.full_like(x, 0.25)
 
     start = process.start(jnp.asarray([3.0, -2.0]), grid)
-    x = samplers.SAMPLERS[sampler](stubborn, start, grid, jax.random.key(0))
+    x = _sample(sampler, stubborn, start, grid, jax.random.key(0))
     np.testing.assert_allclose(x, 0.25, atol=1e-4)
 
 
 def test_only_ddpm_depends_on_its_key():
     grid = PATHS['ddpm'].grid(10)
-    for name, sampler in samplers.SAMPLERS.items():
+    for name in SAMPLERS:
         first, second = (
-            sampler(_predict_wavy, jnp.zeros(4), grid, jax.random.key(seed)) for seed in (0, 1)
+            _sample(name, _predict_wavy, jnp.zeros(4), grid, jax.random.key(seed))
+            for seed in (0, 1)
         )
         assert (np.abs(first - second).min() > 0) == (name == 'ddpm'), name
 
 
 def test_midpoint_refuses_an_odd_number_of_intervals():
     with pytest.raises(ValueError, match='even number for midpoint, found 5'):
-        samplers.midpoint(gaussian, jnp.zeros(2), PATHS['flow'].grid(5), jax.random.key(0))
+        _sample('midpoint', gaussian, jnp.zeros(2), PATHS['flow'].grid(5), jax.random.key(0))
+
+
+@pytest.mark.parametrize('num_steps', [1, 4, 5])
+@pytest.mark.parametrize('sampler', SAMPLERS)
+def test_as_many_evaluations_as_it_says(sampler, num_steps):
+    if sampler == 'midpoint' and num_steps % 2:
+        pytest.skip('an odd number of intervals is refused')
+    calls = []
+
+    def counted(x, level):
+        jax.debug.callback(lambda: calls.append(1))
+        return 0.5 * x
+
+    _sample(sampler, counted, jnp.ones(2), PATHS['flow'].grid(num_steps), jax.random.key(0))
+    jax.effects_barrier()
+    known = registry.resolve('samplers', sampler, 'sampler')
+    assert len(calls) == known.num_evaluations(num_steps)
+
+
+def test_somebody_elses_sampler_has_a_dotted_name():
+    """The name of an object in any module stands for it, here for one of our own."""
+    other = registry.resolve('samplers', 'jaxpolicy.diffusion.samplers.heun', 'agent.sampler')
+    assert other is samplers.heun
 
 
 def test_guidance_moves_away_from_the_unconditional_prediction():
@@ -197,12 +225,12 @@ def test_guidance_moves_away_from_the_unconditional_prediction():
 
 
 @pytest.mark.parametrize('path', PATHS)
-@pytest.mark.parametrize('sampler', samplers.SAMPLERS)
+@pytest.mark.parametrize('sampler', SAMPLERS)
 def test_inpainting_ends_on_what_is_known(sampler, path):
     grid = PATHS[path].grid(10)
     known, weight = jnp.asarray([0.3, 0.0]), jnp.asarray([1.0, 0.0])
     predict = samplers.inpainted(gaussian, known, weight)
     start = process.start(jnp.asarray([1.5, 0.5]), grid)
-    x = samplers.SAMPLERS[sampler](predict, start, grid, jax.random.key(0))
-    free = samplers.SAMPLERS[sampler](gaussian, start, grid, jax.random.key(0))
+    x = _sample(sampler, predict, start, grid, jax.random.key(0))
+    free = _sample(sampler, gaussian, start, grid, jax.random.key(0))
     np.testing.assert_allclose(x, [0.3, free[1]], atol=1e-4)

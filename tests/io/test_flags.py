@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 from ml_collections import config_dict
@@ -101,6 +102,40 @@ def test_mistakes_name_the_key(config, key, text, message):
     assert message in str(error.value) and '\n' not in str(error.value)
 
 
+def test_a_recipe_may_import_those_beside_it(tmp_path):
+    folder = tmp_path / 'configs' / 'reach'
+    folder.mkdir(parents=True)
+    (folder / 'ppo.py').write_text(_CONFIG)
+    changed = """
+from . import ppo
+
+def get_config():
+    config = ppo.get_config()
+    config.num_epochs = 5
+    return config
+"""
+    (folder / 'longer.py').write_text(changed)
+    assert flags.load(str(folder / 'longer.py')).num_epochs == 5
+    assert flags.load(str(folder / 'ppo.py')).num_epochs == 3
+
+
+def test_recipes_of_installed_packages(tmp_path, monkeypatch):
+    """By a dotted name, or by the name of an entry point."""
+    (tmp_path / 'recipes_lab').mkdir()
+    (tmp_path / 'recipes_lab' / '__init__.py').write_text('')
+    (tmp_path / 'recipes_lab' / 'recipe.py').write_text(_CONFIG)
+    (tmp_path / 'recipes_lab' / 'broken.py').write_text('import recipes_lab.not_there')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert flags.load('recipes_lab.recipe').num_epochs == 3
+    with pytest.raises(ModuleNotFoundError, match='recipes_lab.not_there'):
+        flags.load('recipes_lab.broken')
+    with pytest.raises(ValueError, match='--config=recipes_lab.recipes: .* no module'):
+        flags.load('recipes_lab.recipes')
+    point = metadata.EntryPoint('lab_reach', 'recipes_lab.recipe', 'jaxpolicy.recipes')
+    monkeypatch.setattr(metadata, 'entry_points', lambda group: [point])
+    assert flags.load('lab_reach').num_epochs == 3
+
+
 def test_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'configs' / 'reach').mkdir(parents=True)
@@ -114,14 +149,20 @@ def test_files(tmp_path, monkeypatch):
 
 
 def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
-    package = tmp_path / 'site' / 'configs'
-    package.mkdir(parents=True)
-    (package / '__init__.py').write_text('')
-    (package / 'x.py').write_text(_CONFIG)
-    monkeypatch.syspath_prepend(str(tmp_path / 'site'))
-    monkeypatch.delitem(sys.modules, 'configs', raising=False)
+    """Inside the installed package, as in a wheel; beside it, as in a checkout."""
+    package = tmp_path / 'site' / 'jaxpolicy'
+    monkeypatch.setattr(flags, '__file__', str(package / 'io' / 'flags.py'))
     monkeypatch.chdir(tmp_path)
-    assert flags.load('configs/x.py').num_epochs == 3
+    for folder in (package.parent / 'configs', package / 'configs'):
+        (folder / 'reach').mkdir(parents=True)
+        (folder / 'reach' / 'x.py').write_text(
+            _CONFIG.replace("'num_epochs': 3", "'num_epochs': 4")
+        )
+        for name in ('configs/reach/x.py', 'reach/x.py'):
+            assert flags.load(name).num_epochs == 4
+        with pytest.raises(ValueError, match='did you mean configs/reach/x.py'):
+            flags.load('configs/reach/y.py')
+        (folder / 'reach' / 'x.py').write_text(_CONFIG)
 
 
 @pytest.fixture(scope='module')

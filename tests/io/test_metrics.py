@@ -15,10 +15,9 @@ def _csv(workdir):
         return list(csv.DictReader(file))
 
 
-def _write(writer, epoch, **row):
-    writer.write(
-        {f'train/{k}': v for k, v in row.items()}, env_steps=100 * epoch, updates=epoch, epoch=epoch
-    )
+def _write(writer, index, **row):
+    row = {f'train/{k}': v for k, v in row.items()}
+    writer.write(row, index, env_steps=100 * index, updates=10 * index)
 
 
 def test_rows_come_back_and_columns_may_grow(tmp_path):
@@ -28,7 +27,7 @@ def test_rows_come_back_and_columns_may_grow(tmp_path):
     _write(writer, 3, success=0)
     writer.close()
     rows = metrics.read(tmp_path)
-    assert rows[0] == {'epoch': 1, 'env_steps': 100, 'updates': 1, 'train/loss': 0.5}
+    assert rows[0] == {'round': 1, 'env_steps': 100, 'updates': 10, 'train/loss': 0.5}
     assert math.isnan(rows[1]['train/loss']) and rows[1]['train/success'] == 1.0
     table = _csv(tmp_path)
     assert [row['train/loss'] for row in table] == ['0.5', 'nan', '']
@@ -40,23 +39,23 @@ def test_resume_drops_the_rows_after_the_checkpoint(tmp_path):
     """As after a SIGKILL: two rows too many, and the last line half-written."""
     straight, killed = tmp_path / 'straight', tmp_path / 'killed'
     writer = metrics.open_writer(straight)
-    for epoch in range(5):
-        _write(writer, epoch, loss=1 / 3 + epoch)
+    for index in range(5):
+        _write(writer, index, loss=1 / 3 + index)
     writer.close()
 
     writer = metrics.open_writer(killed)
-    for epoch in range(4):
-        _write(writer, epoch, loss=1 / 3 + epoch if epoch < 2 else -1.0)
+    for index in range(4):
+        _write(writer, index, loss=1 / 3 + index if index < 2 else -1.0)
     with open(killed / metrics.JSONL, 'a') as file:
-        file.write('{"epoch": 4, "env_st')
+        file.write('{"round": 4, "env_st')
     with open(killed / metrics.CSV, 'a') as file:
         file.write('4,4')
     assert len(metrics.read(killed)) == 4, 'a half-written row is not a row'
     writer = metrics.open_writer(killed)
     assert writer.num_rows == 4
     writer.truncate(2)
-    for epoch in range(2, 5):
-        _write(writer, epoch, loss=1 / 3 + epoch)
+    for index in range(2, 5):
+        _write(writer, index, loss=1 / 3 + index)
     assert writer.num_rows == 5
     writer.close()
     for name in (metrics.JSONL, metrics.CSV):
@@ -80,8 +79,8 @@ def _scalars(workdir):
 
 def test_tensorboard_events_follow_the_rows(tmp_path):
     writer = metrics.open_writer(tmp_path)
-    for epoch in range(1, 4):
-        _write(writer, epoch, loss=epoch)
+    for index in range(1, 4):
+        _write(writer, index, loss=index)
     writer.truncate(1)
     _write(writer, 2, loss=7)
     writer.close()
@@ -106,6 +105,28 @@ def test_without_tensorboard_one_warning(tmp_path, monkeypatch, caplog):
     assert len(metrics.read(tmp_path)) == 1
 
 
+def test_the_last_row_says_how_far_a_run_came(tmp_path):
+    writer = metrics.open_writer(tmp_path, tensorboard=False)
+    assert writer.last_row() == {'round': 0, 'env_steps': 0, 'updates': 0}
+    _write(writer, 1, loss=1)
+    _write(writer, 2, loss=2)
+    assert writer.last_row()['updates'] == 20 and writer.last_row()['env_steps'] == 200
+    writer.truncate(1)
+    assert writer.last_row()['updates'] == 10
+    writer.close()
+    assert metrics.NullWriter().last_row() == {'round': 0, 'env_steps': 0, 'updates': 0}
+
+
+def test_rows_of_older_versions_are_read_with_their_new_names(tmp_path):
+    (tmp_path / metrics.JSONL).write_text('{"epoch": 3, "env_steps": 0, "updates": 7, "x": 1.0}\n')
+    assert metrics.read(tmp_path) == [{'round': 3, 'env_steps': 0, 'updates': 7, 'x': 1.0}]
+    writer = metrics.open_writer(tmp_path, tensorboard=False)
+    _write(writer, 4)
+    writer.close()
+    assert [row['round'] for row in metrics.read(tmp_path)] == [3, 4]
+    assert [row['round'] for row in _csv(tmp_path)] == ['3', '4']
+
+
 def test_errors(tmp_path):
     assert metrics.read(tmp_path) == []
     writer = metrics.open_writer(tmp_path, tensorboard=False)
@@ -125,8 +146,8 @@ def test_errors(tmp_path):
 
 def test_plot(tmp_path):
     writer = metrics.open_writer(tmp_path, tensorboard=False)
-    for epoch in range(3):
-        writer.write({'train/loss': epoch, 'eval/success': 1, 'time/s': 2}, 0, epoch, epoch)
+    for index in range(3):
+        writer.write({'train/loss': index, 'eval/success': 1, 'time/s': 2}, index, 0, index)
     path = metrics.plot(tmp_path)
     assert path.read_bytes().startswith(b'\x89PNG') and path.name == metrics.CURVES
     assert not list(tmp_path.glob('.*.png'))

@@ -12,14 +12,15 @@ class _Terminal(io.StringIO):
 
 def test_lines_without_a_terminal():
     stream = io.StringIO()
-    with progress.Progress(total=10, done=2, unit='epoch', every_s=3600, stream=stream) as bar:
+    with progress.Progress(total=10, done=2, unit='round', every_s=3600, stream=stream) as bar:
         for done in range(3, 11):
-            bar.update(done)
+            bar.update(done, {'updates': 1_000 * done, 'env_steps': 0})
             bar.evaluation({'success': 0.5})
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2, 'the first and the last'
-    assert lines[0].startswith('3/10 epochs, ') and lines[0].endswith(' s left')
-    assert lines[1].startswith('10/10 epochs, ') and lines[1].endswith(' 0 s left | success 0.5')
+    assert lines[0].startswith('3/10 rounds, ') and lines[0].endswith(' s left, 3,000 updates')
+    assert lines[1].startswith('10/10 rounds, ')
+    assert lines[1].endswith(' 0 s left, 10,000 updates | success 0.5')
 
 
 def test_a_bar_in_a_terminal():

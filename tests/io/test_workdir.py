@@ -16,25 +16,31 @@ def _config(**changes):
     return config_dict.ConfigDict({'agent': agent, 'num_epochs': 3}).lock()
 
 
+def _prepare(directory, seed=0, upgrade=lambda record: record, fresh=False, **changes):
+    workdir.prepare(directory, _config(**changes), seed, upgrade=upgrade, fresh=fresh)
+
+
 def test_config_round_trip_with_versions(tmp_path):
-    config = _config()
-    workdir.prepare(tmp_path / 'a' / 'b', config, seed=4)
-    loaded = workdir.load_config(tmp_path / 'a' / 'b')
-    assert loaded.to_dict() == config.to_dict()
-    assert isinstance(loaded.agent.hidden, tuple) and loaded.is_locked
-    record = json.loads((tmp_path / 'a' / 'b' / workdir.CONFIG_FILE).read_text())
+    _prepare(tmp_path / 'a' / 'b', seed=4)
+    record = workdir.load_record(tmp_path / 'a' / 'b')
+    loaded = workdir.from_json(record['config'])
+    assert loaded.to_dict() == _config().to_dict()
+    assert isinstance(loaded.agent.hidden, tuple)
+    assert record == json.loads((tmp_path / 'a' / 'b' / workdir.CONFIG_FILE).read_text())
     assert {'jax', 'flax', 'optax', 'mujoco', 'python', 'platform', 'device'} <= set(
         record['versions']
     )
     assert record['versions']['python'].startswith(f'{sys.version_info.major}.')
+    assert record['seed'] == 4 and record['format'] == workdir.FORMAT
+    assert workdir.load_num_seeds(tmp_path / 'a' / 'b') == 1
 
 
 def test_the_same_run_may_come_back_and_another_may_not(tmp_path):
-    workdir.prepare(tmp_path, _config(), seed=0)
+    _prepare(tmp_path)
     before = (tmp_path / workdir.CONFIG_FILE).read_bytes()
-    workdir.prepare(tmp_path, _config(), seed=0)
+    _prepare(tmp_path)
     with pytest.raises(ValueError) as error:
-        workdir.prepare(tmp_path, _config(learning_rate=1e-3, hidden=(256,), extra=True), seed=1)
+        _prepare(tmp_path, seed=1, learning_rate=1e-3, hidden=(256,), extra=True)
     assert str(error.value).splitlines()[1:] == [
         '  (seed): 0 -> 1',
         '  agent.extra: (absent) -> true',
@@ -42,21 +48,36 @@ def test_the_same_run_may_come_back_and_another_may_not(tmp_path):
         '  agent.learning_rate: 0.0003 -> 0.001',
     ]
     assert (tmp_path / workdir.CONFIG_FILE).read_bytes() == before
-    workdir.prepare(tmp_path, _config(learning_rate=1e-3), seed=1, fresh=True)
-    assert workdir.load_config(tmp_path).agent.learning_rate == 1e-3
+    _prepare(tmp_path, seed=1, fresh=True, learning_rate=1e-3)
+    assert workdir.load_record(tmp_path)['config']['agent']['learning_rate'] == 1e-3
     assert [path.name for path in tmp_path.iterdir()] == [workdir.CONFIG_FILE]
+
+
+def test_a_run_of_an_older_version_may_come_back(tmp_path):
+    """What is there is compared as this version reads it, and stays as it was written."""
+
+    def upgrade(record):
+        agent = {**record['config']['agent'], 'extra': True}
+        return {**record, 'config': {**record['config'], 'agent': agent}}
+
+    _prepare(tmp_path)
+    before = (tmp_path / workdir.CONFIG_FILE).read_bytes()
+    _prepare(tmp_path, upgrade=upgrade, extra=True)
+    with pytest.raises(ValueError, match='agent.extra: true -> false'):
+        _prepare(tmp_path, upgrade=upgrade, extra=False)
+    assert (tmp_path / workdir.CONFIG_FILE).read_bytes() == before
 
 
 def test_bad_directories(tmp_path):
     with pytest.raises(ValueError, match='not the directory of a run'):
-        workdir.load_config(tmp_path)
+        workdir.load_record(tmp_path)
     path = tmp_path / workdir.CONFIG_FILE
     path.write_text('{')
     with pytest.raises(ValueError, match='not JSON'):
-        workdir.load_config(tmp_path)
+        workdir.load_record(tmp_path)
     path.write_text('{"config": {}}')
     with pytest.raises(ValueError, match="expected a key 'seed'"):
-        workdir.load_config(tmp_path)
+        workdir.load_record(tmp_path)
 
 
 _HOLD = """

@@ -10,9 +10,10 @@ import pytest
 from jaxpolicy.agents import a2c, bc, diffusion_policy, ppo, ppo_recurrent, reinforce
 from jaxpolicy.data import episodes, windows
 from jaxpolicy.envs.wrap import time_limit, vectorize
-from jaxpolicy.loops import evaluate, offline, on_policy, policies
+from jaxpolicy.loops import evaluate, offline, on_policy
 from jaxpolicy.nets import mlp
 from jaxpolicy.types import Env, EnvState, Spec
+from tests import acting
 from tests.learned import probe_envs
 
 GAMMA, SPEC = probe_envs.GAMMA, probe_envs.SPEC
@@ -44,7 +45,7 @@ def _learn(name, env, limit, steps):
         return critic.apply(state.train.params['critic'], _column(obs))[:, 0]
 
     def policy(obs):
-        return agent.act(state.train, _column(obs), jax.random.key(0))[1]
+        return acting.act_of(agent)(state.train, _column(obs), jax.random.key(0))[1]
 
     return value, policy
 
@@ -156,7 +157,7 @@ def test_what_is_out_of_sight_is_recalled_by_those_with_a_memory(cell, low, high
 
     @jax.jit
     def right(train, keys, key):
-        policy = policies.of(agent, train, deterministic=True)
+        policy = agent.policy(train, deterministic=True)
         return evaluate.evaluate(env, policy, keys, key, 6)['right_final']
 
     found = right(state.train, jax.random.split(jax.random.key(1), 512), jax.random.key(2))
@@ -181,7 +182,7 @@ def _imitate(agent, updates=300):
     loop = offline.make(agent, num_episodes, epochs_per_round=updates)
     state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), data)
     obs = jnp.linspace(-1, 1, 256)[:, None, None]
-    chunk, _ = jax.jit(agent.act)(state.train, obs, jax.random.key(1))
+    chunk, _ = jax.jit(acting.act_of(agent))(state.train, obs, jax.random.key(1))
     return np.asarray(chunk)[..., 0]  # [256, Tp]
 
 

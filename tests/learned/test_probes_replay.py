@@ -8,6 +8,7 @@ import pytest
 from jaxpolicy.agents import dqn, fast_td3, sac, td3
 from jaxpolicy.loops import off_policy
 from jaxpolicy.nets import critics
+from tests import acting
 from tests.learned import probe_envs
 
 GAMMA = probe_envs.GAMMA
@@ -31,7 +32,7 @@ def _spec(name):
     return probe_envs.DISCRETE if name == 'dqn' else probe_envs.SPEC
 
 
-def _learn(name, first_obs, transition, limit, steps=3, num_steps=1, **changes):
+def _learn(name, first_obs, transition, limit, steps=3, n_step=1, **changes):
     """Trains in the real loop; returns Q(obs [n], action [n]) and the best action at obs."""
     config = off_policy.Config(
         num_envs=8,
@@ -39,7 +40,7 @@ def _learn(name, first_obs, transition, limit, steps=3, num_steps=1, **changes):
         batch_size=64,
         buffer_size=4_000,
         learning_starts=512,
-        num_steps=num_steps,
+        n_step=n_step,
         iterations_per_round=250,
         **changes,
     )
@@ -73,30 +74,30 @@ def _value(name, train):
 
 def _best(agent, train, obs):
     obs = jnp.asarray(obs, jnp.float32).reshape(-1, 1)
-    action, _ = agent.act(train, obs, jax.random.key(0), True)
+    action, _ = acting.act_of(agent)(train, obs, jax.random.key(0), True)
     return np.asarray(action)
 
 
 every_agent = pytest.mark.parametrize('name', MODULES)
-several_steps = pytest.mark.parametrize('name, num_steps', [*((n, 1) for n in MODULES), ('sac', 3)])
+several_steps = pytest.mark.parametrize('name, n_step', [*((n, 1) for n in MODULES), ('sac', 3)])
 
 
 @several_steps
-def test_a_time_limit_is_not_the_end_of_the_world(name, num_steps):
+def test_a_time_limit_is_not_the_end_of_the_world(name, n_step):
     """Reward 1 for ever, seen through episodes of 10 steps: Q = 1 / (1 - gamma) = 10."""
     move = lambda obs, action: (obs, 1.0, False)  # noqa: E731
-    value, _ = _learn(name, probe_envs.zero, move, limit=10, num_steps=num_steps)
+    value, _ = _learn(name, probe_envs.zero, move, limit=10, n_step=n_step)
     np.testing.assert_allclose(value([0.0], [0.0]), 1 / (1 - GAMMA), rtol=0.03)
 
 
 @several_steps
-def test_a_termination_is(name, num_steps):
+def test_a_termination_is(name, n_step):
     """Reward 1 for five steps: Q counts those that are left."""
 
     def transition(obs, action):
         return obs + 0.2, 1.0, obs > 0.7  # the fifth step starts at 0.8
 
-    value, _ = _learn(name, probe_envs.zero, transition, limit=20, num_steps=num_steps)
+    value, _ = _learn(name, probe_envs.zero, transition, limit=20, n_step=n_step)
     expected = (1 - GAMMA ** np.array([5, 4, 3, 2, 1])) / (1 - GAMMA)
     found = value([0.0, 0.2, 0.4, 0.6, 0.8], [0.0] * 5)
     np.testing.assert_allclose(found, expected, atol=0.15)

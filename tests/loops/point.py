@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxpolicy.envs.wrap import time_limit, truth, vectorize
 from jaxpolicy.loops.dagger import turns as explore
-from jaxpolicy.types import Agent, Env, EnvState, Policy, Spec
+from jaxpolicy.types import Agent, Env, EnvState, Policy, Spec, memoryless
 
 SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
 STEP = 0.2
@@ -50,8 +50,8 @@ def expert() -> explore.Expert:
 def runaway() -> Agent:
     """Plans 0.1, 0.2, 0.3, 0.4, wherever it is."""
 
-    def act(state, obs, key, deterministic=False):
+    def act(obs, key):
         chunk = jnp.array([0.1, 0.2, 0.3, 0.4])[:, None]
         return jnp.broadcast_to(chunk, (len(obs), 4, 1)), {}
 
-    return Agent(lambda key: (), lambda s, b, k: (s, {}), act)
+    return Agent(lambda key: (), lambda s, b, k: (s, {}), lambda *_: memoryless(act))

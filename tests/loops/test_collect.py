@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import shutil
+import sys
 import types as python_types
 
 import jax
@@ -10,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
-from jaxpolicy import envs, types
+from jaxpolicy import registry, types
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.io import checkpoint, workdir
+from jaxpolicy.io import checkpoint, spec_file, workdir
 from jaxpolicy.loops import collect as demonstrations
-from jaxpolicy.runs import build, demonstrators
+from jaxpolicy.runs import demonstrators, environment, learner, recipe, upgrade
+from tests import acting
 
 SPEED, BOX = 0.25, 1.5
 
@@ -71,13 +73,15 @@ def make_expert(config):
 
 @pytest.fixture(scope='module')
 def walk():
-    """The task and its expert, where the experiments find them."""
-    module = python_types.SimpleNamespace(
-        __name__='walk', Config=Config, make=make, control_hz=lambda config: 10.0
-    )
+    """The task and its expert, where the commands find them."""
+    task, expert = (python_types.ModuleType(name) for name in ('walk_task', 'walk_expert'))
+    vars(task).update(Config=Config, make=make, control_hz=lambda config: 10.0)
+    vars(task).update(EXPERT='walk_expert')
+    vars(expert).update(make=make_expert)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(envs.ENVS, 'walk', module)
-        patch.setitem(envs.EXPERTS, 'walk', python_types.SimpleNamespace(make=make_expert))
+        for module in (task, expert):
+            patch.setitem(sys.modules, module.__name__, module)
+        patch.setitem(registry.TABLES['envs'], 'walk', 'walk_task')
         yield
 
 
@@ -177,7 +181,9 @@ def test_what_cannot_be_collected(walk):
         ValueError, match=r"expected a key of \('env',\), found 'disturb.obs_noise'"
     ):
         demonstrators.scripted('walk', ['disturb.obs_noise=1'])
-    with pytest.raises(ValueError, match=r"config.env: expected one of \['detour', 'pick'.*reach"):
+    with pytest.raises(
+        ValueError, match="config.env.name: expected .* detour or pick, found 'reach'"
+    ):
         demonstrators.scripted('reach')
 
 
@@ -204,10 +210,10 @@ def test_a_broken_world_is_no_demonstration(walk):
 def run(walk, tmp_path_factory):
     """A run of two seeds that nobody trained."""
     directory = tmp_path_factory.mktemp('run')
-    config = base.on_policy('ppo', 'walk')
+    config = recipe.on_policy('ppo', 'walk')
     config.agent.hidden = (8,)
-    workdir.prepare(directory, config, seed=0, num_seeds=2)
-    agent = build.make_agent(config, build.make_env(config).spec)
+    workdir.prepare(directory, config, seed=0, num_seeds=2, upgrade=upgrade.upgrade)
+    agent = learner.make_agent(config, environment.make_env(config).spec)
     train = jax.vmap(agent.init)(jax.random.split(jax.random.key(0), 2))
     state = types.LoopState(train=train, env=(), key=jax.random.key(0))
     with contextlib.closing(checkpoint.open_manager(directory / 'checkpoints')) as manager:
@@ -218,7 +224,7 @@ def run(walk, tmp_path_factory):
 def test_the_policy_of_a_run_demonstrates(run):
     directory, agent, train = run
     episodes, _, _ = demonstrations.collect(demonstrators.of_run(directory), 20, 0, keep='all')
-    wanted, _ = agent.act(train, episodes.obs, jax.random.key(0), True)
+    wanted, _ = acting.act_of(agent)(train, episodes.obs, jax.random.key(0), True)
     np.testing.assert_allclose(episodes.action, np.clip(wanted, -1.0, 1.0), atol=1e-5)
     assert episodes.info['source'] == (
         f'ppo of {directory}, checkpoint 7, deterministic, seed 0, all episodes'
@@ -239,8 +245,10 @@ def test_runs_that_cannot_demonstrate(run, tmp_path):
         demonstrators.of_run(directory, changes=['agent.gamma=0.5'])
     with pytest.raises(ValueError, match='is not the directory of a run'):
         demonstrators.of_run(tmp_path)
-    record = json.loads((directory / workdir.CONFIG_FILE).read_text())
+    outside = shutil.copytree(directory, tmp_path / 'outside')
+    record = json.loads((outside / workdir.CONFIG_FILE).read_text())
     record['config']['env'] = {'name': 'pusht_gym'}
-    (tmp_path / workdir.CONFIG_FILE).write_text(json.dumps(record))
+    (outside / workdir.CONFIG_FILE).write_text(json.dumps(record))
+    spec_file.write(outside, demonstrators.of_run(directory).env.spec, {})
     with pytest.raises(ValueError, match="expected an env on the device, found 'pusht_gym'"):
-        demonstrators.of_run(tmp_path)
+        demonstrators.of_run(outside)

@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from jaxpolicy.envs.wrap import time_limit, vectorize
 from jaxpolicy.loops import evaluate
@@ -68,6 +67,7 @@ def by_hand(start, act_key, speed, num_steps, limit):
 
 
 def check(result, episodes):
+    np.testing.assert_array_equal(result['broken'], 0.0)
     np.testing.assert_array_equal(result['length'], [len(xs) for xs in episodes])
     np.testing.assert_allclose(result['return'], [xs.sum() for xs in episodes], rtol=1e-5)
     for name, metric in (('height', lambda x: np.sin(3 * x)), ('over', lambda x: x > 2)):
@@ -92,6 +92,26 @@ def test_evaluate_equals_a_loop_that_stops_at_the_first_end(num_steps):
     check(result, episodes)
     if num_steps > LIMIT:  # some terminate, some run out of time
         assert 0 < result['over_final'].sum() < 16
+
+
+def test_episodes_with_numbers_that_are_no_numbers_are_told_apart():
+    """Before their end: what comes after it counts nowhere."""
+    env = make_walk()
+
+    def step(state, action):
+        after, number = env.step(state, action), jnp.arange(4)
+        reward = jnp.where(number == 1, jnp.nan, after.reward)  # always
+        # of world 2 only in steps after its end, of world 3 in the others
+        odd = jnp.where(state.obs[:, 0] > 2, number == 2, number == 3)
+        height = jnp.where(odd, jnp.inf, after.metrics['height'])
+        return after.replace(reward=reward, metrics=after.metrics | {'height': height})
+
+    keys, act_key = jax.random.split(jax.random.key(0), 4), jax.random.key(1)
+    odd = env._replace(step=step)
+    result = evaluate.evaluate(odd, make_policy(0.9), keys, act_key, LIMIT + 4)
+    np.testing.assert_array_equal(result['broken'], [0, 1, 0, 1])
+    plain = evaluate.evaluate(env, make_policy(0.9), keys, act_key, LIMIT + 4)
+    np.testing.assert_array_equal(result['return'][0], plain['return'][0])
 
 
 def test_trace_keeps_the_steps_of_evaluate():
@@ -165,41 +185,3 @@ def test_compiled_traces_once_for_all_states_and_closes_over_none():
         )
         np.testing.assert_allclose(action, np.full((2, 1), 4 * weight))
     assert len(traces) == 1
-
-
-def test_wilson_intervals():
-    # Newcombe (1998), table I, method 3 (score without continuity correction).
-    for successes, n, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605)):
-        x = np.arange(n) < successes
-        found = evaluate.confidence_interval(x.astype(float), 'binary')
-        np.testing.assert_allclose(found, (successes / n, low, high), atol=5e-5)
-    mean, low, high = evaluate.confidence_interval(np.zeros(20), 'binary')
-    assert mean == 0 and low == 0
-    np.testing.assert_allclose(high, 0.1611, atol=5e-5)
-    reference = stats.binomtest(9, 10).proportion_ci(0.9, 'wilson')
-    found = evaluate.confidence_interval(np.arange(10) < 9, 'binary', level=0.9)
-    np.testing.assert_allclose(found[1:], (reference.low, reference.high), rtol=1e-9)
-
-
-def test_student_intervals():
-    x = np.array([1.0, 2.0, 4.0, 8.0, 3.5])
-    mean, low, high = evaluate.confidence_interval(x, 'real')
-    expected = stats.t.interval(0.95, 4, loc=x.mean(), scale=stats.sem(x))
-    np.testing.assert_allclose((low, high), expected, rtol=1e-9)
-    assert mean == x.mean()
-    assert evaluate.confidence_interval(x[:1], 'real') == (1.0, -np.inf, np.inf)
-
-
-@pytest.mark.parametrize(
-    ('x', 'kind', 'level', 'message'),
-    [
-        ([], 'real', 0.95, 'x: expected finite values'),
-        ([0.0, np.nan], 'real', 0.95, 'x: expected finite values'),
-        ([0.0, 0.5], 'binary', 0.95, 'x: expected zeros and ones'),
-        ([0.0, 1.0], 'other', 0.95, "kind: expected 'binary' or 'real', found 'other'"),
-        ([0.0, 1.0], 'real', 95.0, 'level: expected a number between 0 and 1, found 95.0'),
-    ],
-)
-def test_confidence_interval_refuses(x, kind, level, message):
-    with pytest.raises(ValueError, match=message):
-        evaluate.confidence_interval(np.array(x), kind, level)

@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from jaxpolicy.agents import bc
 from jaxpolicy.data import episodes, windows
@@ -26,22 +27,25 @@ def _data() -> windows.Windows:
     return windows.make(data, 1, 1, 1)
 
 
+class Counts(struct.PyTreeNode):
+    step: jax.Array
+    seen: jax.Array
+    last: jax.Array
+    noise: jax.Array
+
+
 def _counting() -> Agent:
     """Counts how often each window was seen, and remembers the last batch and key."""
 
     def init(key):
-        return {
-            'seen': jnp.zeros(NUM_WINDOWS, jnp.int32),
-            'last': jnp.zeros(BATCH, jnp.int32),
-            'noise': jnp.zeros(()),
-        }
+        seen, last = jnp.zeros(NUM_WINDOWS, jnp.int32), jnp.zeros(BATCH, jnp.int32)
+        return Counts(jnp.zeros((), jnp.int32), seen, last, jnp.zeros(()))
 
     def update(state, batch, key):
         index = batch.obs[:, 0, 0].astype(jnp.int32)
-        seen = state['seen'].at[index].add(1)
-        return {'seen': seen, 'last': index, 'noise': jax.random.uniform(key)}, {
-            'mean': jnp.mean(batch.obs[:, 0, 0])
-        }
+        seen = state.seen.at[index].add(1)
+        state = Counts(state.step + 1, seen, index, jax.random.uniform(key))
+        return state, {'mean': jnp.mean(batch.obs[:, 0, 0])}
 
     return Agent(init, update, lambda *_: _)
 
@@ -51,9 +55,9 @@ def test_an_epoch_sees_each_window_at_most_once():
     step = jax.jit(loop.step)
     state, totals = loop.init(jax.random.key(0)), np.zeros(NUM_WINDOWS, int)
     for _ in range(4):
-        before = np.asarray(state.train['seen'])
+        before = np.asarray(state.train.seen)
         state, metrics = step(state, data)
-        seen = np.asarray(state.train['seen']) - before
+        seen = np.asarray(state.train.seen) - before
         assert seen.max() == 1 and seen.sum() == NUM_WINDOWS // BATCH * BATCH
         index = np.flatnonzero(seen)
         np.testing.assert_allclose(metrics['mean'], index.mean(), rtol=1e-5)
@@ -69,18 +73,20 @@ def test_the_order_comes_from_the_key():
     same, _ = step(loop.init(jax.random.key(0)), data)
     other, _ = step(loop.init(jax.random.key(1)), data)
     later, _ = step(one, data)
-    np.testing.assert_array_equal(one.train['last'], same.train['last'])
+    np.testing.assert_array_equal(one.train.last, same.train.last)
     for different in (other, later):
-        assert (one.train['last'] != different.train['last']).any()
-        assert one.train['noise'] != different.train['noise']
+        assert (one.train.last != different.train.last).any()
+        assert one.train.noise != different.train.noise
 
 
 def test_epochs_in_one_call_are_different_epochs():
     loop, data = offline.make(_counting(), NUM_WINDOWS // 2, epochs_per_round=3), _data()
-    train = {**_counting().init(None), 'last': jnp.zeros(NUM_WINDOWS // 2, jnp.int32)}
+    train = _counting().init(None).replace(last=jnp.zeros(NUM_WINDOWS // 2, jnp.int32))
     state = loop.init(jax.random.key(0)).replace(train=train)
     state, metrics = jax.jit(loop.step)(state, data)
-    np.testing.assert_array_equal(state.train['seen'], 3)
+    np.testing.assert_array_equal(state.train.seen, 3)
+    assert metrics['updates'] == 3 * 2 and metrics['env_steps'] == 0
+    assert metrics['updates'].dtype == metrics['env_steps'].dtype == jnp.int32
     np.testing.assert_allclose(metrics['mean'], (NUM_WINDOWS - 1) / 2, rtol=1e-6)
 
 

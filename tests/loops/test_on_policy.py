@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from jaxpolicy import optimizers
 from jaxpolicy.agents import ppo, ppo_recurrent, transforms
 from jaxpolicy.envs.wrap import time_limit, vectorize
 from jaxpolicy.io import checkpoint
-from jaxpolicy.loops import on_policy
-from jaxpolicy.types import Agent, Env, EnvState, Spec, Transition
+from jaxpolicy.loops import on_policy, rollout
+from jaxpolicy.types import Agent, Env, EnvState, Policy, Spec, Transition, memoryless
 
 N, T, LIMIT = 8, 6, 4
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
@@ -38,23 +39,32 @@ def _env() -> Env:
     return vectorize.vectorize(time_limit.time_limit(Env(reset, step, SPEC), LIMIT))
 
 
+class Kept(struct.PyTreeNode):
+    """The last rollout, and the number of updates so far."""
+
+    step: jax.Array
+    rollout: dict
+
+
 def _keeper() -> Agent:
     """Keeps the last rollout; acts with the number of updates so far."""
     shape = {'obs': (T, N, 2), 'next_obs': (T, N, 2), 'action': (T, N, 1)}
 
     def init(key):
         kept = {name: jnp.zeros(s) for name, s in shape.items()}
-        return {**kept, 'updates': jnp.zeros(()), 'truncation': jnp.zeros((T, N), bool)}
+        return Kept(jnp.zeros((), jnp.int32), kept | {'truncation': jnp.zeros((T, N), bool)})
 
     def update(state, batch: Transition, key):
         kept = {name: getattr(batch, name) for name in (*shape, 'truncation')}
-        updates = state['updates'] + 1.0
-        return {**kept, 'updates': updates}, {'updates': updates}
+        return Kept(state.step + 1, kept), {'age': state.step + 1.0}
 
-    def act(state, obs, key, deterministic=False):
-        return jnp.broadcast_to(state['updates'], (*obs.shape[:1], 1)), {}
+    def policy(state, deterministic=False):
+        def act(obs, key):
+            return jnp.broadcast_to(jnp.float32(state.step), (*obs.shape[:1], 1)), {}
 
-    return Agent(init, update, act)
+        return memoryless(act)
+
+    return Agent(init, update, policy)
 
 
 def _make(agent, iterations_per_round=1):
@@ -68,11 +78,12 @@ def test_every_rollout_continues_and_acts_with_the_newest_weights():
     for i in range(4):
         before = np.asarray(state.env.obs)
         state, metrics = step(state, ())
-        kept = state.train
+        kept = state.train.rollout
         np.testing.assert_array_equal(kept['obs'][0], before)
         np.testing.assert_array_equal(kept['action'], i)
         np.testing.assert_allclose(metrics['reward'], i)
-        assert metrics['updates'] == i + 1
+        assert metrics['age'] == i + 1
+        assert metrics['updates'] == 1 and metrics['env_steps'] == N * T
         np.testing.assert_array_equal(kept['next_obs'][..., 1], kept['obs'][..., 1] + 1)
         starts.append(np.unique(kept['obs'][1:][np.asarray(kept['truncation'])[:-1], 0]))
     assert step._cache_size() == 1
@@ -86,7 +97,7 @@ def test_every_rollout_continues_and_acts_with_the_newest_weights():
 def test_first_episodes_end_at_different_times():
     loop = _make(_keeper())
     state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
-    truncation = np.asarray(state.train['truncation'])
+    truncation = np.asarray(state.train.rollout['truncation'])
     assert len(set(truncation.argmax(axis=0))) > 1
     # from then on every episode has its full length
     for world in truncation.T:
@@ -97,9 +108,11 @@ def test_first_episodes_end_at_different_times():
 def test_metrics_are_averages_over_rollouts_and_sums_over_episodes():
     loop = _make(_keeper(), iterations_per_round=5)
     state, metrics = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
-    assert state.train['updates'] == 5
+    assert state.train.step == metrics['updates'] == 5
+    assert metrics['env_steps'] == 5 * N * T
+    assert metrics['updates'].dtype == metrics['env_steps'].dtype == jnp.int32
     np.testing.assert_allclose(metrics['reward'], 2.0)  # the actions 0, 1, 2, 3, 4
-    np.testing.assert_allclose(metrics['updates'], 3.0)
+    np.testing.assert_allclose(metrics['age'], 3.0)
     np.testing.assert_allclose(metrics['nan_worlds'], 0.0)
     assert 1.0 < metrics['end/steps'] <= LIMIT
 
@@ -117,13 +130,13 @@ def test_figures_per_episode_by_hand():
         extras={'valid': jnp.asarray([[0.0, 1.0]])},
         **flags,
     )
-    sums = on_policy.summarize(batch, {'success': jnp.asarray([[1.0, 0.5]])})
+    sums = rollout.summarize(batch, {'success': jnp.asarray([[1.0, 0.5]])})
     assert sums == {'reward': 2.5, 'episodes': 2.0, 'nan_worlds': 1.0, 'end/success': 1.5}
     # two rollouts, the other with no episode's end: the mean of sums is divided by that of counts
     mean = {'reward': 2.5, 'episodes': jnp.asarray(1.0), 'end/success': jnp.asarray(0.75)}
-    assert on_policy.per_episode(mean)['end/success'] == 0.75
+    assert rollout.per_episode(mean)['end/success'] == 0.75
     none = {'episodes': jnp.asarray(0.0), 'end/success': jnp.asarray(0.0)}
-    assert on_policy.per_episode(none)['end/success'] == 0.0
+    assert rollout.per_episode(none)['end/success'] == 0.0
 
 
 def _bits(state):
@@ -157,31 +170,33 @@ def test_a_restored_run_continues_bitwise(tmp_path, module):
     for a, b in zip(_bits((whole, metrics)), _bits((resumed, resumed_metrics)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(start, _bits(whole), strict=True))
-    assert whole.train.step == 4 and step._cache_size() == 1
+    assert whole.train.step == 4 * 2 * 2 and step._cache_size() == 1
 
 
 def test_the_memory_lives_on_between_rollouts_and_ends_with_the_episode():
     """An agent that counts the steps of its episode, whose number the environment knows."""
 
     def update(state, batch, key):
-        return {'seen': batch.extras['counted'], 'obs': batch.obs[..., 1]}, {}
+        return Kept(state.step, {'seen': batch.extras['counted'], 'obs': batch.obs[..., 1]}), {}
 
-    def act(state, seen, key, deterministic=False):
-        counted = seen.memory[:, 0]
-        extras = {'memory': seen.memory + 1.0, 'counted': counted}
-        return jnp.zeros((N, 1)), extras
+    def policy(state, deterministic=False):
+        return Policy(
+            init=lambda obs: jnp.zeros((len(obs), 1)),
+            act=lambda carry, obs, key: (carry + 1.0, jnp.zeros((N, 1)), {'counted': carry[:, 0]}),
+        )
 
     def init(key):
-        return {'seen': jnp.zeros((T, N)), 'obs': jnp.zeros((T, N))}
+        kept = {'seen': jnp.zeros((T, N)), 'obs': jnp.zeros((T, N))}
+        return Kept(jnp.zeros((), jnp.int32), kept)
 
-    agent = Agent(init, update, act, lambda obs: jnp.zeros((len(obs), 1)))
+    agent = Agent(init, update, policy)
     loop = _make(agent)
     state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
     for _ in range(3):
         state, _ = step(state, ())
-        np.testing.assert_array_equal(state.train['seen'], state.train['obs'])
+        np.testing.assert_array_equal(state.train.rollout['seen'], state.train.rollout['obs'])
         np.testing.assert_array_equal(state.memory[:, 0], state.env.obs[:, 1])
-    assert state.train['obs'][0].max() > 0  # some rollouts begin amid an episode
+    assert state.train.rollout['obs'][0].max() > 0  # some rollouts begin amid an episode
 
 
 def _careless_env() -> Env:

@@ -1,4 +1,4 @@
-"""Receding-horizon execution of an agent that writes into its chunk what it saw, and when."""
+"""Receding-horizon execution of a planner that writes into its chunk what it saw, and when."""
 
 import jax
 import jax.numpy as jnp
@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from jaxpolicy.loops import policies
-from jaxpolicy.types import Agent, Remembered, Spec
+from jaxpolicy.types import Policy, Spec, memoryless
 
 TO, TP, TA = 3, 8, 4
 
 
-def _scribe(calls=None) -> Agent:
+def _scribe(calls=None, scale=1.0) -> Policy:
     """chunk[n, i] = [i, the To observations that the plan was made from]."""
 
-    def act(state, obs, key, deterministic=False):
+    def act(obs, key):
         if calls is not None:
             jax.debug.callback(lambda: calls.append(1))
         num_envs = obs.shape[0]
@@ -22,9 +22,9 @@ def _scribe(calls=None) -> Agent:
             jnp.arange(TP, dtype=jnp.float32)[None, :, None], (num_envs, TP, 1)
         )
         history = jnp.broadcast_to(obs[:, None, :, 0], (num_envs, TP, TO))
-        return state * jnp.concatenate([index, history], axis=-1), {}
+        return scale * jnp.concatenate([index, history], axis=-1), {}
 
-    return Agent(init=lambda key: 1.0, update=lambda *_: _, act=act)
+    return memoryless(act)
 
 
 def _run(policy, steps, num_envs=2, restart=None):
@@ -44,7 +44,7 @@ def _run(policy, steps, num_envs=2, restart=None):
 
 
 def test_which_actions_of_which_plan_are_executed():
-    actions = _run(policies.receding_horizon(_scribe(), 1.0, TO, TA), steps=10)
+    actions = _run(policies.receding_horizon(_scribe(), TO, TA), steps=10)
     index, history = actions[..., 0], actions[..., 1:]
     # the action that belongs to the last observation comes first: To - 1 .. To - 2 + Ta
     for n in range(2):
@@ -54,14 +54,14 @@ def test_which_actions_of_which_plan_are_executed():
 
 
 def test_every_step_can_be_planned():
-    actions = _run(policies.receding_horizon(_scribe(), 1.0, TO, 1), steps=4)
+    actions = _run(policies.receding_horizon(_scribe(), TO, 1), steps=4)
     np.testing.assert_array_equal(actions[:, 0, 0], 2.0)
     np.testing.assert_array_equal(actions[:, 0, 1:], [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]])
 
 
 def test_worlds_that_restart_plan_by_themselves():
     """Env 1's episode restarts before step 2: it plans then, env 0 goes on with its own plan."""
-    policy = policies.receding_horizon(_scribe(), 1.0, TO, TA)
+    policy = policies.receding_horizon(_scribe(), TO, TA)
     actions = _run(policy, steps=8, restart=[(2, 1)])
     np.testing.assert_array_equal(actions[:, 0, 0], [2, 3, 4, 5, 2, 3, 4, 5])
     np.testing.assert_array_equal(actions[:, 1, 0], [2, 3, 2, 3, 4, 5, 2, 3])
@@ -71,31 +71,20 @@ def test_worlds_that_restart_plan_by_themselves():
 
 
 @pytest.mark.parametrize('restart, expected', [([], 3), ([(2, 1)], 5)])
-def test_the_agent_is_called_only_when_a_plan_is_needed(restart, expected):
+def test_the_planner_is_called_only_when_a_plan_is_needed(restart, expected):
     calls = []
-    policy = policies.receding_horizon(_scribe(calls), 1.0, TO, TA)
+    policy = policies.receding_horizon(_scribe(calls), TO, TA)
     _run(policy, steps=10, restart=restart)
     jax.effects_barrier()
     assert len(calls) == expected  # plans at 0, 4, 8; and at 2 and 6 by the world that restarted
 
 
-def test_the_state_and_the_flag_reach_the_agent():
-    def act(state, obs, key, deterministic=False):
-        chunk = state + jnp.zeros((obs.shape[0], TP, 1)) + (0.5 if deterministic else 0.0)
-        return chunk, {}
-
-    agent = Agent(init=lambda key: 0.0, update=lambda *_: _, act=act)
-    for deterministic, expected in ((False, 7.0), (True, 7.5)):
-        policy = policies.receding_horizon(agent, 7.0, TO, TA, deterministic)
-        np.testing.assert_array_equal(_run(policy, 2), expected)
-
-
 def test_observations_may_be_trees():
-    def act(state, obs, key, deterministic=False):
+    def act(obs, key):
         chunk = obs['a'][:, -1, None] + obs['b'][:, 0, :, :1].sum(axis=1, keepdims=True)
         return jnp.broadcast_to(chunk, (2, TP, 1)), {}
 
-    policy = policies.receding_horizon(Agent(lambda k: 0.0, lambda *_: _, act), 0.0, TO, TA)
+    policy = policies.receding_horizon(memoryless(act), TO, TA)
     obs = {'a': jnp.asarray([[1.0], [2.0]]), 'b': jnp.ones((2, 2, 2))}
     carry = policy.init(obs)
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(carry))
@@ -103,45 +92,9 @@ def test_observations_may_be_trees():
     np.testing.assert_array_equal(action, [[3.0], [4.0]])
 
 
-def _counting(memory=None) -> Agent:
-    """Acts with how often it has acted, and with how much was seen."""
-
-    def act(state, seen, key, deterministic=False):
-        assert isinstance(seen, Remembered)
-        after = seen.memory + 1.0
-        extras = {'memory': after, 'log_prob': after[:, 0]}
-        return state * seen.memory + seen.obs + deterministic, extras
-
-    return Agent(lambda key: 0.0, lambda *_: _, act, lambda obs: jnp.zeros((len(obs), 1)))
-
-
-@pytest.mark.parametrize('build', [policies.of, policies.recurrent])
-def test_a_recurrent_policy_carries_the_agents_memory(build):
-    obs = jnp.asarray([[0.25], [0.5]])
-    for deterministic in (False, True):
-        policy = build(_counting(), 2.0, deterministic)
-        memory = policy.init(obs)
-        np.testing.assert_array_equal(memory, np.zeros((2, 1)))
-        for t in range(3):
-            memory, action, extras = policy.act(memory, obs, jax.random.key(0))
-            np.testing.assert_array_equal(action, 2.0 * t + obs + deterministic)
-            np.testing.assert_array_equal(memory, np.full((2, 1), t + 1.0))
-            assert set(extras) == {'log_prob'}  # the memory is carried, not recorded step by step
-
-
-def test_an_agent_without_a_memory_sees_bare_observations():
-    def act(state, obs, key, deterministic=False):
-        return state * obs, {'seen': obs}
-
-    policy = policies.of(Agent(lambda key: 0.0, lambda *_: _, act), 3.0)
-    carry, action, _ = policy.act(policy.init(jnp.ones((2, 1))), jnp.ones((2, 1)), None)
-    assert carry == ()
-    np.testing.assert_array_equal(action, 3.0)
-
-
 def test_a_plan_that_takes_time_begins_with_what_the_last_one_left():
     """With a delay of 2 the last chunk's next two actions are executed first."""
-    policy = policies.receding_horizon(_scribe(), 1.0, TO, 3, delay=2)
+    policy = policies.receding_horizon(_scribe(), TO, 3, delay=2)
     actions = _run(policy, steps=9, restart=[(4, 1)])
     # env 0: 3 of the first plan; 2 left of it, then the plan of step 3 from its third action on
     np.testing.assert_array_equal(actions[:, 0, 0], [2, 3, 4, 5, 6, 4, 5, 6, 4])
@@ -153,27 +106,28 @@ def test_a_plan_that_takes_time_begins_with_what_the_last_one_left():
 
 
 def test_too_long_a_delay_is_refused():
-    policy = policies.receding_horizon(_scribe(), 1.0, TO, TA, delay=3)
+    policy = policies.receding_horizon(_scribe(), TO, TA, delay=3)
     with pytest.raises(ValueError, match='at most the 3 actions.*delay of 3, found 4'):
         policy.init(jnp.zeros((1, 1)))
 
 
-def _counter() -> Agent:
-    """Says how often it has planned in an episode."""
+def _counter() -> Policy:
+    """A planner that says how often it has planned in an episode."""
 
-    def act(state, obs, key, deterministic=False):
-        count = obs.memory['count'] + 1
+    def act(carry, obs, key):
+        count = carry['count'] + 1
         chunk = jnp.broadcast_to(count[:, None, None], (len(count), TP, 1)).astype(jnp.float32)
-        return chunk, {'memory': {'count': count}}
+        return {'count': count}, chunk, {}
 
-    def memory(obs):
+    def init(obs):
+        assert obs.shape[1] == TO  # a planner sees histories from the start
         return {'count': jnp.zeros(len(obs), jnp.int32)}
 
-    return Agent(init=lambda key: 1.0, update=lambda *_: _, act=act, memory=memory)
+    return Policy(init, act)
 
 
-def test_what_an_agent_remembers_changes_only_where_it_planned():
-    policy = policies.receding_horizon(_counter(), 1.0, TO, TA)
+def test_what_a_planner_remembers_changes_only_where_it_planned():
+    policy = policies.receding_horizon(_counter(), TO, TA)
     actions = _run(policy, steps=9, restart=[(2, 1)])
     np.testing.assert_array_equal(actions[:, 0, 0], [1, 1, 1, 1, 2, 2, 2, 2, 3])
     np.testing.assert_array_equal(actions[:, 1, 0], [1, 1, 1, 1, 1, 1, 2, 2, 2])
@@ -181,7 +135,7 @@ def test_what_an_agent_remembers_changes_only_where_it_planned():
 
 @pytest.mark.parametrize('decay', [0.0, 0.3, -0.5])
 def test_temporal_ensembles_weigh_all_predictions_of_a_step(decay):
-    actions = _run(policies.temporal_ensemble(_scribe(), 1.0, TO, decay), steps=9)
+    actions = _run(policies.temporal_ensemble(_scribe(), TO, decay), steps=9)
     length = TP - TO + 1
     for t in range(9):
         made_at = np.arange(max(0, t - length + 1), t + 1)  # the oldest first
@@ -193,15 +147,16 @@ def test_temporal_ensembles_weigh_all_predictions_of_a_step(decay):
 
 
 def test_temporal_ensembles_start_anew_with_an_episode():
-    policy = policies.temporal_ensemble(_scribe(), 1.0, TO, 0.0)
+    policy = policies.temporal_ensemble(_scribe(), TO, 0.0)
     actions = _run(policy, steps=5, restart=[(3, 1)])
     assert actions[3, 1, 0] == 2.0 and actions[3, 1, -1] == 103.0
     assert actions[3, 0, -1] == 1.5  # the mean of plans 0 to 3
 
 
-def test_an_agent_with_a_memory_has_no_ensemble():
-    with pytest.raises(ValueError, match='keeps nothing'):
-        policies.temporal_ensemble(_counter(), 1.0, TO, 0.0)
+def test_a_planner_with_a_memory_has_no_ensemble():
+    policy = policies.temporal_ensemble(_counter(), TO, 0.0)
+    with pytest.raises(ValueError, match='temporal_ensemble: expected a policy that remembers no'):
+        policy.init(jnp.zeros((2, 1)))
 
 
 def test_ahead_of_time_is_the_same_policy_compiled():
@@ -209,7 +164,7 @@ def test_ahead_of_time_is_the_same_policy_compiled():
     calls = []
 
     def make(state):
-        return policies.receding_horizon(_scribe(calls), state, TO, TA)
+        return policies.receding_horizon(_scribe(calls, state), TO, TA)
 
     policy = policies.ahead_of_time(make, jnp.ones(()), spec, num_envs=2)
     jax.effects_barrier()

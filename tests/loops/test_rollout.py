@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
-from jaxpolicy.loops import policies, rollout
-from jaxpolicy.types import Agent, Env, EnvState, Policy, Spec
+from jaxpolicy.loops import rollout
+from jaxpolicy.types import Env, EnvState, Policy, Spec, memoryless
 
 N, T = 4, 12
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
@@ -95,8 +95,8 @@ def test_a_rollout_continues_where_the_last_one_stopped():
     first, carry, run, (middle, memory, batch, _) = _roll()
     _, _, later, _ = run(middle, memory, jax.random.key(4))
     # what was remembered before the first step goes along with the transitions
-    jax.tree.map(np.testing.assert_array_equal, batch.memory, carry)
-    jax.tree.map(np.testing.assert_array_equal, later.memory, memory)
+    jax.tree.map(np.testing.assert_array_equal, batch.carry, carry)
+    jax.tree.map(np.testing.assert_array_equal, later.carry, memory)
     np.testing.assert_array_equal(later.obs[0], middle.obs)
     np.testing.assert_array_equal(later.extras['steps'], later.obs[..., 1])
     again = run(first, carry, jax.random.key(3))[2]
@@ -140,14 +140,16 @@ def test_an_env_without_resets_has_only_valid_steps():
 
 
 def test_memoryless_passes_everything_on():
-    def act(state, obs, key, deterministic=False):
-        noise = 0.0 if deterministic else jax.random.uniform(key)
-        return state * obs + noise, {'seen': obs}
+    def policy_of(state, deterministic=False):
+        def act(obs, key):
+            noise = 0.0 if deterministic else jax.random.uniform(key)
+            return state * obs + noise, {'seen': obs}
 
-    agent = Agent(init=lambda key: 0.0, update=lambda *_: _, act=act)
+        return memoryless(act)
+
     obs, key = jnp.ones((3, 1)), jax.random.key(0)
     for deterministic, noise in ((True, 0.0), (False, jax.random.uniform(key))):
-        policy = policies.memoryless(agent, 2.0, deterministic)
+        policy = policy_of(2.0, deterministic)
         carry, action, extras = policy.act(policy.init(obs), obs, key)
         np.testing.assert_array_equal(action, 2.0 * obs + noise)
         np.testing.assert_array_equal(extras['seen'], obs)

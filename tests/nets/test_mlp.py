@@ -3,40 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy.nets import embed, heads, mlp
-
-OBS_SPEC = {
-    'joints': jax.ShapeDtypeStruct((3,), jnp.float32),
-    'goal': jax.ShapeDtypeStruct((), jnp.float32),
-    'map': jax.ShapeDtypeStruct((2, 2), jnp.float32),
-}
-
-
-def _obs(*lead):
-    size = int(np.prod(lead, dtype=int))
-    return {
-        'joints': jnp.arange(size * 3.0).reshape(*lead, 3),
-        'goal': 100.0 + jnp.arange(float(size)).reshape(lead),
-        'map': 200.0 + jnp.arange(size * 4.0).reshape(*lead, 2, 2),
-    }
-
-
-def test_flatten_obs_joins_the_leaves_in_the_trees_order():
-    flat = embed.flatten_obs(_obs(2), OBS_SPEC)
-    assert embed.obs_dim(OBS_SPEC) == 8
-    # keys are sorted: goal, joints, map
-    np.testing.assert_array_equal(flat[1], [101, 3, 4, 5, 204, 205, 206, 207])
-    assert embed.flatten_obs(_obs(), OBS_SPEC).shape == (8,)
-    assert embed.flatten_obs(_obs(4, 5), OBS_SPEC).shape == (4, 5, 8)
-    array = jnp.ones((4, 3))
-    np.testing.assert_array_equal(embed.flatten_obs(array, OBS_SPEC['joints']), array)
-
-
-def test_flatten_history_puts_older_observations_first():
-    history = embed.flatten_history(_obs(5, 2), OBS_SPEC)
-    assert history.shape == (5, 16)
-    steps = embed.flatten_obs(_obs(5, 2), OBS_SPEC)
-    np.testing.assert_array_equal(history[3], np.concatenate([steps[3, 0], steps[3, 1]]))
+from jaxpolicy.nets import embed, heads, mlp, mlp_denoiser
 
 
 def test_sinusoidal_by_hand():
@@ -70,7 +37,7 @@ def test_gaussian_actor_starts_near_zero_with_the_given_deviation():
 
 
 def test_denoiser_starts_at_zero_and_uses_every_input():
-    net = mlp.MLPDenoiser(width=16, num_blocks=1, step_embed_dim=8)
+    net = mlp_denoiser.MLPDenoiser(width=16, num_blocks=1, step_embed_dim=8)
     keys = jax.random.split(jax.random.key(0), 4)
     x, condition = jax.random.normal(keys[0], (2, 4, 3)), jax.random.normal(keys[1], (2, 5))
     k = jnp.asarray([1, 7])

@@ -50,7 +50,7 @@ def replay_loop(make=off_policy.make) -> types.Loop:
         batch_size=16,
         buffer_size=8 * NUM_ENVS,
         learning_starts=4 * NUM_ENVS,
-        num_steps=2,
+        n_step=2,
         iterations_per_round=3,
         priority_exponent=0.5,
     )

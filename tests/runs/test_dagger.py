@@ -6,12 +6,11 @@ import pytest
 
 from configs.detour import dagger_bc
 from configs.smoke import dagger, diffusion
-from experiments import train
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.loops.dagger import turns as explore
-from jaxpolicy.runs import build
-from jaxpolicy.runs import dagger as interactive
-from jaxpolicy.runs import saved as trained
+from jaxpolicy.loops.dagger import turns
+from jaxpolicy.runs import dagger as dagger_runs
+from jaxpolicy.runs import dataset as demos_lib
+from jaxpolicy.runs import kinds, launch, saved
 
 
 def recipe(demos, module=dagger, expert=None):
@@ -30,7 +29,7 @@ def run(demos, tmp_path_factory):
     config = recipe(demos, diffusion)
     config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
     config.loop.num_epochs = 1
-    assert train.train(config, directory, train.Options())
+    assert launch.train(config, directory, launch.Options())
     return directory
 
 
@@ -39,7 +38,7 @@ def test_a_run_can_be_asked(demos, run, tmp_path):
     config = recipe(demos, expert=run)
     config.disturb.hidden = (0, 1)
     config.loop.num_rounds = 1
-    parts, data = interactive.make_parts(config, build.load_episodes(config))
+    parts, data = dagger_runs.make_parts(config, demos_lib.load_episodes(config))
     seen = jax.eval_shape(parts.env.reset, jax.random.split(jax.random.key(0), 2))
     assert seen.obs.shape == (2, 3)
     state = parts.env.reset(jax.random.split(jax.random.key(0), 2))
@@ -49,11 +48,11 @@ def test_a_run_can_be_asked(demos, run, tmp_path):
     carry, action, _ = expert.policy.act(
         expert.policy.init(expert.see(state)), expert.see(state), jax.random.key(1)
     )
-    alone = trained.load_policy(run, num_robots=2, which='latest')
+    alone = saved.load_policy(run, num_robots=2, which='latest')
     truth = expert.see(state)
     _, expected, _ = alone.act(alone.init(truth), truth, jax.random.key(1))
     np.testing.assert_allclose(action, expected, atol=1e-5)
-    assert train.train(config, tmp_path / 'run', train.Options(num_seeds=2))
+    assert launch.train(config, tmp_path / 'run', launch.Options(num_seeds=2))
     names = sorted(path.name for path in (tmp_path / 'run' / 'rounds').iterdir())
     assert names == [f'seed{i}_000{r}.npz' for i in (0, 1) for r in (1, 2)]
 
@@ -67,15 +66,15 @@ def test_a_run_begins_with_another(demos, run, tmp_path):
     config.normalize = theirs.normalize
     config.begin.workdir, config.begin.checkpoint = str(run), 'latest'
     config.loop.restart = False
-    made = interactive.make_run(config)
+    made = kinds.make_run(config)
     init = jax.jit(made.loop.init)
-    state = trained.begin(config, lambda: init(jax.random.key(5)), made.spec, 1)
     fresh = init(jax.random.key(5))
+    state = made.begin(fresh, 1)
     differ = jax.tree.map(lambda a, b: bool((a != b).any()), state.train.params, fresh.train.params)
     assert any(jax.tree.leaves(differ))
     config.agent.name = 'bc'
     with pytest.raises(ValueError, match=r"begin.workdir: expected \['bc'.*found \['diffusion'"):
-        trained.begin(config, lambda: fresh, made.spec, 1)
+        made.begin(fresh, 1)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +90,7 @@ def test_a_run_begins_with_another(demos, run, tmp_path):
         ({'loop.num_envs': 0}, 'loop.num_envs: expected at least 1, found 0'),
         ({'begin.workdir': 'x'}, 'loop.restart: expected False'),
         ({'expert.workdir': 'nowhere'}, 'nowhere'),
-        ({'expert.workdir': ''}, r"'pendulum' has no expert.*have one: \['detour', 'pick'\]"),
+        ({'expert.workdir': ''}, "'pendulum' has no expert of its own; detour and pick have one"),
         ({'data.tag': 'mine'}, r"data.tag: expected one of \[\], found 'mine'"),
     ],
 )
@@ -101,7 +100,7 @@ def test_mistakes_are_named(demos, run, changes, message):
         group, name = key.split('.')
         config[group][name] = value
     with pytest.raises(ValueError, match=message):
-        interactive.make_run(config)
+        kinds.make_run(config)
 
 
 @pytest.mark.parametrize('gate', ['beta', 'thrifty'])
@@ -111,7 +110,7 @@ def test_a_round_asks_the_scripted_expert(detour_demos, gate):
     config.data.path, config.data.num_episodes = str(detour_demos), 4
     config.loop.gate = gate
     config.loop.num_members = 2 if gate == 'thrifty' else 1
-    made = interactive.make_run(config)
+    made = kinds.make_run(config)
     state = jax.eval_shape(made.loop.init, jax.random.key(0))
     after, metrics = jax.eval_shape(made.loop.step, state, made.data)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
@@ -123,14 +122,14 @@ def test_a_round_asks_the_scripted_expert(detour_demos, gate):
 def test_steps_become_episodes(tmp_path):
     running = np.array([[[1, 1], [1, 0]], [[1, 0], [0, 0]]], bool)  # [B, Ta, N]
     action = np.arange(4, dtype=np.float32).reshape(2, 2, 1, 1) / 10 + np.array([[0.0], [0.5]])
-    steps = explore.Steps(
+    steps = turns.Steps(
         obs=np.repeat(action, 3, axis=-1).astype(np.float32),
         action=action.astype(np.float32),
         running=running,
         intervention=running & (np.arange(2)[:, None, None] == 1),
         success=running,
     )  # pyright: ignore[reportArgumentType]
-    found = interactive.as_episodes(steps, {'round': 1})
+    found = dagger_runs.as_episodes(steps, {'round': 1})
     assert found.episode_ends.tolist() == [3, 4]
     np.testing.assert_allclose(found.action[:, 0], [0.0, 0.1, 0.2, 0.5], rtol=1e-5)
     assert found.tags['intervention'].tolist() == [0, 0, 1, 0]

@@ -7,8 +7,8 @@ import pytest
 
 from configs.cartpole import dqn as cartpole_dqn
 from jaxpolicy.io import summary
-from jaxpolicy.loops import evaluate
-from jaxpolicy.runs import build, evaluation
+from jaxpolicy.ops import intervals
+from jaxpolicy.runs import environment, evaluation, sections
 
 
 def test_one_seed_is_written_as_it_is():
@@ -19,7 +19,7 @@ def test_one_seed_is_written_as_it_is():
 def test_several_seeds_are_written_with_mean_interval_and_their_own_numbers():
     values = np.array([1.0, 2.0, 6.0])
     row = summary.over_seeds({'eval/return': values, 'train/kl': values})
-    mean, low, high = evaluate.confidence_interval(values, 'real')
+    mean, low, high = intervals.confidence_interval(values, 'real')
     assert row['eval/return'] == mean == 3.0
     assert (row['eval/return_low'], row['eval/return_high']) == (low, high)
     assert [row[f'seed{i}/eval/return'] for i in range(3)] == [1.0, 2.0, 6.0]
@@ -43,8 +43,8 @@ def test_unknown_modes_are_refused():
 
 def test_demonstrations_are_no_choices():
     config = cartpole_dqn.get_config()
-    choices = build.make_env(config).spec
+    choices = environment.make_env(config).spec
     numbers = choices._replace(action=jax.ShapeDtypeStruct(choices.action.shape, jnp.float32))
-    build.check_fit(config, choices, choices)
+    sections.check_fit(config, choices, choices)
     with pytest.raises(ValueError, match=r'env\.name: expected continuous .* choices'):
-        build.check_fit(config, numbers, choices)
+        sections.check_fit(config, numbers, choices)

@@ -1,7 +1,6 @@
 """The bake-off: which rows are on the front, and what is written."""
 
-from experiments.studies.bake_off import methods as bake_off_methods
-from experiments.studies.bake_off import report as bake_off_report
+from experiments.studies.bake_off import methods, report
 from jaxpolicy.io import flags
 
 
@@ -21,13 +20,13 @@ ROWS = [
 
 
 def test_the_front_is_what_no_other_row_beats():
-    names = [(found['method'], found['p50_ms']) for found in bake_off_report.pareto(ROWS)]
+    names = [(found['method'], found['p50_ms']) for found in report.pareto(ROWS)]
     assert names == [('mip', 0.5), ('eps', 2.0), ('flow', 3.0)]
 
 
 def test_the_table_has_every_row_and_marks_the_front(tmp_path):
     config = flags.load('configs/detour/diffusion.py')
-    bake_off_report.write(tmp_path, ROWS, config)
+    report.write(tmp_path, ROWS, config)
     lines = (tmp_path / 'bake_off.md').read_text().splitlines()
     assert '20 episodes' in lines[0] and 'detour' in lines[0]
     table = [line for line in lines if line.startswith('|')][2:]
@@ -38,12 +37,12 @@ def test_the_table_has_every_row_and_marks_the_front(tmp_path):
 
 
 def test_rows_are_kept_by_their_way_of_acting(tmp_path):
-    rows = bake_off_methods.Rows(tmp_path)
+    rows = methods.Rows(tmp_path)
     rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 4})['score'] = 0.5
     rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] = 0.7
     rows.save()
-    again = bake_off_methods.Rows(tmp_path)
+    again = methods.Rows(tmp_path)
     assert again.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] == 0.7
     assert 'score' not in again.of('eps', {'sampler': 'heun', 'num_sample_steps': 4})
     assert len(again.all) == 3
-    assert bake_off_methods.Rows(tmp_path / 'other').all == []
+    assert methods.Rows(tmp_path / 'other').all == []

@@ -7,8 +7,7 @@ import pytest
 from flax import struct
 
 from experiments.studies.shift import disturbances
-from jaxpolicy.envs.physics import arm
-from jaxpolicy.envs.tasks import detour, pusht
+from jaxpolicy.envs.tasks import detour, parts, pusht
 from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
 from jaxpolicy.types import Env, EnvState, Spec
 
@@ -174,16 +173,16 @@ def test_what_cannot_be_is_refused():
 
 def test_outward_draws_leave_the_box_and_keep_their_directions():
     centre = jnp.array([1.0, -2.0, 0.5])
-    drawn = jax.vmap(lambda k: arm.around(k, centre, jnp.full(3, 0.04)))(
+    drawn = jax.vmap(lambda k: parts.around(k, centre, jnp.full(3, 0.04)))(
         jax.random.split(jax.random.key(0), 500)
     )
 
     def offsets(inner):
-        moved = jax.vmap(lambda x: arm.outwards(x, centre, 0.04, inner))(drawn)
+        moved = jax.vmap(lambda x: parts.outwards(x, centre, 0.04, inner))(drawn)
         return np.asarray(moved - centre)
 
     np.testing.assert_array_equal(
-        jax.vmap(lambda x: arm.outwards(x, centre, 0.04, 0.0))(drawn), drawn
+        jax.vmap(lambda x: parts.outwards(x, centre, 0.04, 0.0))(drawn), drawn
     )
     ring, far, old = offsets(0.02), offsets(0.1), np.asarray(drawn - centre)
     assert (np.abs(ring).max(1) >= 0.02 - 1e-6).all() and np.abs(ring).max() <= 0.04 + 1e-6

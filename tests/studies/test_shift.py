@@ -7,19 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import train
 from experiments.studies.shift import __main__ as shift
-from experiments.studies.shift import host as shift_host
-from experiments.studies.shift import measure as shift_measure
-from experiments.studies.shift import report as shift_report
-from experiments.studies.shift import table as shift_table
+from experiments.studies.shift import host, measure, report, table
 from jaxpolicy import envs, types
 from jaxpolicy.data import episodes
 from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.tasks import pusht
 from jaxpolicy.envs.wrap import time_limit, truth, vectorize
 from jaxpolicy.io import flags
-from tests import launch
+from jaxpolicy.runs import launch
+from tests import fork
 
 SEEDS = np.arange(8, dtype=np.uint32) + np.uint32(500_000)
 NAMES = ('obs_noise', 'control_rate')
@@ -36,23 +33,23 @@ def workdirs(detour_demos, tmp_path_factory):
         config.data.path, config.env.episode_steps = str(detour_demos), STEPS
         config.loop.batch_size = 16
         config.eval.every, config.loop.num_epochs, config.loop.epochs_per_round = 0, 1, 1
-        assert train.train(config, root / name, train.Options(seed))
+        assert launch.train(config, root / name, launch.Options(seed))
     return [str(root / name) for name in ('a', 'b')]
 
 
-def measure(workdirs, out):
+def measure_all(workdirs, out):
     loaded = shift.load(workdirs, 'latest')
-    shifts = shift.choose(loaded[0].table, NAMES, ())
-    shown = shift_measure.demonstrations(loaded, None)
-    return shift.measure(shifts, loaded, shown, SEEDS, shift_report.Rows(out / 'shift.json'))
+    shifts = shift.choose(loaded[0].shifts, NAMES, ())
+    shown = measure.demonstrations(loaded, None)
+    return shift.measure_all(shifts, loaded, shown, SEEDS, report.Rows(out / 'shift.json'))
 
 
 def test_two_policies_side_by_side_and_nothing_twice(workdirs, tmp_path, monkeypatch):
     programs = []
-    make_run = shift_measure.make_run
+    make_run = measure.make_run
     with monkeypatch.context() as patch:
-        patch.setattr(shift_measure, 'make_run', lambda *a: programs.append(a) or make_run(*a))
-        rows = measure(workdirs, tmp_path)
+        patch.setattr(measure, 'make_run', lambda *a: programs.append(a) or make_run(*a))
+        rows = measure_all(workdirs, tmp_path)
     assert len(programs) == 1  # one architecture, one program for all
     assert len(rows) == 2 * (1 + 4 + 3)
     assert json.loads((tmp_path / 'shift.json').read_text()) == rows
@@ -68,9 +65,9 @@ def test_two_policies_side_by_side_and_nothing_twice(workdirs, tmp_path, monkeyp
     assert [row['time_to_failure_s'] for row in one] == pytest.approx([0.6, 1.2, 2.4])
     assert [row['knn'] for row in one] != [row['knn'] for row in two]
 
-    monkeypatch.setattr(shift_measure, 'make_run', None)  # not called
-    assert measure(workdirs, tmp_path) == rows
-    shift_report.write(tmp_path, rows, shift_table.SHIFTS['detour'])
+    monkeypatch.setattr(measure, 'make_run', None)  # not called
+    assert measure_all(workdirs, tmp_path) == rows
+    report.write(tmp_path, rows, table.SHIFTS['detour'])
     lines = (tmp_path / 'shift.md').read_text().splitlines()
     assert lines[2] == '| shift | severity | a | b |' and len(lines) == 4 + 1 + 4 + 3
     assert lines[5].startswith('| obs_noise | 0.03 standard deviations | 0.000 [0.000, ')
@@ -79,25 +76,25 @@ def test_two_policies_side_by_side_and_nothing_twice(workdirs, tmp_path, monkeyp
 
 def test_mistakes_end_in_one_line(workdirs):
     arguments = (f'--workdir={workdirs[0]}', '--shifts=obs_nois', '--checkpoint=latest')
-    done = launch.run('studies.shift', *arguments)
+    done = fork.run('studies.shift', *arguments)
     assert done.returncode == 1 and "found 'obs_nois'" in done.stderr
     assert done.stderr.count('\n') == 1 and 'shift: error: --shifts: expected some' in done.stderr
 
 
-@pytest.mark.parametrize('name', sorted(set(shift_table.SHIFTS) - {'pusht_gym'}))
+@pytest.mark.parametrize('name', sorted(set(table.SHIFTS) - {'pusht_gym'}))
 def test_a_step_of_a_shifted_task_keeps_all_shapes_and_types(name):
-    module, table = envs.ENVS[name], shift_table.SHIFTS[name]
-    size = module.make(module.Config()).spec.obs.shape
+    task, shifts = envs.resolve(name), table.SHIFTS[name]
+    size = task.make(task.config).spec.obs.shape
 
     def make(strength):
-        scale = shift_table.Scale(jnp.zeros(size), jnp.ones(size))
-        return shift_table.make_env(module, module.Config(), (0,), table, strength, scale)
+        scale = table.Scale(jnp.zeros(size), jnp.ones(size))
+        return table.make_env(task, task.config, (0,), shifts, strength, scale)
 
     def step(strength, state):
         env = make(strength)
         return env.step(state, jnp.zeros(env.spec.action.shape))
 
-    strength = shift_table.strengths(table, 'latency', 2.0)
+    strength = table.strengths(shifts, 'latency', 2.0)
     state = jax.eval_shape(lambda s: make(s).reset(jax.random.key(0)), strength)
     assert jax.eval_shape(step, strength, state) == state
     assert jax.eval_shape(truth.truth, state).shape == size
@@ -105,9 +102,9 @@ def test_a_step_of_a_shifted_task_keeps_all_shapes_and_types(name):
 
 def test_nominal_strengths_change_nothing():
     """Push-T with all its shifts at nothing is Push-T, but for how its program rounds."""
-    table = shift_table.SHIFTS['pusht']
+    task, shifts = envs.resolve('pusht'), table.SHIFTS['pusht']
     config = pusht.Config(obs='state', episode_steps=STEPS)
-    scale = shift_table.Scale(jnp.zeros(5), jnp.ones(5))
+    scale = table.Scale(jnp.zeros(5), jnp.ones(5))
     plain = time_limit.time_limit(pusht.make(config), STEPS)
 
     def last(env):
@@ -119,8 +116,8 @@ def test_nominal_strengths_change_nothing():
         return state.obs, state.next_obs, state.metrics['coverage'], state.truncation
 
     def shifted():
-        strength = shift_table.strengths(table, 'none', 0.0)
-        return last(shift_table.make_env(pusht, config, (), table, strength, scale))
+        strength = table.strengths(shifts, 'none', 0.0)
+        return last(table.make_env(task, config, (), shifts, strength, scale))
 
     wanted = jax.jit(lambda: last(plain))()
     for a, b in zip(jax.jit(shifted)(), wanted, strict=True):
@@ -154,7 +151,7 @@ def test_an_episode_counts_until_its_end():
     batch = vectorize.vectorize(types.Env(reset, step, spec))
     still = types.Policy(lambda obs: (), lambda c, obs, key: (c, jnp.zeros((2, 2)), {}))
     keys = jax.vmap(jax.random.key)(np.array([0, 1]))
-    found = shift_measure.play(batch, still, keys, jax.random.key(0), 5)
+    found = measure.play(batch, still, keys, jax.random.key(0), 5)
     np.testing.assert_array_equal(found.success, [0, 1])
     np.testing.assert_array_equal(found.env_steps, [5, 3])
     np.testing.assert_array_equal(found.valid.sum(0), [5, 3])
@@ -163,10 +160,10 @@ def test_an_episode_counts_until_its_end():
 
 def host_env(**strength):
     """Two shifted simulators of gym-pusht, and their true states."""
-    nominal = {name: s.nominal for name, s in shift_table.SHIFTS['pusht_gym'].items()}
-    scale = shift_table.Scale(np.full(5, -7.0), np.full(5, 2.0))  # pyright: ignore
+    nominal = {name: s.nominal for name, s in table.SHIFTS['pusht_gym'].items()}
+    scale = table.Scale(np.full(5, -7.0), np.full(5, 2.0))  # pyright: ignore
     config = pusht_gym.Config(obs='state')
-    return shift_host.make_env(config, (4,), nominal | strength, scale)
+    return host.make_env(config, (4,), nominal | strength, scale)
 
 
 def test_simulators_outside_are_shifted_as_well():
@@ -205,11 +202,11 @@ def test_a_run_of_push_t_in_its_simulator(tmp_path):
     episodes.save(tmp_path / 'demos.npz', episodes.Episodes(*arrays, {}))
     config = flags.load('configs/smoke/bc.py')
     config.data.path, config.eval.every, config.loop.num_epochs = str(tmp_path / 'demos.npz'), 0, 1
-    assert train.train(config, tmp_path / 'run', train.Options())
-    loaded = shift.load([str(tmp_path / 'run')], 'latest', host=True)
-    shifts = shift.choose(loaded[0].table, ['control_rate'], ['2'])
-    shown = shift_measure.demonstrations(loaded, None)
-    rows = shift.measure(shifts, loaded, shown, SEEDS[:2], shift_report.Rows(tmp_path / 's.json'))
+    assert launch.train(config, tmp_path / 'run', launch.Options())
+    loaded = shift.load([str(tmp_path / 'run')], 'latest', on_host=True)
+    shifts = shift.choose(loaded[0].shifts, ['control_rate'], ['2'])
+    shown = measure.demonstrations(loaded, None)
+    rows = shift.measure_all(shifts, loaded, shown, SEEDS[:2], report.Rows(tmp_path / 's.json'))
     assert [row['time_to_failure_s'] for row in rows] == pytest.approx([0.3, 0.3])
     with pytest.raises(ValueError, match="--shifts: expected some of .* found 'push'"):
-        shift.choose(loaded[0].table, ['push'], ())
+        shift.choose(loaded[0].shifts, ['push'], ())

@@ -1,6 +1,6 @@
-"""The peer of `experiments.bench.rl`: brax's PPO on the same environment, epoch by epoch.
+"""The peer of `experiments.bench.rl`: brax's PPO on the same environment, round by round.
 
-brax's defaults are left behind where it offers a choice, so that both sides have the same networks
+Where brax offers a choice, its defaults are changed, so that both sides have the same networks
 (and their initial weights' distribution), Gaussian policy, losses, learning rate, its adaptation by
 KL, global-norm clipping, sizes, discount and time limit. `DIFFERENCES` says what remains.
 """
@@ -14,19 +14,15 @@ from typing import Any
 from unittest import mock
 
 import jax
+from brax import envs as brax_envs
+from brax.training.agents.ppo import networks
+from brax.training.agents.ppo import train as ppo
 from ml_collections import config_dict
 
-from experiments.bench import ours as bench_ours
 from jaxpolicy import types
-from jaxpolicy.envs.adapters import playground
-from jaxpolicy.runs import build
+from jaxpolicy.runs import environment
 
-try:
-    from brax import envs as brax_envs
-    from brax.training.agents.ppo import networks
-    from brax.training.agents.ppo import train as ppo
-except ImportError as error:
-    raise ImportError(f"--peer=brax needs: pip install 'jaxpolicy[bench]' ({error})") from error
+from .. import ours
 
 PyTree = Any
 
@@ -50,14 +46,14 @@ class _Task(brax_envs.Env):
         return self._pack(self._env.reset(jax.random.wrap_key_data(rng)))
 
     def step(self, state: brax_envs.State, action: jax.Array) -> brax_envs.State:
-        ours: Any = state.pipeline_state
-        ours = self._env.step(ours.replace(key=jax.random.wrap_key_data(ours.key)), action)
-        return dataclasses.replace(self._pack(ours), info=state.info)
+        inner: Any = state.pipeline_state
+        inner = self._env.step(inner.replace(key=jax.random.wrap_key_data(inner.key)), action)
+        return dataclasses.replace(self._pack(inner), info=state.info)
 
-    def _pack(self, ours: Any) -> brax_envs.State:
-        done = ours.termination.astype(ours.reward.dtype)
-        ours = ours.replace(key=jax.random.key_data(ours.key))  # brax selects between states
-        return brax_envs.State(ours, ours.obs, ours.reward, done, dict(ours.metrics), {})
+    def _pack(self, inner: Any) -> brax_envs.State:
+        done = inner.termination.astype(inner.reward.dtype)
+        inner = inner.replace(key=jax.random.key_data(inner.key))  # brax selects between states
+        return brax_envs.State(inner, inner.obs, inner.reward, done, dict(inner.metrics), {})
 
     @property
     def observation_size(self) -> int:
@@ -74,9 +70,10 @@ class _Task(brax_envs.Env):
 
 def _env(config: config_dict.ConfigDict) -> tuple[Any, Callable, int]:
     """The environment, how to wrap it for training, and how often it repeats an action."""
-    module, chosen = build.env_module(config)
-    if module is not playground:
-        return _Task(module.make(chosen)), brax_envs.training.wrap, 1
+    task, chosen = environment.on_device(config)
+    if not task.name.startswith('playground/'):
+        assert task.make is not None
+        return _Task(task.make(chosen)), brax_envs.training.wrap, 1
     from mujoco_playground import registry, wrapper  # pyright: ignore[reportMissingImports]
 
     overrides = json.loads(chosen.overrides or '{}') | {'impl': chosen.impl}
@@ -94,7 +91,7 @@ def _networks(config: config_dict.ConfigDict) -> Callable:
             preprocess_observations_fn,
             policy_hidden_layer_sizes=agent.hidden,
             value_hidden_layer_sizes=agent.hidden,
-            activation=getattr(jax.nn, agent.activation),
+            activation=vars(jax.nn)[agent.activation],
             distribution_type='normal',
             noise_std_type='log',
             init_noise_std=agent.init_std,
@@ -110,19 +107,19 @@ def _networks(config: config_dict.ConfigDict) -> Callable:
 
 
 def _options(
-    config: config_dict.ConfigDict, seed: int, repeat: int, num_epochs: int
+    config: config_dict.ConfigDict, seed: int, repeat: int, num_rounds: int
 ) -> dict[str, Any]:
     """The arguments of brax's `train` that mean what the config means."""
     agent, loop = config.agent, config.loop
-    per_epoch = loop.num_envs * loop.rollout_length * loop.iterations_per_round * repeat
+    per_round = loop.num_envs * loop.rollout_length * loop.iterations_per_round * repeat
     if loop.num_envs % agent.num_minibatches:
         raise ValueError(
             f'--peer=brax: expected num_envs in whole minibatches of sequences, found '
             f'{loop.num_envs} and {agent.num_minibatches}'
         )
     return {
-        'num_timesteps': num_epochs * per_epoch,
-        'num_evals': num_epochs + 1,
+        'num_timesteps': num_rounds * per_round,
+        'num_evals': num_rounds + 1,
         'run_evals': False,
         'max_devices_per_host': 1,  # as ours
         'num_envs': loop.num_envs,
@@ -153,10 +150,10 @@ class _Closed(Exception):
     """Ends brax's training from within its callback."""
 
 
-def start(config: config_dict.ConfigDict, seed: int) -> bench_ours.Contender:
-    """A run from scratch, in a thread that waits in brax's callback between two epochs."""
+def start(config: config_dict.ConfigDict, seed: int) -> ours.Contender:
+    """A run from scratch, in a thread that waits in brax's callback between two rounds."""
     env, wrap, repeat = _env(config)
-    options = _options(config, seed, repeat, num_epochs=10_000)
+    options = _options(config, seed, repeat, num_rounds=10_000)
     turn, results = threading.Semaphore(0), queue.Queue()
     closed, latest, total = threading.Event(), {}, [0.0]
 
@@ -192,7 +189,7 @@ def start(config: config_dict.ConfigDict, seed: int) -> bench_ours.Contender:
     thread = threading.Thread(target=train, daemon=True)
     thread.start()
 
-    def epoch() -> float:
+    def one_round() -> float:
         turn.release()
         result = results.get()
         if isinstance(result, BaseException):
@@ -200,15 +197,16 @@ def start(config: config_dict.ConfigDict, seed: int) -> bench_ours.Contender:
         before, total[0] = total[0], result
         return total[0] - before
 
-    def act(params: PyTree, obs: PyTree) -> jax.Array:
-        return latest['make'](params, deterministic=True)(obs, jax.random.key(0))[0]
+    def policy_of(params: PyTree) -> types.Policy:
+        infer = latest['make'](params, deterministic=True)
+        return types.Policy(lambda obs: (), lambda carry, obs, key: (carry, infer(obs, key)[0], {}))
 
     def close() -> None:
         closed.set()
         turn.release()
         thread.join()
 
-    return bench_ours.Contender(epoch, lambda: latest['params'], act, close)
+    return ours.Contender(one_round, lambda: latest['params'], policy_of, close)
 
 
 def _stacked(tree: PyTree, devices: list[Any]) -> PyTree:
@@ -218,7 +216,7 @@ def _stacked(tree: PyTree, devices: list[Any]) -> PyTree:
 
 
 def raw(config: config_dict.ConfigDict) -> Callable[[], float]:
-    """Seconds for the env steps of one epoch with random actions, in brax's wrappers."""
+    """A clock: seconds for one round's env steps with random actions, in brax's wrappers."""
     env, wrap, repeat = _env(config)
     env = wrap(env, episode_length=config.env.episode_steps * repeat, action_repeat=repeat)
     num_envs, loop = config.loop.num_envs, config.loop
@@ -230,8 +228,8 @@ def raw(config: config_dict.ConfigDict) -> Callable[[], float]:
     def init(key):
         return env.reset(jax.random.key_data(jax.random.split(key, num_envs)))
 
-    def epoch(state, key):
+    def one_round(state, key):
         keys = jax.random.split(key, loop.iterations_per_round * loop.rollout_length)
         return jax.lax.scan(step, state, keys)[0]
 
-    return bench_ours.repeat(init, epoch)
+    return ours.repeat(init, one_round)

@@ -1,14 +1,18 @@
 """Stable-Baselines3 as a peer of `experiments.bench.rl`: SAC and TD3 with our recipe's numbers.
 
-Needs the extra `bench`. It runs Gymnasium's environment of the same name, in PyTorch on the CPU.
+It runs Gymnasium's environment of the same name, in PyTorch on the CPU.
 """
 
 import time
 
+import gymnasium
 import numpy as np
+import stable_baselines3 as sb3
+import torch
 from ml_collections import config_dict
+from stable_baselines3.common import noise as sb3_noise
 
-from jaxpolicy.runs import build
+from jaxpolicy.runs import sections
 
 ENVS = {'pendulum': 'Pendulum-v1'}
 DIFFERENCES = (
@@ -21,24 +25,14 @@ DIFFERENCES = (
 def train(
     config: config_dict.ConfigDict, num_steps: int, seed: int, num_episodes: int
 ) -> tuple[float, float]:
-    """Seconds of training, and the mean return of the deterministic policy in fresh episodes.
+    """Trains the peer: its seconds, and its deterministic policy's mean return in fresh episodes.
 
     Raises:
-      ImportError: the extra `bench` is not installed.
-      ValueError: a task or an agent that the peer has not.
+      ValueError: the peer does not have the task or the agent.
     """
-    try:
-        import gymnasium
-        import stable_baselines3 as sb3
-        import torch
-        from stable_baselines3.common import noise as sb3_noise
-    except ImportError as error:
-        raise ImportError(
-            f'--peer=sb3 needs the extra: pip install jaxpolicy[bench] ({error})'
-        ) from error
-    name = build.choose('env.name (for --peer=sb3)', ENVS, config.env.name)
+    name = ENVS[sections.choose('env.name (for --peer=sb3)', ENVS, config.env.name)]
     makers = {'sac': sb3.SAC, 'td3': sb3.TD3}
-    maker = build.choose('agent.name (for --peer=sb3)', makers, config.agent.name)
+    maker = makers[sections.choose('agent.name (for --peer=sb3)', makers, config.agent.name)]
     agent, loop = config.agent, config.loop
     extras = {}
     if config.agent.name == 'td3':
@@ -72,6 +66,7 @@ def train(
 
 
 def _evaluate(model, env, num_episodes: int) -> float:
+    """The mean return of the deterministic policy."""
     returns = []
     for seed in range(num_episodes):
         obs, _ = env.reset(seed=100_000 + seed)

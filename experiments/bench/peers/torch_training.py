@@ -2,7 +2,7 @@
 
 A `Dataset` that cuts windows of normalised demonstrations one by one, a `DataLoader` with one
 worker process, DDPM's noise from diffusers, AdamW with a schedule, an EMA of all weights, and the
-loss read after every update. The U-Net is that of `bench_torch`, with our weights.
+loss read after every update. The U-Net is that of `torch_unet`, with our weights.
 """
 
 import copy
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from experiments.bench.peers import torch_unet as bench_torch
 from jaxpolicy.agents import diffusion_policy
 from jaxpolicy.data import windows
+
+from . import torch_unet
 
 
 class Windows(torch.utils.data.Dataset):
@@ -65,7 +66,7 @@ def make(
     """A function that makes `num_updates` updates, one pass after the other.
 
     Raises:
-      ValueError: the network is no U-Net, the objective not eps.
+      ValueError: the network is no U-Net, or the objective is not eps.
     """
     if config.network != 'unet1d' or config.objective != 'eps':
         raise ValueError(
@@ -73,7 +74,7 @@ def make(
             f'{config.objective!r}'
         )
     device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
-    net = bench_torch.UNet1D(params['params'], len(config.dims), config.num_groups)
+    net = torch_unet.UNet1D(params['params'], len(config.dims), config.num_groups)
     net = net.to(device).requires_grad_(True)
     ema = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.AdamW(

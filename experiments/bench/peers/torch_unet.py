@@ -5,28 +5,23 @@ has them. Before anything is timed, both networks are compared on the same input
 products may use TF32 on both sides: JAX's default, which PyTorch is given.
 """
 
-import importlib.util
 import time
 from typing import Any
 
+import diffusers
 import jax
 import numpy as np
-
-from experiments.bench import sampling_parts as parts
-from jaxpolicy.agents.parts import denoiser as chunks
-
-if importlib.util.find_spec('torch') is None or importlib.util.find_spec('diffusers') is None:
-    raise ImportError(
-        "--peer=diffusers needs PyTorch and diffusers: pip install 'jaxpolicy[bench]'"
-    )
-
-import diffusers
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-torch.set_float32_matmul_precision('high')  # nothing on a CPU
+from jaxpolicy.agents.parts import denoiser
 
+from .. import sampling_parts as parts
+
+torch.set_float32_matmul_precision('high')  # has no effect on a CPU
+
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 SCHEDULERS = {
     'ddim': diffusers.DDIMScheduler,
     'ddpm': diffusers.DDPMScheduler,
@@ -155,7 +150,7 @@ def compare(net: UNet1D, built: parts.Built) -> None:
     condition = rng.normal(size=(2, config.obs_horizon, parts.OBS_DIM)).astype(np.float32)
     k = np.asarray([3.0, 70.0], np.float32)
     with jax.default_matmul_precision('highest'):
-        ours = chunks.network(config).apply(built.params, x, k, condition)
+        ours = denoiser.network(config).apply(built.params, x, k, condition)
     with torch.inference_mode():
         inputs = (x.transpose(0, 2, 1).copy(), k, condition.reshape(2, -1))
         theirs = net(*(torch.tensor(a) for a in inputs)).numpy().transpose(0, 2, 1)
@@ -188,7 +183,7 @@ def runners(case: parts.Case, built: parts.Built) -> dict[str, parts.Runner]:
     if built.config.network != 'unet1d':
         raise ValueError(f'--network: expected U-Nets with --peer, found {case.network!r}')
     device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
-    net = make_network(built).to(device, getattr(torch, case.dtype))
+    net = make_network(built).to(device, DTYPES[case.dtype])
     scheduler = make_scheduler(case, built.config.num_train_steps)
     obs = torch.tensor(np.asarray(built.obs)).reshape(case.batch, -1).to(device)
 

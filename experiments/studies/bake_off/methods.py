@@ -8,9 +8,10 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from jaxpolicy import agents
-from jaxpolicy.agents.parts import denoiser as chunks
+from jaxpolicy import registry
+from jaxpolicy.agents.parts import denoiser
 from jaxpolicy.io import workdir
+from jaxpolicy.runs import sections
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: agent and fields of its Config
     'eps': ('diffusion', {'objective': 'eps'}),
@@ -45,12 +46,13 @@ ACTING: dict[str, list[dict[str, Any]]] = {  # by agent; fields of its Config
 
 
 def config(recipe: config_dict.ConfigDict, name: str, root: Path) -> config_dict.ConfigDict:
-    """The recipe with another agent, whose fields in common with the recipe's stay."""
+    """The recipe with the method's agent; fields that both agents have stay as in the recipe."""
     agent, fields = METHODS[name]
     new = copy.deepcopy(recipe)
-    common = {field.name for field in dataclasses.fields(chunks.Config)}
+    common = {field.name for field in dataclasses.fields(denoiser.Config)}
     kept = {key: value for key, value in recipe.agent.items() if key in common}
-    values = dataclasses.asdict(agents.AGENTS[agent].Config()) | kept | fields
+    module = registry.resolve('agents', agent, 'config.agent.name')
+    values = dataclasses.asdict(module.Config()) | kept | fields
     new.agent = config_dict.ConfigDict({'name': agent, **values})
     new.eval.every = 0  # the last weights count, whatever the score on the way
     if name in TEACHERS:
@@ -59,17 +61,13 @@ def config(recipe: config_dict.ConfigDict, name: str, root: Path) -> config_dict
 
 
 def evaluations(agent: config_dict.ConfigDict) -> int:
-    """How often the network is asked for one plan."""
-    if agent.name == 'mip':
-        return agent.num_sample_steps
-    if agent.name == 'drifting':
-        return 1
-    steps = agent.num_sample_steps
-    return 2 * steps - 1 if agent.get('sampler') == 'heun' else steps
+    """How often the network is called for one plan, as the agent says."""
+    module = registry.resolve('agents', agent.name, 'config.agent.name')
+    return module.num_evaluations(sections.section(module.Config, agent))
 
 
 class Rows:
-    """A method's rows, kept in its run's directory; a row is what its way of acting says of it."""
+    """A method's rows, kept in its run's directory: one for each way in which it acts."""
 
     def __init__(self, directory: Path):
         self._path = directory / 'bake_off.json'
@@ -84,4 +82,5 @@ class Rows:
         return row
 
     def save(self) -> None:
+        """Writes all rows."""
         workdir.write_json(self._path, self.all)

@@ -27,7 +27,7 @@ def pareto(rows: list[dict]) -> list[dict]:
 
 
 def write(root: Path, rows: list[dict], config) -> None:
-    """bake_off.md and bake_off.png."""
+    """Writes bake_off.md and bake_off.png."""
     front = pareto(rows)
     lines = [
         f'{config.eval.score} of {config.env.name}, {rows[0]["num_episodes"]} episodes a row; '

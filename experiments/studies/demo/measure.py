@@ -1,6 +1,7 @@
 """What the demo measures of one trained run."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy.io import checkpoint, metrics, video
+from jaxpolicy import types
+from jaxpolicy.io import metrics, video
 from jaxpolicy.io import summary as summary_lib
-from jaxpolicy.loops import evaluate as evaluate_loop
-from jaxpolicy.runs import build
-from jaxpolicy.runs import evaluation as evaluation_lib
-from jaxpolicy.runs import saved as trained_run
+from jaxpolicy.loops import evaluate
+from jaxpolicy.runs import dataset, environment, evaluation, learner, saved
 
-NUM_PATHS, NUM_VIDEOS, LATENCY_STEPS = 64, 2, 200
+NUM_PATHS, NUM_VIDEOS = 64, 2
+WARM_UP_STEPS, LATENCY_STEPS = 8, 200
 
 
 class Result(NamedTuple):
@@ -30,65 +31,80 @@ class Result(NamedTuple):
     experience: str
 
 
-def num_demos(config) -> int:
-    return len(build.load_episodes(config).episode_ends)
+def of_run(name: str, directory: Path, first_seed: int) -> Result:
+    """Evaluates the last weights of a trained run and records their paths and a video.
+
+    Args:
+      first_seed: of the episodes.
+    """
+    run = saved.open_run(directory, 'latest')
+    config, evaluator = run.config, evaluation.make(run.config, run.num_seeds, agent=run.agent)
+    mode = config.eval.modes[0]
+    episodes = evaluator.episodes(run.train, config.eval.num_episodes, first_seed, mode)
+    paths, states = _trace(run, evaluator, first_seed)
+    rows = metrics.read(directory)
+    return Result(
+        name=name,
+        summary=summary_lib.summarize(episodes),
+        paths=paths,
+        video=_film(run, states, directory / 'video.mp4', evaluator.fps),
+        latency_ms=latency_ms(evaluator.policy, run.first, run.spec),
+        rows=rows,
+        experience=_experience(run, rows[-1]['env_steps']),
+    )
 
 
-def latency_ms(policy, trained, spec) -> float:
+def latency_ms(
+    policy_of: Callable[[types.PyTree], types.Policy], train: types.PyTree, spec: types.Spec
+) -> float:
     """Mean milliseconds per action for one robot, planning included, after compilation."""
-    compiled = evaluate_loop.compiled(policy)(trained)
+    compiled = evaluate.compiled(policy_of)(train)
     obs = jax.tree.map(lambda s: jnp.zeros((1, *s.shape), s.dtype), spec.obs)
     carry = compiled.init(obs)
     key = jax.random.key(0)
-    for step in range(LATENCY_STEPS + 8):
-        if step == 8:
+    for step in range(LATENCY_STEPS + WARM_UP_STEPS):
+        if step == WARM_UP_STEPS:
             begin = time.perf_counter()
         carry, action, _ = compiled.act(carry, obs, key)
         action.block_until_ready()
     return 1e3 * (time.perf_counter() - begin) / LATENCY_STEPS
 
 
-def measure(name: str, directory: Path, config, first_seed: int) -> Result:
-    """Evaluates a trained run and records its paths and video."""
-    evaluation = evaluation_lib.make(config)
-    manager, step = trained_run.open_checkpoint(directory, 'latest')
-    trained = checkpoint.restore_train(manager, step, evaluation.template)
-    episodes = evaluation.episodes(
-        trained, config.eval.num_episodes, first_seed, config.eval.modes[0]
-    )
-    env, (module, chosen) = build.make_env(config), build.env_module(config)
+def _trace(
+    run: saved.Saved, evaluator: evaluation.Evaluation, first_seed: int
+) -> tuple[list[np.ndarray], list[types.EnvState]]:
+    """The end effector's paths, [T, 2] m each, and the states of the episodes that are filmed."""
+    env = environment.make_env(run.config)
 
     @jax.jit
-    def trace(trained, keys, key):
-        policy = evaluation.policy(trained)
-        return evaluate_loop.trace(env, policy, keys, key, config.env.episode_steps, NUM_VIDEOS)
+    def trace(train, keys, key):
+        policy = evaluator.policy(train)
+        return evaluate.trace(env, policy, keys, key, run.config.env.episode_steps, NUM_VIDEOS)
 
     keys = jax.vmap(jax.random.key)(first_seed + jnp.arange(NUM_PATHS))
-    steps, valid, states = jax.device_get(trace(trained, keys, jax.random.key(0)))
-    paths = [
-        np.stack([steps['ee_x'][valid[:, i], i], steps['ee_y'][valid[:, i], i]], axis=-1)
-        for i in range(NUM_PATHS)
-    ]
-    film = directory / 'video.mp4'
+    steps, valid, states = jax.device_get(trace(run.first, keys, jax.random.key(0)))
+    places = np.stack([steps['ee_x'], steps['ee_y']], axis=-1)  # [T, N, 2]
+    paths = [places[valid[:, i], i] for i in range(NUM_PATHS)]
+    shown = [jax.tree.map(lambda x, i=i: x[valid[:, i], i], states) for i in range(NUM_VIDEOS)]
+    return paths, shown
+
+
+def _film(run: saved.Saved, episodes: list[types.EnvState], path: Path, fps: float) -> Path | None:
+    """Writes the episodes beside each other; None where nothing can be drawn."""
+    task, chosen = environment.on_device(run.config)
     try:
-        frames = [
-            module.render(chosen, shown, 240, 240)
-            for shown in (
-                jax.tree.map(lambda x, i=i: x[valid[:, i], i], states) for i in range(NUM_VIDEOS)
-            )
-        ]
-        video.write_mp4(film, video.montage(frames, NUM_VIDEOS), evaluation.fps)
+        if task.render is None:
+            raise RuntimeError(f'the module of {task.name!r} has no function render')
+        frames = [task.render(chosen, states, 240, 240) for states in episodes]
+        video.write_mp4(path, video.montage(frames, len(frames)), fps)
     except RuntimeError as error:
-        film = None
         print(f'no video: {error}')
-    rows = metrics.read(directory)
-    env_steps = rows[-1]['env_steps']
-    return Result(
-        name=name,
-        summary=summary_lib.summarize(episodes),
-        paths=paths,
-        video=film,
-        latency_ms=latency_ms(evaluation.policy, trained, env.spec),
-        rows=rows,
-        experience=f'{env_steps:,} env steps' if env_steps else f'{num_demos(config):,} demos',
-    )
+        return None
+    return path
+
+
+def _experience(run: saved.Saved, env_steps: float) -> str:
+    """What the run has learnt from, in words."""
+    if run.config.loop.name in learner.ONLINE:
+        return f'{env_steps:,} env steps'
+    return f'{len(dataset.load_episodes(run.config).episode_ends):,} demos'

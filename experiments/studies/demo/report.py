@@ -36,6 +36,7 @@ def side_shares(paths: list[np.ndarray]) -> tuple[float, float, float]:
 
 
 def png(fig: figure.Figure) -> bytes:
+    """The picture as a PNG file's bytes."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format='png', dpi=130, bbox_inches='tight')
     return buffer.getvalue()
@@ -71,9 +72,9 @@ def plot_curves(results) -> bytes:
     return png(fig)
 
 
-def interval(row: dict[str, float], percent: bool = True) -> str:
-    scale, digits = (100.0, 1) if percent else (1.0, 1)
-    mean, low, high = (f'{scale * row[name]:.{digits}f}' for name in ('mean', 'low', 'high'))
+def interval(row: dict[str, float], scale: float = 100.0) -> str:
+    """A mean and its interval, times `scale`: in percent without one."""
+    mean, low, high = (f'{scale * row[name]:.1f}' for name in ('mean', 'low', 'high'))
     return f'{mean} [{low}, {high}]'
 
 
@@ -124,7 +125,7 @@ def write(path: Path, results, demos: Path, elapsed_s: float, versions: dict) ->
             result.name,
             interval(result.summary['success_max']),
             interval(result.summary['contact_max']),
-            interval(result.summary['jerk_mean'], percent=False),
+            interval(result.summary['jerk_mean'], 1.0),
             result.summary['length']['mean'],
             result.latency_ms,
             result.experience,

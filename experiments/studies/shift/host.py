@@ -1,7 +1,7 @@
 """gym-pusht under the shifts of `experiments.studies.shift`, for --host: outside JAX, in numpy.
 
 What disturbs stands between the simulators and the policy, so the shifts that reach into the
-simulator (push) are missing from `shift_table.SHIFTS['pusht_gym']`.
+simulator (push) are missing from `table.SHIFTS['pusht_gym']`.
 """
 
 import dataclasses
@@ -10,38 +10,33 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.studies.shift import measure as shift_measure
-from experiments.studies.shift import table as shift_table
 from jaxpolicy import types
 from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.loops import evaluate
-from jaxpolicy.runs import evaluation
+
+from . import measure, table
 
 
-def make_run(
-    policy: shift_measure.Trained, scale: shift_table.Scale, seeds: np.ndarray
-) -> shift_measure.Run:
-    """As `shift_measure.make_run`; one episode per seed, of the protocol's starts."""
-    mode = evaluation.is_deterministic(policy.config)
-    spec = pusht_gym.make_host(policy.task).spec
-    compiled = evaluate.compiled(evaluation.make_policy(policy.config, spec, mode))
-    hidden = tuple(policy.config.disturb.get('hidden', ()))
-    shown = shift_table.Scale(*jax.device_get(scale))
-    num_steps = policy.task.episode_steps
+def make_run(policy: measure.Trained, scale: table.Scale, seeds: np.ndarray) -> measure.Run:
+    """As `measure.make_run`; one episode per seed, of the protocol's starts."""
+    compiled = evaluate.compiled(measure.policy_of(policy))
+    hidden = tuple(policy.run.config.disturb.hidden)
+    shown = table.Scale(*jax.device_get(scale))
+    num_steps = policy.chosen.episode_steps
 
-    def call(policy: shift_measure.Trained, name: str, severity: float) -> shift_measure.Outcome:
-        strength = {other: shift.nominal for other, shift in policy.table.items()}
+    def call(policy: measure.Trained, name: str, severity: float) -> measure.Outcome:
+        strength = {other: shift.nominal for other, shift in policy.shifts.items()}
         strength[name] = severity
-        env, states = make_env(policy.task, hidden, strength, shown)
+        env, states = make_env(policy.chosen, hidden, strength, shown)
         key = jax.random.fold_in(jax.random.key(int(seeds[0])), 2**31 - 1)
         interval = int(strength['control_rate'])
         most = -(-num_steps // interval)
-        found = evaluate.evaluate_host(env, compiled(policy.train), key, seeds, most)
-        visited = np.stack(states)[:, : shift_measure.TRACED_EPISODES]
+        found = evaluate.evaluate_host(env, compiled(policy.run.first), key, seeds, most)
+        visited = np.stack(states)[:, : measure.TRACED_EPISODES]
         length = found['length']
         valid = np.arange(len(visited))[:, None] < length[: visited.shape[1]]
         steps = np.minimum(length * interval, num_steps)
-        return shift_measure.Outcome(found['success_max'], steps, visited, valid)  # pyright: ignore
+        return measure.Outcome(found['success_max'], steps, visited, valid)  # pyright: ignore
 
     return call
 
@@ -50,7 +45,7 @@ def make_env(
     config: pusht_gym.Config,
     hidden: tuple[int, ...],
     strength: dict[str, float],
-    scale: shift_table.Scale,
+    scale: table.Scale,
 ) -> tuple[types.HostEnv, list[np.ndarray]]:
     """The shifted simulators, and a list to which each step adds the true observations [N, D].
 
@@ -62,7 +57,7 @@ def make_env(
     inner = pusht_gym.BOX[1] + strength['starts'] if strength['starts'] else 0.0
     env = pusht_gym.make_host(dataclasses.replace(config, block_inner=inner))
     states: list[np.ndarray] = []
-    now: dict[str, Any] = {}  # what an episode remembers: 'random', 'bias', 'late'
+    now: dict[str, Any] = {}  # what the episode remembers: 'random', 'bias', 'late'
 
     def see(obs: np.ndarray) -> np.ndarray:
         random = now['random']

@@ -1,6 +1,5 @@
 """What the shift study measures: trained policies in shifted tasks, far from demonstrations."""
 
-import copy
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -10,19 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import config_dict
 
-from experiments.studies.shift import table as shift_table
 from jaxpolicy import envs, types
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs.wrap import truth, vectorize
-from jaxpolicy.io import checkpoint, workdir
-from jaxpolicy.loops import evaluate
-from jaxpolicy.ops import distances
-from jaxpolicy.runs import build, evaluation
-from jaxpolicy.runs import saved as trained_run
+from jaxpolicy.ops import distances, intervals
+from jaxpolicy.runs import dataset, learner, saved, sections
 
-PyTree = Any
+from . import table
+
+PyTree = types.PyTree
 
 NEIGHBOUR = 5  # the k-th nearest demonstrated state counts
 FLOOR = 1e-4  # least variance of a direction, in normalised units
@@ -34,21 +30,18 @@ class Trained(NamedTuple):
     """A policy, and the task that it is measured in."""
 
     name: str
-    config: config_dict.ConfigDict
-    module: Any  # of the task
-    task: Any  # the task's Config
-    spec: types.Spec  # the task's
+    run: saved.Saved  # of several seeds, the first one's weights act
+    task: envs.Task
+    chosen: Any  # the task's Config
     hz: float  # actions in a second
-    table: dict[str, shift_table.Shift]  # the task's shifts
-    train: PyTree  # of its first seed
-    step: int  # of the checkpoint
-    weights: int  # their checksum
+    shifts: dict[str, table.Shift]  # the task's
+    checksum: int  # of the weights
 
 
 class Demonstrations(NamedTuple):
     """Demonstrated states, and the yardstick that they give."""
 
-    scale: shift_table.Scale  # in physical units
+    scale: table.Scale  # in physical units
     reference: jax.Array  # [m, D], normalised
     gaussian: distances.Gaussian  # of them, normalised
     name: str  # of the file, with the number of its steps
@@ -77,29 +70,29 @@ def load(directory: Path, name: str, which: str, host: bool = False) -> Trained:
       ValueError: there is no such run or checkpoint, or no shifts are known for its task.
       ImportError: gym-pusht is missing.
     """
-    config = trained_run.load_config(directory)
-    task = config.env.name
-    if task in ('pusht', 'pusht_gym'):
-        task = 'pusht_gym' if host else 'pusht'
+    run = saved.open_run(directory, which)
+    group = run.config.env
+    task_name = group.name
+    if task_name in ('pusht', 'pusht_gym'):
+        task_name = 'pusht_gym' if host else 'pusht'
     elif host:
-        raise ValueError(f'--host: expected runs of Push-T, found {task!r}')
-    table = build.choose('env.name', shift_table.SHIFTS, task)
-    module = (envs.HOST_ENVS if host else envs.ENVS)[task]
-    if task == config.env.name:
-        chosen = build.section(module, config.env)
+        raise ValueError(f'--host: expected runs of Push-T, found {task_name!r}')
+    shifts = table.SHIFTS[sections.choose('env.name', table.SHIFTS, task_name)]
+    task = envs.resolve(task_name)
+    if task_name == group.name:
+        chosen = sections.section(type(task.config), group)
     else:  # the same protocol in the other simulator
-        chosen = module.Config(obs=config.env.obs, episode_steps=config.env.episode_steps)
-    spec = (module.make_host if host else module.make)(chosen).spec
-    hz = 10.0 if host else module.control_hz(chosen)
-    num_seeds = workdir.load_num_seeds(directory)
-    manager, step = trained_run.open_checkpoint(directory, which)
-    template = evaluation.template(config, spec, num_seeds)
-    restored = checkpoint.restore_train(manager, step, template)
-    train = jax.device_get(evaluation.first(restored, num_seeds))
-    weights = 0
-    for leaf in jax.tree.leaves(train.params):
-        weights = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), weights)
-    return Trained(name, config, module, chosen, spec, hz, table, train, step, weights)
+        chosen = type(task.config)(obs=group.obs, episode_steps=group.episode_steps)
+    assert task.control_hz is not None
+    checksum = 0
+    for leaf in jax.tree.leaves(jax.device_get(run.first.params)):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
+    return Trained(name, run, task, chosen, task.control_hz(chosen), shifts, checksum)
+
+
+def policy_of(trained: Trained) -> Callable[[PyTree], types.Policy]:
+    """Weights -> the policy, which acts in the mode that counts in the run's evaluations."""
+    return trained.run.policy_of(learner.acts_deterministically(trained.run.config))
 
 
 def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrations:
@@ -109,47 +102,49 @@ def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrati
       ValueError: there are no demonstrations that can be read, or their observations are not flat
         or not the task's.
     """
-    first = policies[0]
-    configs = [policy.config for policy in policies]
-    config = copy.deepcopy(next((c for c in configs if 'data' in c and c.data.path), first.config))
-    if path:
-        zarr = path.rstrip('/').endswith('.zarr')
-        kind = {'format': 'pusht_zarr' if zarr else 'episodes', 'path': path}
-        with config.unlocked():
-            config.data = config_dict.ConfigDict({**kind, 'num_episodes': 0, 'subset_seed': 0})
-    if 'data' not in config:
-        raise ValueError('--data: expected a file of demonstrations, as no run has learnt from any')
-    episodes: episodes_lib.Episodes = build.load_episodes(config)
-    obs = episodes.obs
-    if not isinstance(obs, np.ndarray) or obs.shape[1:] != first.spec.obs.shape:
+    episodes, name = _load(policies, path)
+    obs, wanted = episodes.obs, policies[0].run.spec.obs
+    if not isinstance(obs, np.ndarray) or obs.shape[1:] != wanted.shape:
         found = jax.tree.map(lambda x: x.shape[1:], obs)
-        raise ValueError(f'--data: expected observations {first.spec.obs.shape}, found {found}')
+        raise ValueError(f'--data: expected observations {wanted.shape}, found {found}')
     mean, std = obs.mean(0, dtype=np.float64), obs.std(0, dtype=np.float64)
-    scale = shift_table.Scale(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
+    scale = table.Scale(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
     points = _normalized(scale, obs)
     gaussian = jax.jit(distances.fit_gaussian, static_argnums=1)(points, FLOOR)
     rows = np.random.default_rng(0).permutation(len(obs))[:MOST_REFERENCES]
-    name = f'{Path(config.data.path).name}, {len(obs)} steps'
-    return Demonstrations(scale, points[rows], gaussian, name)
+    return Demonstrations(scale, points[rows], gaussian, f'{name}, {len(obs)} steps')
 
 
-def make_run(policy: Trained, scale: shift_table.Scale, seeds: np.ndarray) -> Run:
+def _load(policies: Sequence[Trained], path: str | None) -> tuple[episodes_lib.Episodes, str]:
+    """The demonstrations, and the name of their file."""
+    configs = [policy.run.config for policy in policies]
+    if path:
+        kind = 'pusht_zarr' if path.rstrip('/').endswith('.zarr') else 'episodes'
+        return dataset.load_file(configs[0], kind, path), Path(path).name
+    config = next((config for config in configs if 'data' in config and config.data.path), None)
+    if config is None:
+        raise ValueError('--data: expected a file of demonstrations, as no run has learnt from any')
+    is_replay = config.loop.name == 'off_policy'
+    load_all = dataset.load_rewarded if is_replay else dataset.load_episodes
+    return load_all(config), Path(config.data.path).name
+
+
+def make_run(policy: Trained, scale: table.Scale, seeds: np.ndarray) -> Run:
     """One program for all shifts, and for all policies whose `program` is that of this one."""
-    mode = evaluation.is_deterministic(policy.config)
-    hidden = tuple(policy.config.disturb.get('hidden', ()))
-    module, task, table = policy.module, policy.task, policy.table
+    make_policy, hidden = policy_of(policy), tuple(policy.run.config.disturb.hidden)
+    task, chosen, shifts = policy.task, policy.chosen, policy.shifts
 
     @jax.jit
-    def run(train: PyTree, strength: dict, scale: shift_table.Scale, seeds: jax.Array) -> Outcome:
-        env = shift_table.make_env(module, task, hidden, table, strength, scale)
-        act = evaluation.make_policy(policy.config, env.spec, mode)(train)
+    def run(train: PyTree, strength: dict, scale: table.Scale, seeds: jax.Array) -> Outcome:
+        env = table.make_env(task, chosen, hidden, shifts, strength, scale)
         keys = jax.vmap(jax.random.key)(seeds)
         act_key = jax.random.fold_in(keys[0], 2**31 - 1)
-        return play(vectorize.vectorize(env), act, keys, act_key, task.episode_steps)
+        batch = vectorize.vectorize(env)
+        return play(batch, make_policy(train), keys, act_key, chosen.episode_steps)
 
     def call(policy: Trained, name: str, severity: float) -> Outcome:
-        strength = shift_table.strengths(table, name, severity)
-        return jax.device_get(run(policy.train, strength, scale, seeds))
+        strength = table.strengths(shifts, name, severity)
+        return jax.device_get(run(policy.run.first, strength, scale, seeds))
 
     return call
 
@@ -157,7 +152,7 @@ def make_run(policy: Trained, scale: shift_table.Scale, seeds: np.ndarray) -> Ru
 def play(
     env: types.Env, policy: types.Policy, keys: types.Key, act_key: types.Key, num_steps: int
 ) -> Outcome:
-    """Plays N episodes of a vectorized `shift_table.make_env`, until the last one has ended."""
+    """Plays N episodes of a vectorized `table.make_env`, until the last one has ended."""
     n = min(len(keys), TRACED_EPISODES)
     state = env.reset(keys)
     zeros = jnp.zeros((len(keys),))
@@ -192,11 +187,10 @@ def play(
 def program(policy: Trained) -> str:
     """What two policies must have in common to share a compiled program."""
     groups = ('agent', 'env', 'execute', 'normalize', 'disturb', 'augment')
-    config = policy.config.to_dict()
+    config = policy.run.config.to_dict()
     told = {name: config[name] for name in groups if name in config}
-    return json.dumps(
-        [told, config['loop']['name'], list(policy.config.eval.modes)], default=str, sort_keys=True
-    )
+    told |= {'kind': config['loop']['name'], 'modes': config['eval']['modes']}
+    return json.dumps(told, default=str, sort_keys=True)
 
 
 def row(outcome: Outcome, policy: Trained, shown: Demonstrations) -> dict[str, Any]:
@@ -205,7 +199,7 @@ def row(outcome: Outcome, policy: Trained, shown: Demonstrations) -> dict[str, A
     An episode without success failed when it ended, as at the touch of a pillar, or at the time
     limit. Distances are means over visited states, None where no state was finite.
     """
-    success, low, high = evaluate.confidence_interval(outcome.success, 'binary')
+    success, low, high = intervals.confidence_interval(outcome.success, 'binary')
     failed = outcome.env_steps[outcome.success == 0] / policy.hz
     knn, mahalanobis = _distances(np.asarray(outcome.states[outcome.valid]), shown)
     return {
@@ -218,7 +212,7 @@ def row(outcome: Outcome, policy: Trained, shown: Demonstrations) -> dict[str, A
     }
 
 
-def _normalized(scale: shift_table.Scale, obs: Any) -> jax.Array:
+def _normalized(scale: table.Scale, obs: Any) -> jax.Array:
     """Observations [n, D] in standard deviations from the mean; constant columns in their units."""
     return (jnp.asarray(obs) - scale.mean) / jnp.where(scale.std > 1e-6, scale.std, 1.0)
 

@@ -10,8 +10,9 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
-from experiments.studies.shift import table as shift_table
 from jaxpolicy.io import workdir
+
+from .table import Shift
 
 Row = dict[str, Any]
 COLUMNS = 4  # panels beside each other
@@ -39,8 +40,12 @@ def line(row: Row) -> str:
     return f'{row["policy"]:16s} {row["shift"]:14s} {row["severity"]:<6g} {_cell(row)}'
 
 
-def write(out: Path, rows: list[Row], shifts: Mapping[str, shift_table.Shift]) -> None:
-    """shift.md and shift.png, of rows of one task, whose shifts these are, with equal episodes."""
+def write(out: Path, rows: list[Row], shifts: Mapping[str, Shift]) -> None:
+    """Writes shift.md and shift.png of one task's rows, which have the same episodes.
+
+    Args:
+      shifts: those of the task.
+    """
     table = {(row['shift'], row['severity'], row['policy']): row for row in rows}
     policies = list(dict.fromkeys(row['policy'] for row in rows))
     places = [

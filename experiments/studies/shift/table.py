@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.studies.shift import disturbances
 from jaxpolicy import envs, types
 from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.tasks import pusht
 from jaxpolicy.envs.wrap import disturb, randomize, time_limit, truth
 
-MOST_LATE = 8  # control steps
+from . import disturbances
+
+MOST_LATE = 8  # the longest latency, in control steps
 
 
 class Scale(NamedTuple):
@@ -47,13 +48,13 @@ class Shift(NamedTuple):
 
 
 def strengths(table: Mapping[str, Shift], name: str, severity: float) -> dict[str, jax.Array]:
-    """How strong each shift of a task is: one as it says, all others nominal."""
+    """The strength of each shift of a task: the severity for the named one, nominal for others."""
     nominal = {other: shift.nominal for other, shift in table.items()}
     return {n: jnp.asarray(x, jnp.float32) for n, x in (nominal | {name: severity}).items()}
 
 
 def make_env(
-    module: Any,
+    task: envs.Task,
     config: Any,
     hidden: tuple[int, ...],
     table: Mapping[str, Shift],
@@ -62,8 +63,8 @@ def make_env(
 ) -> types.Env:
     """The shifted task, time-limited, unbatched; `truth.truth` finds what is true.
 
-    Its time limit is that of the task. Where actions are changes of targets, so that a robot which
-    decides less often is slower as well, it counts decisions.
+    Its time limit is that of the task, in env steps. Where actions are changes of targets, a robot
+    that decides less often is slower as well, and so the limit counts decisions instead.
 
     Args:
       config: of the task.
@@ -71,6 +72,7 @@ def make_env(
       table: the task's shifts.
       strength: of each of them, [], may be traced.
     """
+    assert task.make is not None
     changes, entries = {}, []
     for name, shift in table.items():
         if shift.fields:
@@ -81,20 +83,20 @@ def make_env(
             entries.append(dataclasses.replace(entry, low=strength[name], high=strength[name]))
     draw = (randomize.drawer(entries),) if entries else ()
     with jax.ensure_compile_time_eval():  # building a MuJoCo model needs its arrays at once
-        env = module.make(dataclasses.replace(config, **changes), *draw)
+        env = task.make(dataclasses.replace(config, **changes), *draw)
     env = truth.remember_truth(env)
     for name, shift in table.items():
         if shift.disturb:
             env = shift.disturb(env, strength[name], scale)
     env = disturb.apply(env, disturb.Config(hidden=hidden))
     (interval,) = (strength[name].astype(int) for name, shift in table.items() if shift.held)
-    if module in envs.RELATIVE:
+    if task.relative:
         return time_limit.time_limit(disturbances.hold(env, interval, True), config.episode_steps)
     return disturbances.hold(time_limit.time_limit(env, config.episode_steps), interval, False)
 
 
 def _push_joints(env, s, scale):
-    """Of what else the state's velocities belong to, in `pick`, nothing is pushed."""
+    """Pushes the arm's joints alone: in `pick` the state has velocities of other things, too."""
     del scale
     joints = env.spec.action.shape[0] - 1
     return disturbances.push_once(env, s * jnp.append(jnp.ones(joints), jnp.zeros(8)), (5, 20))

@@ -1,7 +1,7 @@
 """Actor and critic of the plain policy-gradient agents, for either kind of action.
 
-Numbers in [-1, 1] have a Gaussian, as in `agents.ppo`; one of M choices has a categorical
-distribution over one-hot actions.
+Where an action is numbers in [-1, 1], the policy is a Gaussian, as in `agents.ppo`; where it is one
+of M choices, the policy is a categorical distribution over one-hot actions.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import types
-from jaxpolicy.agents import ppo
-from jaxpolicy.nets import embed, heads, mlp
+from jaxpolicy.nets import encoders, heads, mlp
 from jaxpolicy.ops import distributions
 
 Distribution = distributions.Gaussian | distributions.Categorical
@@ -22,50 +21,64 @@ class ActorCritic(NamedTuple):
     """Two networks as functions of their parameters; observations may have any leading axes.
 
     init(key) -> {'actor': params, 'critic': params}
-    policy(actor params, obs) -> distribution of actions [...]
+    distribution(actor params, obs) -> distribution of actions [...]
     value(critic params, obs) -> [...]
     """
 
     init: Callable[[types.Key], dict[str, types.PyTree]]
-    policy: Callable[[types.PyTree, types.PyTree], Distribution]
+    distribution: Callable[[types.PyTree, types.PyTree], Distribution]
     value: Callable[[types.PyTree, types.PyTree], jax.Array]
 
-    def act(self, state, obs, key, deterministic=False):
-        """`types.Agent.act`; extras: log_prob and the parameters of the distribution."""
-        dist = self.policy(state.params['actor'], obs)
-        action = jnp.where(deterministic, dist.mode(), dist.sample(key))
-        return action, {'log_prob': dist.log_prob(action), **dist._asdict()}
+    def policy(self, state, deterministic=False) -> types.Policy:
+        """`types.Agent.policy`; its extras are log_prob and the distribution's parameters."""
+
+        def act(obs, key):
+            dist = self.distribution(state.params['actor'], obs)
+            action = jnp.where(deterministic, dist.mode(), dist.sample(key))
+            return action, {'log_prob': dist.log_prob(action), **dist._asdict()}
+
+        return types.memoryless(act)
 
 
 def make(config: Any, spec: types.Spec) -> ActorCritic:
-    """Builds both from the fields actor_obs, critic_obs, hidden, activation and init_std.
+    """Builds both from the config's actor_obs, critic_obs, hidden, activation and init_std.
 
     Raises:
       ValueError: an unknown activation or key of an observation.
     """
-    ppo.check_activation(config.activation)
-    seen = ppo.views(config, spec)
-    actor, distribution = _actor(config, spec)
-    critic = mlp.MLP(config.hidden, 1, config.activation)
+    mlp.check_activation(config.activation)
+    seen = views(config, spec)
+    net, as_distribution = _actor(config, spec)
+    actor = encoders.Encoded(net, seen['actor'])
+    critic = encoders.Encoded(mlp.MLP(config.hidden, 1, config.activation), seen['critic'])
 
     def init(key):
         actor_key, critic_key = jax.random.split(key)
-        x = {name: jnp.zeros((1, embed.obs_dim(part))) for name, part in seen.items()}
-        actor_params = actor.init(actor_key, x['actor'])
-        return {'actor': actor_params, 'critic': critic.init(critic_key, x['critic'])}
+        return {'actor': actor.init(actor_key), 'critic': critic.init(critic_key)}
 
-    def policy(params, obs):
-        return distribution(actor.apply(params, embed.encode(obs, seen['actor'])))
+    def distribution(params, obs):
+        return as_distribution(actor.apply(params, obs))
 
     def value(params, obs):
-        output: Any = critic.apply(params, embed.encode(obs, seen['critic']))
-        return output[..., 0]
+        return critic.apply(params, obs)[..., 0]
 
-    return ActorCritic(init, policy, value)
+    return ActorCritic(init, distribution, value)
+
+
+def views(config: Any, spec: types.Spec) -> dict[str, types.PyTree]:
+    """The specs of what actor and critic see, from the config's actor_obs and critic_obs.
+
+    Raises:
+      ValueError: an unknown key of an observation.
+    """
+    return {
+        'actor': encoders.view(spec.obs, 'actor_obs', config.actor_obs),
+        'critic': encoders.view(spec.obs, 'critic_obs', config.critic_obs),
+    }
 
 
 def _actor(config: Any, spec: types.Spec) -> tuple[Any, Callable[[Any], Distribution]]:
-    """The network, and its output as a distribution: the only place that chooses one."""
+    """The actor's network, and what turns its output into a distribution, chosen only here."""
     sizes, num = config.hidden, spec.action.shape[0]
     if types.is_discrete(spec):
         net = mlp.MLP(sizes, num, config.activation, output_scale=0.01)

@@ -1,30 +1,24 @@
-"""What the agents share that learn to turn noise into a chunk of actions: network and optimiser."""
+"""What agents that turn noise into a chunk of actions have in common: network and optimiser."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import optimizers, types
-from jaxpolicy.nets import embed, mlp, transformer, unet1d
-
-NETWORKS = {
-    'unet1d': lambda c: unet1d.UNet1D(c.dims, c.kernel_size, c.num_groups),
-    'transformer': lambda c: transformer.Transformer(
-        c.width, c.num_blocks, c.num_heads, c.conditioning, c.causal
-    ),
-    'mlp': lambda c: mlp.MLPDenoiser(c.width, c.num_blocks),
-}
+from jaxpolicy import optimizers, registry, types
+from jaxpolicy.diffusion import process, samplers
+from jaxpolicy.nets import encoders
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The fields that these agents have in common."""
+    """The fields that the configs of these agents have in common."""
 
-    network: str = 'unet1d'  # 'unet1d', 'transformer' or 'mlp'
-    dims: tuple[int, ...] = (256, 512, 1024)  # of the U-Net's levels
-    kernel_size: int = 5  # of the U-Net
+    network: str = 'unet1d'  # or 'transformer', 'mlp', or a dotted name (see `registry`)
+    dims: tuple[int, ...] = (256, 512, 1024)  # channels at each level of the U-Net
+    kernel_size: int = 5  # of the U-Net's convolutions
     num_groups: int = 8  # of the U-Net's GroupNorms
     width: int = 512  # of the transformer and the MLP
     num_blocks: int = 3  # of the transformer and the MLP
@@ -37,30 +31,65 @@ class Config:
     learning_rate: float = 1e-4
     weight_decay: float = 1e-6
     warmup_updates: int = 500
-    decay_updates: int = 0  # of the cosine decay; the launcher fills it in
+    decay_updates: int = 0  # of the cosine decay; 0: an offline run fills in all its updates
     max_grad_norm: float = 1.0
     ema_power: float = 0.75
 
 
 def network(config: Config) -> Any:
-    """A flax module: (x [B, Tp, A], k [B] or [B, n], condition [B, To, D]) -> [B, Tp, A].
+    """The flax module (x [B, Tp, A], k [B] or [B, n], condition [B, To, D]) -> [B, Tp, A].
 
     Raises:
       ValueError: an unknown network.
     """
-    if config.network not in NETWORKS:
-        raise ValueError(
-            f'agent.network: expected one of {tuple(NETWORKS)}, found {config.network!r}'
-        )
-    return NETWORKS[config.network](config)
+    make = registry.resolve('networks', config.network, 'agent.network')
+    return make(config)
 
 
-def init_params(config: Config, spec: types.Spec, key: jax.Array, num_levels: int = 0) -> Any:
-    """Parameters of the network; `num_levels` levels a row, or 0 for k [B]."""
-    chunk = jnp.zeros((1, config.pred_horizon, spec.action.shape[0]))
-    condition = jnp.zeros((1, config.obs_horizon, embed.obs_dim(spec.obs)))
-    k = jnp.zeros((1, num_levels) if num_levels else (1,))
-    return network(config).init(key, chunk, k, condition)
+class Denoiser(NamedTuple):
+    """The network that the config names, given the last To observations."""
+
+    net: Any  # (x [B, Tp, A], k [B] or [B, n], condition [B, To, D]) -> [B, Tp, A]
+    config: Config
+    spec: types.Spec
+
+    def init(self, key: jax.Array, num_levels: int = 0) -> Any:
+        """New parameters, for levels k [B, num_levels] or, if `num_levels` is 0, k [B]."""
+        chunk = jnp.zeros((1, self.config.pred_horizon, self.spec.action.shape[0]))
+        condition = jnp.zeros((1, self.config.obs_horizon, encoders.size(self.spec.obs)))
+        k = jnp.zeros((1, num_levels) if num_levels else (1,))
+        return self.net.init(key, chunk, k, condition)
+
+    def see(self, obs: types.PyTree) -> jax.Array:
+        """Turns a history (leaves [B, To, ...]) into the network's condition [B, To, D]."""
+        return encoders.encode(obs, self.spec.obs)
+
+    def apply(self, params: Any, x: jax.Array, k: jax.Array, condition: jax.Array) -> jax.Array:
+        """The network's output [B, Tp, A] for noisy chunks x [B, Tp, A]."""
+        return self.net.apply(params, x, k, condition)
+
+
+class Sampling(NamedTuple):
+    """How an agent samples chunks; `parts.last_chunk` changes its start and its predictions.
+
+    predictor(state, history) -> Predict, the estimate of x_0 with the weights that act, for
+        histories with leaves [B, To, ...].
+    shape: (Tp, A), that of one chunk.
+    """
+
+    predictor: Callable[[Any, types.PyTree], samplers.Predict]
+    sampler: samplers.Sampler
+    grid: process.Level
+    shape: tuple[int, int]
+
+
+def make(config: Config, spec: types.Spec) -> Denoiser:
+    """Builds the denoiser that the config names.
+
+    Raises:
+      ValueError: an unknown network.
+    """
+    return Denoiser(network(config), config, spec)
 
 
 def optimizer(config: Config) -> Any:

@@ -1,7 +1,7 @@
 """What agents that learn from replayed transitions share.
 
-Their batches are U minibatches of B transitions, leaves [U, B, ...], with extras valid (0 where a
-world broke), discount (gamma^m of an m-step return) and, where samples are prioritised, weight.
+Their batches are U minibatches of B transitions, leaves [U, B, ...]. The extras are valid (0 where
+a simulation broke), discount (gamma^m of an m-step return) and, for prioritised samples, weight.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import optax
 
 from jaxpolicy import train_state, types
-from jaxpolicy.agents import ppo
 from jaxpolicy.nets import mlp
 from jaxpolicy.ops import losses
 
@@ -20,22 +19,25 @@ Step = Callable[[train_state.TrainState, types.Transition, types.Key], tuple[Any
 
 
 def adam(learning_rate: float, max_grad_norm: float = 0.0) -> optax.GradientTransformation:
-    """Adam, after the gradient's norm is clipped if asked to."""
+    """Adam, with the gradient's norm clipped to `max_grad_norm` before it; 0: no limit."""
     if not max_grad_norm:
         return optax.adam(learning_rate)
     return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate))
 
 
 def bootstrap(batch: types.Transition, next_value: jax.Array) -> jax.Array:
-    """r + gamma^m (1 - termination) V(next_obs), without a gradient, [B]; a truncation goes on."""
+    """The targets r + gamma^m (1 - termination) V(next_obs), [B], through which no gradient flows.
+
+    A truncated step bootstraps like any other.
+    """
     going_on = batch.extras['discount'] * (1.0 - batch.termination)
     return jax.lax.stop_gradient(batch.reward + going_on * next_value)
 
 
 def value_loss(values: jax.Array, target: jax.Array, batch: types.Transition) -> losses.Loss:
-    """The squared errors of E critics [E, B] to one target [B], each averaged over B, summed.
+    """The squared errors of E critics [E, B] to one target [B], averaged over B, summed over E.
 
-    Samples count by their weight; metric td_error [B] is the mean error of the critics.
+    Samples count by their weight. The metric td_error [B] is the size of the critics' mean error.
     """
     valid = batch.extras['valid']
     weight = valid * batch.extras.get('weight', jnp.ones_like(valid))
@@ -53,7 +55,7 @@ def value_loss(values: jax.Array, target: jax.Array, batch: types.Transition) ->
 def step_with_target(
     state: train_state.TrainState, txs: Mapping[str, Any], name: str, grads: Any, tau: float
 ) -> train_state.TrainState:
-    """Steps a network, then moves its target towards the updated one by tau."""
+    """Takes a gradient step of a network, then moves its target towards the result by `tau`."""
     state = train_state.apply_gradients(state, txs, {name: grads})
     target = train_state.polyak(state.target_params[name], state.params[name], tau)
     return state.replace(target_params={**state.target_params, name: target})
@@ -67,7 +69,7 @@ def delayed(
     batch: types.Transition,
     key: types.Key,
 ) -> tuple[train_state.TrainState, types.Metrics]:
-    """U minibatches: a step of the critic on each, of the actor on every `delay`-th.
+    """Learns from U minibatches: the critic steps on each of them, the actor on every `delay`-th.
 
     Invalid transitions become zeros first: 0 * NaN is NaN, so a mask alone is not enough.
 
@@ -83,7 +85,7 @@ def delayed(
             f'agent.actor_delay: expected a divisor of the {num} minibatches of an update '
             f'(loop.num_minibatches), found {delay}'
         )
-    batch = ppo.silence(batch)
+    batch = losses.silence(batch)
     groups = jax.tree.map(lambda x: x.reshape(num // delay, delay, *x.shape[1:]), batch)
 
     def one(state, inputs):
@@ -108,12 +110,8 @@ def delayed(
 
 
 def check(config: Any, spec: types.Spec, discrete: bool = False) -> None:
-    """Raises a ValueError for fields that these agents share, and for the wrong kind of actions."""
-    if config.activation not in mlp.ACTIVATIONS:
-        raise ValueError(
-            f'agent.activation: expected one of {sorted(mlp.ACTIVATIONS)}, '
-            f'found {config.activation!r}'
-        )
+    """Raises a ValueError if a field that these agents share is wrong, or the kind of actions."""
+    mlp.check_activation(config.activation)
     types.check_actions(spec, discrete)
     if not 0.0 < config.tau <= 1.0:
         raise ValueError(f'agent.tau: expected 0 to 1, found {config.tau}')

@@ -1,14 +1,13 @@
 """How likely an episode is to fail, from what is seen and what is planned.
 
-A network learns, from episodes that nobody interfered with,
+Over episodes in which nobody intervened, a network r minimises
 
     - y log r(o, a) - (1 - y) log(1 - r(o, a)),
 
-with o the last observations, a the planned chunk and y whether the episode failed.
+where o is the last observations, a the planned chunk and y whether the episode failed.
 
-Source: ThriftyDAgger (Hoque et al., 2021, arXiv:2109.08273), section 4.2, where the probability of
-success is learnt by temporal differences; whole episodes are at hand here, and so their outcome is
-the target.
+Source: ThriftyDAgger (Hoque et al., 2021, arXiv:2109.08273), section 4.2. It learns the probability
+of success by temporal differences; here whole episodes are at hand, so their outcome is the target.
 """
 
 import dataclasses
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import optimizers, train_state, types
-from jaxpolicy.nets import embed, mlp
+from jaxpolicy.nets import encoders, mlp
 from jaxpolicy.ops import losses, normalize
 
 
@@ -31,10 +30,10 @@ class Config:
 
 
 class Outcomes(types.Chunk):
-    """Chunks with what became of them."""
+    """Chunks, and whether the episodes that they are from failed."""
 
     failed: jax.Array  # [B] bool
-    weight: jax.Array  # [B], 0: does not count
+    weight: jax.Array  # [B], 1, or 0 for a chunk that does not count
 
 
 class Risk(NamedTuple):
@@ -52,17 +51,17 @@ def make(
     pred_horizon: int,
     affine: normalize.Affine,
 ) -> Risk:
-    """Builds it for chunks of these horizons; `affine` normalises observations."""
+    """Builds the network for chunks of these horizons; `affine` normalises observations."""
     net = mlp.ResidualMLP(config.width, config.num_blocks, 1)
     txs = {'risk': optimizers.adamw_cosine(config.learning_rate, 0.0, 0, 0, 1.0)}
 
     def logit(params, chunk) -> jax.Array:
-        obs = embed.flatten_history(normalize.apply(affine, chunk.obs), spec.obs)
+        obs = encoders.encode_history(normalize.apply(affine, chunk.obs), spec.obs)
         x = jnp.concatenate([obs, chunk.action.reshape(len(obs), -1)], axis=-1)
         return jnp.asarray(net.apply(params, x))[:, 0]
 
     def init(key):
-        size = obs_horizon * embed.obs_dim(spec.obs) + pred_horizon * spec.action.shape[0]
+        size = obs_horizon * encoders.size(spec.obs) + pred_horizon * spec.action.shape[0]
         return train_state.create({'risk': net.init(key, jnp.zeros((1, size)))}, txs)
 
     def loss_fn(params, batch):

@@ -7,7 +7,8 @@ A zarr v2 folder, 206 episodes and 25,650 steps at 10 Hz:
   data/keypoint      [n, 9, 2] points fixed to the block, px
   meta/episode_ends  [E]
 
-The images, 709 MB in memory, are not read. Read through tensorstore, which orbax brings.
+The images, 709 MB in memory, are not read. The arrays are read with tensorstore, which is installed
+together with orbax.
 Source: Chi et al., "Diffusion Policy", RSS 2023, `PushTLowdimDataset`.
 """
 
@@ -20,6 +21,7 @@ from jaxpolicy.data import checks
 from jaxpolicy.data import episodes as episodes_lib
 
 WINDOW_PX = 512.0
+FROM_ENV = ('obs',)  # fields of the env's Config that `load` takes
 
 
 def load(path: str | os.PathLike[str], obs: str = 'keypoints') -> episodes_lib.Episodes:
@@ -27,8 +29,9 @@ def load(path: str | os.PathLike[str], obs: str = 'keypoints') -> episodes_lib.E
 
     Args:
       path: the folder `pusht_cchi_v7_replay.zarr`.
-      obs: 'keypoints': 9 block keypoints, then the agent [20], all px, as Diffusion Policy trains
-        on; 'state': agent, block (px), block angle in [0, 2 pi) [5], as its environment observes.
+      obs: what an observation holds. 'keypoints' [20]: the 9 block keypoints, then the agent, all
+        px; Diffusion Policy trains on these. 'state' [5]: agent and block (px), then the block's
+        angle in [0, 2 pi), as in Diffusion Policy's environment.
 
     Returns:
       Episodes with actions mapped from px to [-1, 1] by a / 256 - 1.
@@ -67,7 +70,7 @@ def load(path: str | os.PathLike[str], obs: str = 'keypoints') -> episodes_lib.E
 
 
 def _read(path: str, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    import tensorstore  # 0.1 s, and only here
+    import tensorstore  # takes 0.1 s to import, and only this function needs it
 
     folder = os.path.join(os.path.abspath(path), *key.split('/'))
     if not os.path.isfile(os.path.join(folder, '.zarray')):
@@ -75,7 +78,7 @@ def _read(path: str, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
     spec: dict[str, Any] = {
         'driver': 'zarr',
         'kvstore': {'driver': 'file', 'path': folder},
-        'fill_missing_data_reads': False,  # a chunk that is not there is an error, not zeros
+        'fill_missing_data_reads': False,  # a missing chunk is an error and does not read as zeros
     }
     try:
         array = np.asarray(tensorstore.open(spec, open=True, read=True).result().read().result())

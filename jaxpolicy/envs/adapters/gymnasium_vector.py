@@ -1,16 +1,16 @@
-"""Our environments as gymnasium's, so that other libraries can train on them.
+"""Our environments behind gymnasium's interface, so that other libraries can train on them.
 
     gymnasium_vector.register()  # once
     envs = gymnasium.make_vec('jaxpolicy/reach-v0', num_envs=1024)
 
 N environments are one program on the device; NumPy arrays go in and come out. An environment starts
-anew in the very step that ends its episode (`AutoresetMode.SAME_STEP`): `step` returns the first
-observation of the next episode, and info['final_obs'] has the one that the last action led to, from
-which to bootstrap where `truncations`. `gymnasium.make('jaxpolicy/reach-v0')` is a single
-environment, which its caller resets.
+anew in the very step that ends its episode (`AutoresetMode.SAME_STEP`). There `step` returns the
+first observation of the next episode, and info['final_obs'] has the observation after the last
+action, from which a learner bootstraps where the episode was truncated.
+`gymnasium.make('jaxpolicy/reach-v0')` is a single environment, which its caller resets.
 
-Infos hold the environment's metrics as gymnasium's own vector environments would: info[name] [N]
-with the mask info['_' + name], and for the episodes that ended info['final_info'].
+Infos hold the environment's metrics as those of gymnasium's own vector environments do: info[name]
+[N] with the mask info['_' + name]. Those of episodes that ended are in info['final_info'].
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy import envs
+from jaxpolicy import envs, registry
 from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
 from jaxpolicy.types import Env, EnvState, Spec, is_discrete
 
@@ -37,19 +37,21 @@ except ImportError as error:
 PyTree = Any
 Render = Callable[[EnvState], np.ndarray]  # states [T] -> uint8 [T, H, W, 3]
 
-_HEIGHT, _WIDTH = 480, 640  # px, of pictures
+_HEIGHT, _WIDTH = 480, 640  # px, size of pictures
 _NUM_SEEDS = 2**31
+_CONTROL_HZ = 20.0  # pictures per second, for a task without `control_hz`
+_TASKS = 'jaxpolicy.envs.tasks.'
 
 
 class VectorEnv(vector.VectorEnv):
-    """N environments as one, on the device.
+    """N environments as one vector environment, on the device.
 
     With reset(seed=s), environment i starts as the single environment does with seed s + i.
 
     Args:
       env: unbatched and time-limited.
       num_envs: N.
-      render: draws states; `render()` calls it with those of all N.
+      render: draws the states of all N environments for `render()`.
     """
 
     def __init__(self, env: Env, num_envs: int, render: Render | None = None) -> None:
@@ -74,14 +76,14 @@ class VectorEnv(vector.VectorEnv):
         self._num_ended = 0
 
     def reset(self, *, seed: int | Sequence[int] | None = None, options: dict | None = None):
-        """New episodes everywhere; (obs [N, ...], {}).
+        """Starts new episodes in all environments; returns (obs [N, ...], {}).
 
         Args:
-          seed: of the first environment, the others have the next ones; or one for each; or None to
-            go on at random.
+          seed: the seed of the first environment, while the others get the next numbers; or one
+            seed for each; or None to go on at random.
 
         Raises:
-          ValueError: another number of seeds than environments, or options['reset_mask'].
+          ValueError: there are not N seeds, or options has 'reset_mask'.
         """
         if options and 'reset_mask' in options:
             raise ValueError(
@@ -102,13 +104,13 @@ class VectorEnv(vector.VectorEnv):
         return _numpy(state.obs), {}
 
     def step(self, actions):
-        """One step of all; (obs, rewards, terminations, truncations, infos), see the module.
+        """Steps all; returns (obs, rewards, terminations, truncations, infos), see the module.
 
         A world with a number that is not finite ends with reward 0 and metric `nan_world` 1.
 
         Raises:
-          ValueError: actions of another shape than [N, A], or, where an action is one of M choices,
-            [N], or a choice that is not in 0..M - 1.
+          ValueError: actions do not have the shape [N, A], or [N] where an action is one of M
+            choices, or a choice is not in 0..M - 1.
         """
         actions = _action(actions, self.action_space, self._spec)
         self._state = state = self._step(_started(self._state), self._pool, actions)
@@ -145,7 +147,9 @@ class SingleEnv(gymnasium.Env):
       control_hz: steps in a second.
     """
 
-    def __init__(self, env: Env, render: Render | None = None, control_hz: float = 20.0) -> None:
+    def __init__(
+        self, env: Env, render: Render | None = None, control_hz: float = _CONTROL_HZ
+    ) -> None:
         self._spec, self.observation_space = env.spec, space(env.spec.obs)
         self.action_space = action_space(env.spec)
         self.metadata = {'render_modes': ['rgb_array'], 'render_fps': round(control_hz)}
@@ -156,7 +160,7 @@ class SingleEnv(gymnasium.Env):
         self._state: EnvState | None = None
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """A new episode; (obs, {})."""
+        """Starts a new episode; returns (obs, {})."""
         super().reset(seed=seed)
         del options
         seed = int(self.np_random.integers(_NUM_SEEDS)) if seed is None else seed
@@ -164,7 +168,11 @@ class SingleEnv(gymnasium.Env):
         return _numpy(state.obs), {}
 
     def step(self, action):
-        """(obs, reward, terminated, truncated, metrics); raises ValueError for a wrong action."""
+        """Returns (obs, reward, terminated, truncated, metrics).
+
+        Raises:
+          ValueError: the action has a wrong shape, or is no valid choice.
+        """
         action = _action(action, self.action_space, self._spec)
         self._state = state = self._step(_started(self._state), action)
         info = {name: float(value) for name, value in state.metrics.items()}
@@ -193,17 +201,21 @@ def make(name: str, render_mode: str | None = None, **fields: Any) -> SingleEnv:
 
 
 def register(*names: str) -> list[str]:
-    """Tells gymnasium of our environments: 'jaxpolicy/reach-v0' for 'reach'.
+    """Registers our environments with gymnasium: 'reach' as 'jaxpolicy/reach-v0'.
 
     Args:
-      names: none for all that need no other package, or such as 'playground/CheetahRun', which
-        becomes 'jaxpolicy/playground.CheetahRun-v0'.
+      names: environments such as 'playground/CheetahRun', which becomes
+        'jaxpolicy/playground.CheetahRun-v0'. Without names, all that need no other
+        package are registered.
 
     Returns:
-      What to give to `gymnasium.make_vec` and `gymnasium.make`; config fields go with them.
+      The ids for `gymnasium.make_vec` and `gymnasium.make`, which also take fields of the config.
     """
     ids = []
-    for name in names or sorted(envs.ENVS):
+    ours = sorted(
+        name for name, place in registry.TABLES['envs'].items() if place.startswith(_TASKS)
+    )
+    for name in names or ours:
         ids.append(f'jaxpolicy/{name.replace("/", ".")}-v0')
         if ids[-1] not in gymnasium.registry:
             entry, vector_entry = f'{__name__}:make', f'{__name__}:make_vec'
@@ -214,7 +226,7 @@ def register(*names: str) -> list[str]:
 
 
 def space(spec: PyTree) -> spaces.Space:
-    """A Box for an array, floats unbounded, and a Dict for a dict of them."""
+    """The space of observations: a Box for an array, unbounded for floats, or a Dict of Boxes."""
     if isinstance(spec, dict):
         return spaces.Dict({name: space(part) for name, part in spec.items()})
     dtype = np.dtype(spec.dtype)
@@ -225,30 +237,29 @@ def space(spec: PyTree) -> spaces.Space:
 
 
 def action_space(spec: Spec) -> spaces.Space:
-    """[-1, 1]^A, or one of M choices."""
+    """The space of actions: the Box [-1, 1]^A, or Discrete(M) for M choices."""
     if is_discrete(spec):
         return spaces.Discrete(spec.action.shape[0])
     return spaces.Box(-1.0, 1.0, spec.action.shape, np.dtype(spec.action.dtype).type)
 
 
-def _make(name: str, fields: dict[str, Any]) -> tuple[Env, Render, float]:
-    module, config = envs.resolve(name)
-    config = dataclasses.replace(config, **fields)
-    env = time_limit.time_limit(module.make(config), config.episode_steps)
-
-    def render(states: EnvState) -> np.ndarray:
-        return module.render(config, states, _HEIGHT, _WIDTH)
-
-    return env, render, module.control_hz(config)
+def _make(name: str, fields: dict[str, Any]) -> tuple[Env, Render | None, float]:
+    task = envs.resolve(name)
+    if task.make is None:
+        raise ValueError(f'name: expected an env on the device, found {name!r}')
+    config = dataclasses.replace(task.config, **fields)
+    env, draw = time_limit.time_limit(task.make(config), config.episode_steps), task.render
+    render = None if draw is None else lambda states: draw(config, states, _HEIGHT, _WIDTH)
+    return env, render, _CONTROL_HZ if task.control_hz is None else task.control_hz(config)
 
 
 def _numpy(tree: PyTree) -> PyTree:
-    """Copies, which the next step cannot change."""
+    """Copies to NumPy arrays, which the next step cannot change."""
     return jax.tree.map(np.array, tree)
 
 
 def _action(action: Any, like: gymnasium.Space, spec: Spec) -> np.ndarray:
-    """The action that the environment takes: choices become one-hot."""
+    """Checks an action and turns it into what the environment takes; choices become one-hot."""
     action = np.asarray(action, like.dtype)
     if action.shape != like.shape:
         raise ValueError(f'action: expected shape {like.shape}, found {action.shape}')
@@ -267,7 +278,7 @@ def _started(state: EnvState | None) -> EnvState:
 
 
 def _masked(metrics: dict[str, jax.Array], mask: np.ndarray) -> dict[str, Any]:
-    """Metrics [N] with 0 outside the mask, and the mask of each."""
+    """Metrics [N], with 0 outside the mask, each beside a copy of the mask."""
     infos = {}
     for name, value in metrics.items():
         infos |= {name: np.where(mask, value, 0).astype(np.float64), f'_{name}': mask.copy()}
@@ -275,7 +286,7 @@ def _masked(metrics: dict[str, jax.Array], mask: np.ndarray) -> dict[str, Any]:
 
 
 def _rows(obs: PyTree, mask: np.ndarray) -> np.ndarray:
-    """Objects [N]: an observation of its own where the mask holds, else None."""
+    """An array of objects [N]: an environment's observation where the mask holds, else None."""
     obs, rows = _numpy(obs), np.full(mask.shape, None, object)
     for i in np.flatnonzero(mask):
         rows[i] = jax.tree.map(lambda x: x[i], obs)

@@ -2,13 +2,13 @@
 # (MuJoCo is a compiled module without type stubs.)
 """Any environment of MuJoCo Playground, by name: 'playground/CartpoleBalance'.
 
-Observations (an array, or a dict such as 'state' and 'privileged_state'), actions in [-1, 1],
-clipped here, rewards and metrics are Playground's. Its `done` is our termination; in the
-DM-Control-suite tasks that is a world that became NaN, nothing else. None of its wrappers is used:
-time limits, true last observations and fresh starts are those of `envs.transforms`.
+Playground defines rewards, metrics, observations (an array, or a dict such as 'state' and
+'privileged_state'), and actions in [-1, 1], which are clipped here. Its `done` is our termination;
+in the DM-Control-suite tasks it is set only if a world became NaN. None of its wrappers is used:
+time limits, true last observations and fresh starts are those of `envs.wrap`.
 
-Between two steps an environment keeps Playground's state but for MJX's private arrays (contacts,
-constraints, factorised matrices), which every physics step computes anew.
+Between two steps an environment keeps Playground's state without MJX's private arrays (contacts,
+constraints, factorised matrices), because every physics step computes these anew.
 
 Source: Zakka et al., 2025 (arXiv:2502.08844). The DM-Control-suite tasks come with the package; for
 the others Playground fetches robot models when one is made for the first time.
@@ -28,13 +28,15 @@ import numpy as np
 from flax import struct
 from mujoco import mjx
 
-from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.physics import stepping as physics
 from jaxpolicy.envs.render import pictures
+from jaxpolicy.envs.tasks import parts
 from jaxpolicy.envs.wrap import randomize
 from jaxpolicy.types import Env, EnvState, Key, Spec
 
 PyTree = Any
+
+RANDOMIZABLE = True  # see `jaxpolicy.envs`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +44,18 @@ class Config:
     """Which environment; `defaults` fills in its own time limit and action repeat."""
 
     task: str = 'CartpoleBalance'  # a name in Playground's registry
-    episode_steps: int = 1000  # time limit, in steps of ours, each of which repeats its action
-    action_repeat: int = 1  # of Playground's steps in one of ours
+    episode_steps: int = 1000  # time limit, in our steps, each of which repeats its action
+    action_repeat: int = 1  # Playground's steps in one of ours
     impl: str = 'jax'  # MJX's implementation: 'jax', or 'warp' for NVIDIA
     randomize: bool = False  # draw the task's own domain randomisation anew at every reset
-    overrides: str = ''  # of its config, in JSON: '{"reward_config.scales.box_target": 4.0}'
+    overrides: str = ''  # changes to its config, JSON: '{"reward_config.scales.box_target": 4.0}'
 
 
 class Sim(struct.PyTreeNode):
     """The task's state."""
 
     state: PyTree  # Playground's; its `data` is a dict of MJX's public arrays
-    overrides: dict[str, jax.Array]  # what this episode drew, fields of the model
+    overrides: dict[str, jax.Array]  # the fields of the model that this episode drew
 
 
 def defaults(task: str) -> Config:
@@ -73,11 +75,11 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
     """Builds the environment, unbatched and without a time limit.
 
     Args:
-      draw: domain randomisation, anew at each reset; `randomize.from_playground` makes one of a
-        Playground-style function.
+      draw: domain randomisation, drawn anew at each reset; see `randomize.from_playground`.
 
     Raises:
-      ValueError: an unknown task, override or impl, or `randomize` for a task that has none.
+      ValueError: the task, an override or the impl is unknown, or `randomize` is set for a task
+        without domain randomisation.
       ImportError: Playground (or Warp for impl 'warp') is not installed.
     """
     inner = _load(config)
@@ -88,7 +90,7 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
         draw = randomize.from_playground(randomization_fn)
     with physics.tracing():
         shapes = jax.eval_shape(inner.reset, jax.random.key_data(jax.random.key(0)))
-    # A step recomputes the private arrays, so that blank ones do.
+    # A step computes the private arrays anew, so that blank ones are enough.
     blank = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.data)
     shapes = shapes.replace(data=_public(shapes.data))
 
@@ -126,7 +128,7 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
 
 
 def _repeat(env: Any, state: Any, action: jax.Array, times: int) -> tuple[Any, jax.Array]:
-    """`times` steps, unless the task ends before; the last state and the sum of rewards."""
+    """Takes `times` steps, or fewer if the task ends; the last state and the sum of rewards."""
     state = env.step(state.replace(done=jnp.zeros_like(state.done)), action)
     first = jnp.asarray(state.reward, jnp.float32)
     if times == 1:
@@ -143,7 +145,7 @@ def _repeat(env: Any, state: Any, action: jax.Array, times: int) -> tuple[Any, j
 
 
 def _registered(task: str) -> Any:
-    """Playground's registry, which knows the task."""
+    """Playground's registry, after a check that it knows the task."""
     try:
         from mujoco_playground import registry  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -178,7 +180,8 @@ def _load(config: Config) -> Any:
 def _public(data: mjx.Data) -> dict[str, Any]:
     """MJX's arrays that an environment may read between two steps.
 
-    Without those of size 0 (no actuators with a state, no mocap bodies): checkpoints refuse them.
+    Checkpoints refuse arrays of size 0 (of a model without stateful actuators or mocap bodies), so
+    these are left out.
     """
     items = vars(data).items()
     kept = {name: x for name, x in items if name[0] != '_' and x is not None}
@@ -186,12 +189,12 @@ def _public(data: mjx.Data) -> dict[str, Any]:
 
 
 def _copied(tree: PyTree) -> PyTree:
-    """The same arrays in new dicts: Playground's steps write into those that they are given."""
+    """The same arrays in new dicts, because Playground's steps write into the dicts they get."""
     return jax.tree.map(lambda x: x, tree)
 
 
 def _plain(obs: PyTree) -> PyTree:
-    """Mappings become dicts."""
+    """Turns mappings into dicts."""
     return {name: _plain(x) for name, x in obs.items()} if isinstance(obs, Mapping) else obs
 
 
@@ -200,7 +203,7 @@ def _metrics(state: Any) -> dict[str, jax.Array]:
 
 
 def _like(shapes: PyTree, state: PyTree) -> PyTree:
-    """The state with the dtypes of a fresh one and no weak types, which would compile anew."""
+    """Gives a state the dtypes of a fresh one and no weak types, so that nothing recompiles."""
 
     def cast(path, shape, leaf):
         leaf = jnp.asarray(leaf)
@@ -214,7 +217,7 @@ def _like(shapes: PyTree, state: PyTree) -> PyTree:
 
 @contextlib.contextmanager
 def _model(env: Any, drawn: dict[str, jax.Array]) -> Iterator[None]:
-    """Traces Playground's environment with another model; its code reads `env.mjx_model`."""
+    """Replaces `env.mjx_model`, which Playground's code reads, while the environment is traced."""
     original = env.mjx_model
     env._mjx_model = original.tree_replace(drawn)
     try:
@@ -224,13 +227,13 @@ def _model(env: Any, drawn: dict[str, jax.Array]) -> Iterator[None]:
 
 
 def render(config: Config, states: EnvState, height: int, width: int) -> np.ndarray:
-    """Pictures uint8 [T, H, W, 3] of the states [T], by the model's first camera.
+    """Pictures uint8 [T, H, W, 3] of the states [T], seen by the model's first camera.
 
     Raises:
       RuntimeError: there is no OpenGL here.
     """
     env = _load(config)
-    data = jax.device_get(arm.find(states.sim, Sim).state.data)
+    data = jax.device_get(parts.find(states.sim, Sim).state.data)
     model, one = env.mj_model, mujoco.MjData(env.mj_model)
     screen = model.vis.global_
     screen.offwidth, screen.offheight = max(screen.offwidth, width), max(screen.offheight, height)

@@ -5,11 +5,12 @@ A round agent pushes a T-shaped block onto a target pose. The protocol (Chi et a
 300 steps at 10 Hz; an episode ends when more than 95% of the target is covered; its score is the
 largest coverage / 0.95, at most 1, over its steps (the start does not count).
 
-Two orders of setting the block's pose. Setting the angle turns the block about its centre of mass,
-which is not its origin, and so moves the origin. `RandomState(seed)` draws (agent x y, block x y,
-angle); the protocol's configs say `legacy_test: True`, that is position first, then angle, and
-gym-pusht resets in the same way. Mirrored here, so that seeds mean the same starts as in the
-paper. To put the block where a *recorded* state says, set the angle first, then the position.
+The order in which the block's pose is set matters. Setting the angle turns the block about its
+centre of mass, which is not its origin, and so moves the origin. `RandomState(seed)` draws (agent
+x y, block x y, angle). The protocol's configs say `legacy_test: True`, which sets the position
+first, then the angle, and gym-pusht resets in the same way. We do so too, so that seeds mean the
+same starts as in the paper. To put the block where a *recorded* state says, set the angle first,
+then the position.
 
 Needs the extra `pusht`: gym-pusht 0.1.8 and pymunk < 7.
 """
@@ -26,13 +27,13 @@ from jaxpolicy.types import HostEnv, Spec
 
 SUCCESS_COVERAGE = 0.95
 WINDOW_PX = 512.0
-BOX = (250.0, 150.0)  # px, centre and half-width of where the protocol starts the block
+BOX = (250.0, 150.0)  # px, centre and half-width of the box in which the protocol starts the block
 
 # The nine keypoints of the recorded demonstrations in the block's frame, px: the median over all
-# rows of R(-angle) (keypoint - block position). Of the largest residual of a row, the median is
-# 1.6e-5 px, the 90% quantile 0.008, the 99% quantile 0.04, the maximum 2.2. Residuals above 0.001
-# px occur where the block has just moved: there the recorded keypoints are rigid (3e-5 px) but
-# belong to a slightly different pose than the recorded state; we do not know why.
+# rows of R(-angle) (keypoint - block position). The largest residual of a row has the median 1.6e-5
+# px, the 90% quantile 0.008, the 99% quantile 0.04 and the maximum 2.2. Residuals above 0.001 px
+# occur where the block has just moved: there the recorded keypoints are rigid (3e-5 px) but belong
+# to a slightly different pose than the recorded state; we do not know why.
 # test_keypoints_are_the_fit_to_the_data, in the tests of this file, makes them from the data.
 BLOCK_KEYPOINTS = np.array(
     [
@@ -54,7 +55,7 @@ class Config:
     """The protocol's numbers."""
 
     obs: str = 'keypoints'  # 'keypoints' [20] or 'state' [5], as in the demonstrations
-    episode_steps: int = 300  # 10 Hz: 30 s; the evaluation loop's num_steps
+    episode_steps: int = 300  # 30 s at 10 Hz; an evaluation takes it as num_steps
     render_size: int = 256  # px, at least 96
     block_inner: float = 0.0  # px, the block starts at least so far from BOX's centre in x or y
 
@@ -64,14 +65,14 @@ def make_host(config: Config) -> HostEnv:
 
     Observations are float32: 'keypoints' is the 9 block keypoints x y, then the agent's x y, all
     px [20]; 'state' is agent x y, block x y (px), block angle in [0, 2 pi) [5]. Actions in [-1, 1]
-    are the agent's target, px = (a + 1) 256; beyond, they are clipped. The reward is the score of
-    the step; the metrics are 'coverage', 'score' = min(coverage / 0.95, 1) and 'success'
+    are the agent's target, px = (a + 1) 256, and are clipped. The reward is the score of the step.
+    The metrics are 'coverage', 'score' = min(coverage / 0.95, 1) and 'success'
     (coverage > 0.95). A simulator that has ended is not stepped on: it repeats its last outcome,
     with reward 0.
 
     Raises:
-      ValueError: an unknown `obs` or too small a `render_size`; on step, actions of the wrong
-        shape or not finite.
+      ValueError: `obs` is unknown or `render_size` too small; from `step`: actions have a wrong
+        shape or are not finite.
       ImportError: gym-pusht is missing, or pymunk is 7 or newer.
     """
     if config.obs not in ('keypoints', 'state'):
@@ -120,6 +121,12 @@ def make_host(config: Config) -> HostEnv:
     return HostEnv(reset=reset, step=step, render=render, spec=spec)
 
 
+def control_hz(config: Config) -> float:
+    """Actions in a second."""
+    del config
+    return 10.0
+
+
 def _open(simulator: Any, size: int) -> Any:
     return simulator(obs_type='state', visualization_width=size, visualization_height=size)
 
@@ -127,8 +134,8 @@ def _open(simulator: Any, size: int) -> Any:
 def initial_state(seed: int, inner: float = 0.0) -> np.ndarray:
     """The protocol's draw [5] for a seed: agent x y, block x y (px), angle (rad).
 
-    The simulator sets it position first, then angle, and takes one 0.01 s step. `inner` above 0
-    moves the block away from BOX's centre, as `arm.outwards` does.
+    The simulator sets the position first, then the angle, and takes one 0.01 s step. An `inner`
+    above 0 moves the block away from the centre of BOX, as `tasks.parts.outwards` does.
     """
     random = np.random.RandomState(seed)
     agent = [random.randint(50, 450), random.randint(50, 450)]
@@ -142,7 +149,7 @@ def initial_state(seed: int, inner: float = 0.0) -> np.ndarray:
 
 
 def keypoints_from_state(state: np.ndarray) -> np.ndarray:
-    """[N, 5] states -> [N, 20]: the nine block keypoints x y, then the agent's x y, all px."""
+    """Turns states [N, 5] into [N, 20]: nine block keypoints x y, then the agent's x y, all px."""
     cos, sin = np.cos(state[:, 4, None]), np.sin(state[:, 4, None])
     x, y = BLOCK_KEYPOINTS[:, 0], BLOCK_KEYPOINTS[:, 1]
     points = np.stack(
@@ -152,7 +159,7 @@ def keypoints_from_state(state: np.ndarray) -> np.ndarray:
 
 
 def coverage_metrics(coverage: np.ndarray) -> dict[str, np.ndarray]:
-    """'coverage', 'score' and 'success', float32 [N], of the covered fractions [N]."""
+    """The metrics 'coverage', 'score' and 'success', float32 [N], from covered fractions [N]."""
     return {
         'coverage': coverage.astype(np.float32),
         'score': np.clip(coverage / SUCCESS_COVERAGE, 0.0, 1.0).astype(np.float32),

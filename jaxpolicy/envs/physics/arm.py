@@ -3,14 +3,15 @@
 """A robot arm of primitive shapes with position-controlled joints, moved by MJX.
 
 The base stands at the origin, x points ahead, z up, and the arm's home pose lies in the plane
-y = 0, so that tasks can be mirror images left and right of it. A vertical column of 0.40 m, an
-upper arm and a forearm of 0.40 m each and a hand of 0.25 m, whose tip is the end effector ('ee').
+y = 0, so that tasks can be mirror images left and right of it. The arm has a vertical column of
+0.40 m, an upper arm and a forearm of 0.40 m each, and a hand of 0.25 m, whose tip is the end
+effector ('ee').
 
-Seven joints: shoulder yaw, shoulder pitch, upper-arm roll, elbow pitch, forearm roll, wrist pitch,
-hand roll. The 6-DoF arm has no upper-arm roll.
+The seven joints are shoulder yaw, shoulder pitch, upper-arm roll, elbow pitch, forearm roll, wrist
+pitch and hand roll. The 6-DoF arm has no upper-arm roll.
 
-Gravity is off, as if compensated by the arm's own controller. For speed there is no contact and no
-constraint: joint limits hold for the targets of the position controllers, which are clipped.
+Gravity is off, as if the arm's own controller compensated it. For speed there are no contacts and
+no constraints: in place of joint limits, the targets of the position controllers are clipped.
 """
 
 from collections.abc import Callable
@@ -21,11 +22,10 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 from flax import struct
-from jax.typing import ArrayLike
 
 from jaxpolicy.envs.physics import stepping as physics
 from jaxpolicy.envs.wrap import randomize
-from jaxpolicy.types import Goals, Key, Spec
+from jaxpolicy.types import Key
 
 PyTree = Any
 T = TypeVar('T')
@@ -105,25 +105,25 @@ class Body(struct.PyTreeNode):
 
 
 class Pose(NamedTuple):
-    """Where the arm's distal parts are, and how they move with the joints."""
+    """Where the arm's outer parts are, and how they move with the joints."""
 
     elbow: jax.Array  # [3] m
     wrist: jax.Array  # [3] m
     ee: jax.Array  # [3] m
     direction: jax.Array  # [3] unit vector along the hand
-    jacobian: jax.Array  # [3, D] m/rad, of the end effector's position
-    spin: jax.Array  # [3, D] of the hand's angular velocity
+    jacobian: jax.Array  # [3, D] m/rad, Jacobian of the end effector's position
+    spin: jax.Array  # [3, D], Jacobian of the hand's angular velocity
 
 
 class Arm(NamedTuple):
-    """An arm: what is constant about it, and its two functions."""
+    """An arm: its constants and its functions."""
 
     model: mujoco.MjModel
     home: np.ndarray  # [D] rad
     low: np.ndarray  # [D] rad, of the targets
     high: np.ndarray  # [D] rad
     draw: Callable[[Any, Key], dict[str, jax.Array]]  # (the task's Config, key) -> overrides
-    start: Callable[..., Body]  # (qpos [D], overrides={}) -> at rest there
+    start: Callable[..., Body]  # (qpos [D], overrides={}) -> Body at rest
     move: Callable[[Body, jax.Array], tuple[Body, Pose]]  # (body, change of targets [D] rad)
     pose: Callable[..., Pose]  # (qpos [D], overrides={}) -> Pose
 
@@ -165,7 +165,7 @@ def make(num_dof: int, home: tuple[float, float, float], draw: randomize.Draw | 
     Args:
       num_dof: 7 or 6.
       home: pitch of the shoulder, the elbow and the wrist in rad; all other joints rest at 0.
-      draw: what varies from episode to episode; None: nothing.
+      draw: draws what varies from episode to episode; None: nothing varies.
 
     Raises:
       ValueError: there is no such arm.
@@ -215,75 +215,12 @@ def proprioception(body: Body) -> jax.Array:
 
 
 def path_metrics(body: Body) -> dict[str, jax.Array]:
-    """The end effector's position in m, and its jerk in m/s^3.
+    """The end effector's position in m, and its jerk in m/s^3, which is lower for smoother paths.
 
-    'jerk' is the norm of the third difference of the positions at the last four actions divided by
-    CONTROL_DT^3, lower is smoother; before the episode the arm was at rest.
+    'jerk' is the norm of the third difference of the positions at the last four actions, divided by
+    CONTROL_DT^3. The arm counts as at rest before the episode.
     """
     p = body.trail
     third = p[0] - 3.0 * p[1] + 3.0 * p[2] - p[3]
     jerk = jnp.linalg.norm(third) / CONTROL_DT**3
     return {'ee_x': p[0, 0], 'ee_y': p[0, 1], 'ee_z': p[0, 2], 'jerk': jerk}
-
-
-def around(key: Key, centre: ArrayLike, half: ArrayLike) -> jax.Array:
-    """Uniform within `half` of `centre`, element by element; float32."""
-    half = jnp.asarray(half, jnp.float32)
-    return jnp.asarray(centre, jnp.float32) + jax.random.uniform(key, half.shape, minval=-1) * half
-
-
-def outwards(
-    drawn: jax.Array, centre: ArrayLike, half: float | jax.Array, inner: float | jax.Array
-) -> jax.Array:
-    """A draw within `half` of `centre` moved away from it, to where the largest offset is `inner`.
-
-    Offsets between 0 and `half` become ones between `inner` and `half`, or all `inner` where that
-    is more: so no start lies in a box of half-width `inner` around the centre. 0 changes nothing.
-
-    Args:
-      drawn: [D].
-      half, inner: [], the same for all elements.
-    """
-    offset = drawn - jnp.asarray(centre)
-    largest = jnp.maximum(jnp.max(jnp.abs(offset)), 1e-9)
-    share = largest / jnp.maximum(half, 1e-9)
-    wanted = inner + jnp.maximum(half - inner, 0.0) * share
-    return jnp.where(inner > 0, centre + offset * (wanted / largest), drawn)
-
-
-def spec(obs_size: int, num_dof: int) -> Spec:
-    """The spec of a task with flat observations."""
-    shapes = ((obs_size,), (num_dof,))
-    return Spec(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
-
-
-def goals(point: int, goal: int, tolerance: float) -> Goals:
-    """Hindsight for flat observations that contain a point, its goal, and goal minus point, in m.
-
-    The reward is 1 where the point is within the tolerance of the goal, else 0.
-
-    Args:
-      point, goal: the first of their three columns; those of the difference follow on the goal's.
-    """
-    there, wanted, gap = (slice(first, first + 3) for first in (point, goal, goal + 3))
-
-    def replace(obs: jax.Array, new: jax.Array) -> jax.Array:
-        return obs.at[..., wanted].set(new).at[..., gap].set(new - obs[..., there])
-
-    def reward(next_obs: jax.Array) -> jax.Array:
-        distance = jnp.linalg.norm(next_obs[..., there] - next_obs[..., wanted], axis=-1)
-        return (distance < tolerance).astype(jnp.float32)
-
-    return Goals(lambda obs: obs[..., there], lambda obs: obs[..., wanted], replace, reward)
-
-
-def find(sim: PyTree, kind: type[T]) -> T:
-    """The part of `sim` that is a `kind`, below whatever the transforms have put around it.
-
-    Raises:
-      ValueError: there is none.
-    """
-    for node in jax.tree.leaves(sim, is_leaf=lambda x: isinstance(x, kind)):
-        if isinstance(node, kind):
-            return node
-    raise ValueError(f'expected a sim that contains {kind}, found {type(sim)}')

@@ -2,17 +2,18 @@
 # (MuJoCo is a compiled module without type stubs.)
 """Physics engines behind one pure function, for models with contacts and constraints.
 
-  mjx     MJX-JAX: any device that XLA knows, differentiable, sharded like any other JAX code.
-  native  MuJoCo's C engine on all CPU cores: vmapped worlds become one call of `mujoco.batch`,
-          which steps them on a pool of threads. No gradients, and no compilation cache.
-  warp    MJX-Warp: NVIDIA GPUs, needs the extra `warp`. On a CPU it works, slowly, for tests. Its
-          contact buffers have a fixed size and overflow without a word: see `make`.
-  auto    native where JAX runs on one CPU device, mjx elsewhere (docs/performance.md).
+  mjx     MJX-JAX runs on any device that XLA knows, is differentiable, and is sharded like any
+          other JAX code.
+  native  MuJoCo's C engine runs on all CPU cores: vmapped worlds become one call of `mujoco.batch`,
+          which steps them on a pool of threads. It has no gradients and no compilation cache.
+  warp    MJX-Warp runs on NVIDIA GPUs and needs the extra `warp`. On a CPU it is slow and serves
+          for tests. Its contact buffers have a fixed size and overflow silently: see `make`.
+  auto    This is native where JAX runs on one CPU device, else mjx (docs/performance.md).
 
-All of them step the same model from the same small state, and everything that carries over from one
-step to the next is in it, so that a state can be stored, mixed and reset anywhere inside jit. The C
-engine computes in float64 and the others in float32: single steps agree to rounding, trajectories
-with contacts until they meet something unstable.
+All of them step the same model from the same small state. Everything that one step leaves for the
+next is in this state, so that it can be stored, mixed and reset anywhere inside jit. The C engine
+computes in float64 and the others in float32. So single steps agree to rounding, and trajectories
+with contacts agree until they meet something unstable.
 """
 
 import copy
@@ -43,17 +44,17 @@ class PhysicsState(struct.PyTreeNode):
 
     qpos: jax.Array  # [nq]
     qvel: jax.Array  # [nv]
-    act: jax.Array | None  # [na] of the actuators, None where they have no state
-    warmstart: jax.Array  # [nv] accelerations, where the constraint solver starts
+    act: jax.Array | None  # [na], state of the actuators, None where they have none
+    warmstart: jax.Array  # [nv], accelerations from which the constraint solver starts
 
 
 class Physics(NamedTuple):
-    """One model in one engine; unbatched, to be vmapped.
+    """One model in one engine; its functions are unbatched and meant for vmap.
 
     start(qpos [nq], qvel [nv]) -> PhysicsState
     step(state, ctrl [nu], overrides={}) -> PhysicsState, `num_substeps` timesteps later;
-        `overrides` are fields of the model by name ('geom_friction', 'opt.gravity'), each an array
-        of that field's whole shape, that differ between worlds or episodes.
+        `overrides` are the fields of the model that differ between worlds or episodes, by name
+        ('geom_friction', 'opt.gravity'), each an array of the field's whole shape.
     """
 
     backend: str  # never 'auto'
@@ -62,10 +63,11 @@ class Physics(NamedTuple):
 
 
 def resolve(backend: str) -> str:
-    """The engine that a name means here.
+    """The engine that a name means on this machine.
 
     'auto' is native on one CPU device: on two cores it multiplies the speed of training on `pick`
-    (docs/performance.md). With several devices every one of them would step all the worlds.
+    (docs/performance.md). With several CPU devices it is mjx, because with native every device
+    would step all the worlds.
 
     Raises:
       ValueError: the name is unknown.
@@ -83,15 +85,16 @@ def make(
     """Builds the engine of a model.
 
     Args:
-      model: with any constraints and contacts. Its jacobian should be dense: the sparse Cholesky
-        factorisation of MuJoCo 4.0.0's C engine is wrong.
-      num_substeps: timesteps in one step, with the same controls.
+      model: may have any constraints and contacts. Its jacobian should be dense, because the sparse
+        Cholesky factorisation of MuJoCo 4.0.0's C engine is wrong.
+      num_substeps: timesteps in one step, all with the same controls.
       backend: a name in BACKENDS.
+      max_worlds: the number of worlds for which 'warp' reserves contact buffers.
 
     Raises:
       ValueError: the backend is unknown or cannot run here, or the model has state that
         PhysicsState does not hold.
-      ImportError: 'warp' without warp-lang.
+      ImportError: the backend is 'warp' and warp-lang is not installed.
     """
     backend = resolve(backend)
     _check_state(model)
@@ -126,7 +129,7 @@ def _make_warp(model: mujoco.MjModel, num_substeps: int, max_worlds: int):
         import warp  # noqa: F401 # pyright: ignore[reportMissingImports, reportUnusedImport]
     except ImportError as error:
         raise ImportError("backend 'warp' needs: pip install warp-lang") from error
-    static = physics.put(model)[1]._impl  # MJX-JAX has room for every contact that can ever be
+    static = physics.put(model)[1]._impl  # MJX-JAX has room for every possible contact
     num_contacts, num_rows = static.contact.dist.shape[0], static.efc_J.shape[0]
     template = mjx.make_data(
         model, impl='warp', naconmax=2 * num_contacts * max_worlds, njmax=2 * num_rows
@@ -135,7 +138,7 @@ def _make_warp(model: mujoco.MjModel, num_substeps: int, max_worlds: int):
 
 
 def _step_by_mjx(device_model: mjx.Model, template: mjx.Data, num_substeps: int):
-    """The step of MJX in either implementation."""
+    """Builds the step of MJX in either of its implementations."""
 
     def step(state: PhysicsState, ctrl: jax.Array, overrides: physics.Overrides | None = None):
         world = device_model.tree_replace(dict(overrides or {}))
@@ -163,14 +166,14 @@ def _make_native(model: mujoco.MjModel, num_substeps: int, max_worlds: int):
     if jax.default_backend() != 'cpu':
         raise ValueError(f"backend 'native': expected JAX on a CPU, found {jax.default_backend()}")
     model = copy.copy(model)
-    # The C engine restarts a world that diverges at qpos0. Here, as in MJX, it keeps its NaN, so
-    # that whoever steps it can see it.
+    # By default the C engine puts a world that diverges back to qpos0. Here, as in MJX, the world
+    # keeps its NaN, so that the caller can see it.
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     batches: dict[tuple, mujoco_batch.Batch] = {}  # by number of worlds and names of overrides
     lock = threading.Lock()  # two compiled programs, or two devices, may call at the same time
 
-    # A buffer callback sees the arrays where they lie. A `pure_callback` copies them with JAX
-    # first, which waits for the threads that wait for the callback: it can hang for ever.
+    # A buffer callback reads the arrays in place. A `pure_callback` first copies them with JAX, and
+    # the copy waits for threads that in turn wait for the callback, so that it can hang for ever.
     def run(_, out: PhysicsState, state: PhysicsState, ctrl, overrides) -> None:
         worlds = np.asarray(out.qpos).shape[:-1]  # () or the sizes of one or more vmaps
         num_worlds = math.prod(worlds)
@@ -210,7 +213,7 @@ def _run_batch(
         value = value.reshape(value.shape[: len(worlds)] + field.shape[len(worlds) :])
         changed |= (field != value).reshape(*worlds, -1).any(axis=-1)
         field[...] = value
-    if changed.any():  # masses enter constants that the engine keeps
+    if changed.any():  # the engine keeps constants that depend on masses
         batch.set_const(changed.reshape(-1))
     for name, field in _FIELDS.items():
         value = getattr(state, name)

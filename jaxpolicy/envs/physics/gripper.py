@@ -2,13 +2,15 @@
 # (MuJoCo is a compiled module without type stubs.)
 """The arm of `arm.py` with a two-finger gripper, and a cube on the floor, with real contact.
 
-The end effector ('ee') stays where it was, and lies between the tips of the fingers. They slide
-along the hand's y axis; a finger's joint position is the distance in m of its inner face from the
-middle. Both are position-controlled. Gravity acts on the cube alone: the rest compensates its own.
+The end effector ('ee') stays where it is on the bare arm, which is between the tips of the fingers.
+The fingers slide along the hand's y axis. A finger's joint position is the distance in m of its
+inner face from the middle. Both fingers are position-controlled. Gravity acts on the cube alone,
+because all other bodies compensate theirs.
 
-Only the pairs that matter for picking touch: cube and floor, cube and fingers, fingers and floor.
-Fingers are capsules, whose contacts with a box cost MJX half of what a box's do. The solver gets a
-few Newton iterations: one is not enough to hold the cube, more change nothing.
+Only the pairs that matter for picking can touch: cube and floor, cube and fingers, fingers and
+floor. The fingers are capsules, because their contacts with a box cost MJX half as much as those of
+a box. The solver gets three Newton iterations: one is not enough to hold the cube, and more change
+nothing.
 """
 
 import mujoco
@@ -26,7 +28,7 @@ FINGERS = ('left_finger', 'right_finger')
 
 
 def make_model(num_dof: int) -> mujoco.MjModel:
-    """The model; its joints are the arm's, the two fingers', and the cube's free joint.
+    """Builds the model; its joints are the arm's, the two fingers', and the cube's free joint.
 
     Raises:
       ValueError: there is no arm with that number of joints.

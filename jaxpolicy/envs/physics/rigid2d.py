@@ -2,15 +2,17 @@
 
 The block (dynamic) meets a round agent (kinematic: it moves as told) and four walls. All contacts
 are without friction and without bounce, and velocities are forgotten after each step (Chipmunk's
-damping 0), so what is left of Chipmunk 7 is, in its order (`cpSpaceStep`, `cpCollision`,
-`cpArbiter`; read, not copied):
+damping 0). What is left of Chipmunk 7 (`cpSpaceStep`, `cpCollision`, `cpArbiter`, which we read but
+did not copy) are these steps, in its order:
 
-  1. positions move by the velocities and the bias velocities of the last step's solve;
-  2. contacts: one per agent and rectangle, up to two per wall and rectangle;
-  3. impulses that were there one step ago are applied again; of a contact that was away for one or
-     two steps the impulse is remembered, not applied; after that it starts from zero;
-  4. ten sweeps over the contacts of projected Gauss-Seidel, for the velocities (approaching speed
-     to zero) and the bias velocities (overlap beyond the slop shrinks).
+  1. Positions move by the velocities and the bias velocities that the last step solved for.
+  2. Contacts are found: one per agent and rectangle, up to two per wall and rectangle.
+  3. A contact that was there one step ago starts with its last impulse, which is applied again. A
+     contact that was away for one or two steps starts with its last impulse, which is not applied.
+     Any other contact starts from zero.
+  4. Projected Gauss-Seidel sweeps over the contacts ten times. It solves for the velocities, so
+     that the approaching speed becomes zero, and for the bias velocities, so that overlap beyond
+     the slop shrinks.
 
 Every function takes arrays whose *trailing* axes are the batch, so that the innermost axis is long:
 [2, ...] is a vector per world, a plain [...] a number per world. Lengths in px, angles in rad.
@@ -29,8 +31,8 @@ SLOP = 0.1  # px of overlap that is left alone
 PERSISTENCE = 3  # steps for which an impulse is remembered
 
 INVERSE_MOMENT = 1.0 / 3000.0  # of the block; its mass is 1
-NUM_ARBITERS, NUM_CONTACTS = 6, 10  # 2 agent-rectangle with 1 each, 4 wall-rectangle with 2
-ORDER = (2, 3, 6, 7, 4, 5, 8, 9, 1, 0)  # of contacts in a sweep: walls, agent on stem, on bar
+NUM_ARBITERS, NUM_CONTACTS = 6, 10  # 2 pairs agent-rectangle of 1 contact, 4 wall-rectangle of 2
+ORDER = (2, 3, 6, 7, 4, 5, 8, 9, 1, 0)  # of contacts in a sweep: walls, agent on stem, agent on bar
 
 
 class World(struct.PyTreeNode):
@@ -41,13 +43,13 @@ class World(struct.PyTreeNode):
     pose: jax.Array  # [3, ...] of the block: centre of mass (px), angle
     velocity: jax.Array  # [3, ...] of the block, per s
     bias: jax.Array  # [3, ...] the velocity that corrects overlaps, for one step
-    impulse: jax.Array  # [10, ...] of each contact when it was last there
-    feature: jax.Array  # [8, ...] int32, which corners met at each wall contact, -1: none
+    impulse: jax.Array  # [10, ...], of each contact when it was last there
+    feature: jax.Array  # [8, ...] int32, which corners met at each wall contact, or -1
     age: jax.Array  # [6, ...] int32, steps since each pair last touched
 
 
 def start(agent: jax.Array, pose: jax.Array) -> World:
-    """A world at rest, that never had a contact."""
+    """A world at rest that has had no contacts yet."""
     batch, dtype = agent.shape[1:], agent.dtype
     return World(
         agent=agent,
@@ -62,7 +64,7 @@ def start(agent: jax.Array, pose: jax.Array) -> World:
 
 
 def step(world: World) -> World:
-    """One step of 0.01 s; the agent goes on with its velocity."""
+    """One step of 0.01 s, in which the agent moves with its velocity."""
     agent = world.agent + DT * world.agent_velocity
     pose = world.pose + DT * (world.velocity + world.bias)
     axes = jnp.stack([jnp.cos(pose[2]), jnp.sin(pose[2])])
@@ -95,12 +97,12 @@ def step(world: World) -> World:
 
 
 def _pairs(x: jax.Array) -> jax.Array:
-    """[6, ...] of each pair of shapes -> [10, ...] of each contact."""
+    """Repeats values of the pairs of shapes [6, ...] for each of their contacts, [10, ...]."""
     return jnp.concatenate([x[:2], jnp.repeat(x[2:], 2, axis=0)])
 
 
 def _remembered(world: World, feature: jax.Array) -> jax.Array:
-    """[10, ...] the impulses of the contacts between the same corners, 0 for new ones."""
+    """The last impulse of each contact between the same corners, 0 for new contacts; [10, ...]."""
     old, old_feature = world.impulse[2:], world.feature
     other, other_feature = _swap(old), _swap(old_feature)
     found = jnp.where(feature == other_feature, other, 0.0)
@@ -109,7 +111,7 @@ def _remembered(world: World, feature: jax.Array) -> jax.Array:
 
 
 def _swap(x: jax.Array) -> jax.Array:
-    """[8, ...]: the two contacts of each wall and rectangle change places."""
+    """Swaps the two contacts of each pair of wall and rectangle, [8, ...]."""
     return x.reshape(4, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
 
 
@@ -117,9 +119,9 @@ def solve(contacts: shapes2d.Contacts, drive: jax.Array, impulse: jax.Array, app
     """Ten sweeps of projected Gauss-Seidel from rest.
 
     Args:
-      drive: [10, ...] speed of the other shape along the normals, px/s.
-      impulse: [10, ...] what the contacts start from.
-      applied: [10, ...] what of that already acts on the block.
+      drive: [10, ...] px/s, speed of the other shape along the normals.
+      impulse: [10, ...], impulses from which the contacts start.
+      applied: [10, ...], the part of these impulses that already acts on the block.
 
     Returns:
       velocity [3, ...], bias velocity [3, ...] and impulses [10, ...].
@@ -143,7 +145,7 @@ def solve(contacts: shapes2d.Contacts, drive: jax.Array, impulse: jax.Array, app
             velocity = tuple(
                 v + p[i] * (new - total[i]) for v, p in zip(velocity, push, strict=True)
             )
-            # Without it XLA's CPU fusion computes every row anew for each row that follows.
+            # Without this barrier, XLA's CPU fusion computes every row anew for each later row.
             totals[i], velocity = jax.lax.optimization_barrier((new, velocity))
         return velocity, jnp.stack(totals)
 

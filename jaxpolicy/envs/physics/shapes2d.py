@@ -1,8 +1,9 @@
 """Where Push-T's shapes touch: the agent (a disc), the block (two rectangles) and four walls.
 
-The contacts that Chipmunk 7 finds (`cpCollision.c`; read, not copied), in closed form in place of
-its GJK and EPA: a point and a rectangle, a segment and a rectangle. Every function takes arrays
-whose *trailing* axes are the batch. Lengths in px, angles in rad.
+These are the contacts that Chipmunk 7 finds (`cpCollision.c`, which we read but did not copy). In
+place of its GJK and EPA they are computed in closed form, for a point and a rectangle and for a
+segment and a rectangle. Every function takes arrays whose *trailing* axes are the batch. Lengths
+are in px, angles in rad.
 """
 
 from typing import NamedTuple
@@ -23,16 +24,16 @@ BOXES = np.array([[-60.0, 0.0, 60.0, 30.0], [-15.0, 30.0, 15.0, 120.0]]) - np.ti
 
 
 class Contacts(NamedTuple):
-    """Rows of the contact problem, the agent's first: [10, ...] each."""
+    """Contacts, those of the agent first; [10, ...] each when all are joined."""
 
-    normal: jax.Array  # [2, 10, ...] the way that the block is pushed
-    lever: jax.Array  # around the centre of mass, px
+    normal: jax.Array  # [2, 10, ...], the direction in which the block is pushed
+    lever: jax.Array  # px, around the centre of mass
     gap: jax.Array  # px, negative where shapes overlap
     active: jax.Array  # bool
 
 
 def agent_contacts(agent: jax.Array, pose: jax.Array, axes: jax.Array) -> Contacts:
-    """The nearest point of each rectangle to the agent [2, ...]: 2 contacts."""
+    """The 2 contacts of the agent [2, ...] with the nearest point of each rectangle."""
     cos, sin = axes
     dx, dy = agent - pose[:2]
     x, y = cos * dx + sin * dy, cos * dy - sin * dx  # the agent in the block's frame
@@ -42,7 +43,8 @@ def agent_contacts(agent: jax.Array, pose: jax.Array, axes: jax.Array) -> Contac
     square = away_x**2 + away_y**2
     inside = square == 0.0
     distance = jnp.sqrt(jnp.where(inside, 1.0, square))
-    # Inside: out by the nearest side; the block is pushed against that side's outward normal.
+    # An agent inside a rectangle leaves by the nearest side, and pushes the block against the
+    # outward normal of that side.
     right, top = high_x - x < x - low_x, high_y - y < y - low_y
     depth_x, depth_y = (
         jnp.where(right, high_x - x, x - low_x),
@@ -65,16 +67,16 @@ def agent_contacts(agent: jax.Array, pose: jax.Array, axes: jax.Array) -> Contac
 
 
 def _column(values: np.ndarray, like: jax.Array) -> jax.Array:
-    """[n] numbers as [n, 1, ...], to go with [...]."""
+    """Numbers [n] as [n, 1, ...], to be combined with `like` [...]."""
     return jnp.asarray(values, like.dtype).reshape(-1, *(1,) * like.ndim)
 
 
 def wall_contacts(pose: jax.Array, axes: jax.Array) -> tuple[Contacts, jax.Array]:
     """Up to two contacts of each rectangle with the nearer wall of each axis: 8 contacts.
 
-    The room is wider than the block: it never meets both walls of an axis. Each wall is looked at
-    in a frame of its own: h is the height over its middle line, s goes along it, and the frame is a
-    turned copy of the world's. The order is (x, bar), (x, stem), (y, bar), (y, stem), two each.
+    The block never meets both walls of an axis, because the room is wider than the block. Each wall
+    has a frame of its own, a turned copy of the world's: h is the height over the wall's middle
+    line, and s goes along it. The order is (x, bar), (x, stem), (y, bar), (y, stem), two each.
 
     Returns:
       The contacts, and which corners met [8, ...] int32.
@@ -82,7 +84,7 @@ def wall_contacts(pose: jax.Array, axes: jax.Array) -> tuple[Contacts, jax.Array
     cos, sin = axes
     x, y = pose[0] - ROOM_CENTRE, pose[1] - ROOM_CENTRE
     side = jnp.where(jnp.stack([x, y]) < 0.0, 1.0, -1.0).astype(pose.dtype)  # [2, ...]
-    h_axis = side * jnp.stack([cos, sin])  # h and s of the block's x axis
+    h_axis = side * jnp.stack([cos, sin])  # h and s components of the block's x axis
     s_axis = side * jnp.stack([sin, -cos])
     h_centre = ROOM_HALF + side * jnp.stack([x, y])
     s_centre = side * jnp.stack([y, -x])
@@ -114,14 +116,15 @@ def wall_contacts(pose: jax.Array, axes: jax.Array) -> tuple[Contacts, jax.Array
 
 
 def _separate(h, s, out_h, out_s) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """How to part each rectangle from its wall by the least move: normal (h, s) and distance.
+    """The smallest move that parts each rectangle from its wall: normal (h, s) and distance.
 
-    The nearest point to the origin on the boundary of the Minkowski difference, a hexagon: four
-    sides of the rectangle, and its lowest and highest corner dragged along the wall.
+    It leads to the point nearest to the origin on the boundary of the Minkowski difference. That is
+    a hexagon: the four sides of the rectangle, and its lowest and highest corners dragged along the
+    wall.
     """
     length = jnp.asarray([120.0, 30.0, 120.0, 30.0, 30.0, 90.0, 30.0, 90.0], h.dtype)
     length = length.reshape(1, 2, 4, *(1,) * (h.ndim - 3))
-    # Sides: from a corner, moved by the end of the wall that is furthest along the normal.
+    # A side starts at a corner, moved by the end of the wall that is furthest along the normal.
     end = s + jnp.where(out_s > 0.0, ROOM_HALF, -ROOM_HALF)
     depth = h * out_h + end * out_s
     t = jnp.clip(h * out_s - end * out_h, 0.0, length)
@@ -130,7 +133,7 @@ def _separate(h, s, out_h, out_s) -> tuple[jax.Array, jax.Array, jax.Array]:
     out_h, out_s = jnp.broadcast_to(out_h, h.shape), jnp.broadcast_to(out_s, h.shape)
     sides = [tuple(a[:, :, k] for a in (ph, ps, depth, slides, out_h, out_s)) for k in range(4)]
     one, zero = jnp.ones_like(h[:, :, 0]), jnp.zeros_like(h[:, :, 0])
-    for sign in (-1.0, 1.0):  # the lowest corner, the highest
+    for sign in (-1.0, 1.0):  # the lowest corner, then the highest
         best_h, best_s = h[:, :, 0], s[:, :, 0]
         for k in range(1, 4):
             better = sign * h[:, :, k] > sign * best_h
@@ -147,10 +150,10 @@ def _separate(h, s, out_h, out_s) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def _nearest(ph, ps, depth, slides, nh, ns):
-    """Squared distance from the origin to a side's nearest point, normal (h, s), distance."""
+    """The squared distance from the origin to a side's nearest point, normal (h, s), distance."""
     square = ph**2 + ps**2
     radius = jnp.sqrt(jnp.where(square == 0.0, 1.0, square))
-    flat = (depth >= 0.0) | slides  # else corner to corner
+    flat = (depth >= 0.0) | slides  # else two corners meet
     normal_h, normal_s = jnp.where(flat, -nh, ph / radius), jnp.where(flat, -ns, ps / radius)
     return square, normal_h, normal_s, jnp.where(flat, -depth, radius)
 

@@ -40,12 +40,13 @@ def barrier_applies() -> bool:
 def chain_barrier() -> Iterator[None]:
     """Traces MJX so that XLA's CPU backend computes each body's pose once.
 
-    Works around this: `scan.body_tree` walks the bodies from the base to the tip, and each body
-    needs its parent's result. XLA on CPU fuses through the whole walk, and so every output of every
-    body recomputes the chain above it, which makes an arm about 3 times (jax 0.12) to 2,000 times
-    (jax 0.10) slower. An optimisation barrier on what a parent hands to its children stops the
-    fusion and leaves the values alone. It covers only what is traced inside the context, does
-    nothing on accelerators, and if MJX's private function has changed it warns and does nothing.
+    It works around this problem: `scan.body_tree` walks the bodies from the base to the tip, and
+    each body needs its parent's result. XLA on CPU fuses through the whole walk. So every output of
+    every body recomputes the chain above it, which makes an arm about 3 times (jax 0.12) to 2,000
+    times (jax 0.10) slower. An optimisation barrier on what a parent hands to its children stops
+    the fusion and leaves the values alone. The workaround covers only what is traced inside the
+    context and does nothing on accelerators. If MJX's private function has changed, it warns and
+    does nothing.
     """
     if jax.default_backend() != 'cpu':
         yield
@@ -89,17 +90,18 @@ def tracing() -> Iterator[None]:
 
 
 def put(model: mujoco.MjModel) -> tuple[mjx.Model, mjx.Data]:
-    """The model and blank data for MJX, as arrays that are committed to no device.
+    """Puts the model and blank data into MJX, as arrays that are committed to no device.
 
-    MJX commits them to one, and committed constants cannot meet data that is sharded over several.
+    MJX itself commits them to one device, and constants that are committed to one device cannot be
+    combined with data that is sharded over several.
     """
 
-    device = jax.local_devices()[0]  # MJX's default may be another process's
+    device = jax.local_devices()[0]  # MJX's default may belong to another process
     return release((mjx.put_model(model, device=device), mjx.make_data(model, device=device)))
 
 
 def release(tree: PyTree) -> PyTree:
-    """The same arrays, committed to no device."""
+    """Copies the arrays of a tree so that they are committed to no device."""
 
     def one(leaf):
         return jnp.asarray(np.asarray(leaf)) if isinstance(leaf, jax.Array) else leaf
@@ -110,10 +112,10 @@ def release(tree: PyTree) -> PyTree:
 def make_step(model: mujoco.MjModel, num_substeps: int) -> Step:
     """Builds step(qpos [nq], qvel [nv], ctrl [nu], overrides={}) -> (qpos, qvel).
 
-    They are the state `num_substeps` timesteps later.
-    Only positions and velocities go from one timestep to the next, so that XLA drops whatever else
-    MJX computes. They are the full state of a model without activations and warm starts.
-    `overrides` are fields of the model by name, whole.
+    It returns the state `num_substeps` timesteps later. Only positions and velocities go from one
+    timestep to the next, so that XLA drops whatever else MJX computes. They are the full state of a
+    model without activations and warm starts. `overrides` are fields of the model by name, each in
+    its whole shape.
 
     Raises:
       ValueError: the model has activations or constraints, whose state would be lost.
@@ -142,7 +144,7 @@ def make_step(model: mujoco.MjModel, num_substeps: int) -> Step:
 
 
 def make_kinematics(model: mujoco.MjModel) -> Callable[..., mjx.Data]:
-    """Builds kinematics(qpos [nq], overrides={}) -> Data with the poses that belong to `qpos`."""
+    """Builds kinematics(qpos [nq], overrides={}) -> Data, which has the poses for `qpos`."""
     device_model, template = put(model)
 
     @jax.jit

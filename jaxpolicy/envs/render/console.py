@@ -1,12 +1,12 @@
-"""A screen, a keyboard and perhaps a gamepad, to watch an arm and to steer it."""
+"""A screen, a keyboard and perhaps a gamepad, with which a person watches and steers an arm."""
 
 from typing import Any, NamedTuple
 
 from jaxpolicy import types
-from jaxpolicy.envs.render import window
+from jaxpolicy.envs.render import viewer
 
 SPEED = 0.25  # m/s of the tip
-STICK = 0.15  # of a gamepad's stick, below which it rests
+STICK = 0.15  # deflection of a gamepad's stick below which it counts as at rest
 SPACE, ESCAPE, BACKSPACE, STOP = 32, 256, 259, 46  # GLFW's codes; STOP is the full stop
 MOVES = {  # key: direction of the tip
     265: (1.0, 0.0, 0.0),  # up
@@ -23,19 +23,19 @@ class Command(NamedTuple):
 
     takeover: bool = False
     velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)  # m/s, of the tip
-    skip: bool = False  # the next episode
+    skip: bool = False  # go to the next episode
     quit: bool = False
 
 
 class Keys:
-    """Commands from keys that are pressed, one after another."""
+    """Turns the keys that a person presses one after another into commands."""
 
     def __init__(self):
         self._takeover, self._direction = False, (0.0, 0.0, 0.0)
         self._skip = self._quit = False
 
     def press(self, key: int) -> None:
-        """A key was pressed."""
+        """Takes note of a key, GLFW's code, that was pressed."""
         if key == SPACE:
             self._takeover, self._direction = not self._takeover, (0.0, 0.0, 0.0)
         elif key == STOP:
@@ -46,7 +46,7 @@ class Keys:
         self._quit |= key == ESCAPE
 
     def command(self, axes: tuple[float, ...] = ()) -> Command:
-        """What the keys say by now; a gamepad's axes count where they do not rest."""
+        """The command so far; a gamepad's axes replace the keys' direction unless they rest."""
         x, y, z = (SPEED * d for d in self._direction)
         if len(axes) >= 4 and max(abs(a) for a in axes[:4]) > STICK:
             x, y, z = -SPEED * axes[1], -SPEED * axes[0], -SPEED * axes[3]
@@ -55,11 +55,11 @@ class Keys:
 
 
 class Screen:
-    """A person at MuJoCo's viewer, as a context; it keeps the pace of simulated time."""
+    """MuJoCo's viewer with a person at it, as a context; it keeps the pace of simulated time."""
 
     def __init__(self, module: Any, config: Any):
         self._keys, self._button = Keys(), False
-        self._window = window.Window(module, config, self._keys.press)
+        self._window = viewer.Window(module, config, self._keys.press)
 
     def __enter__(self):
         self._window.open()
@@ -69,11 +69,11 @@ class Screen:
         self._window.close()
 
     def show(self, state: types.EnvState) -> None:
-        """Draws one robot's state, then waits for its time."""
+        """Draws one robot's state, and waits until its time has come."""
         self._window.show(state)
 
     def command(self) -> Command:
-        """What the person wants now; a closed window is the end."""
+        """What the person wants now; a closed window means to quit."""
         axes, button = self._window.gamepad()
         if button and not self._button:
             self._keys.press(SPACE)

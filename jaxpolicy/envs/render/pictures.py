@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo is a compiled module without type stubs.)
-"""Pictures of the arm and its task, by native MuJoCo's renderer.
+"""Pictures of the arm and its task, drawn by MuJoCo's own renderer.
 
 Without a display it needs EGL (`jaxpolicy.envs` sets MUJOCO_GL=egl) or OSMesa; see BUILD.md.
 """
@@ -22,7 +22,7 @@ def draw(scene: mujoco.MjvScene, shape: Any, size: Sequence[float], pos: Any, rg
 
 
 def aim(camera: Any, distance: float = 1.5) -> None:
-    """Points a camera at the arm's workspace, from `distance` m."""
+    """Points a camera at the arm's workspace, from `distance` m away."""
     camera.lookat[:] = (0.33, 0.0, 0.32)
     camera.distance, camera.azimuth, camera.elevation = distance, 145.0, -28.0
 
@@ -45,14 +45,14 @@ def draw_task(
 
 
 def open_renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:
-    """MuJoCo's renderer, as a context.
+    """Opens MuJoCo's renderer, as a context.
 
     Raises:
       RuntimeError: there is no OpenGL here.
     """
     try:
         return mujoco.Renderer(model, height, width)
-    except Exception as error:  # MuJoCo's own, GLFW's or EGL's, whichever fails first
+    except Exception as error:  # of MuJoCo, GLFW or EGL, whichever fails first
         found = os.environ.get('MUJOCO_GL', 'not set')
         raise RuntimeError(
             f'no OpenGL to draw with: MUJOCO_GL is {found} ({error}); see BUILD.md, "Rendering '
@@ -73,13 +73,13 @@ def render(
     """Pictures of the arm with its goal and, where there is one, a pillar.
 
     Args:
-      qpos: [T, nq], the model's.
+      qpos: [T, nq], positions of the model.
       goal: [T, 3] m, drawn as a sphere.
-      pillar: [T, 2] m, its axis on the floor, or None.
+      pillar: [T, 2] m, where its axis meets the floor, or None.
       pillar_size: radius and height in m; the top is rounded.
       shape: height and width in pixels, at most 960 x 1280.
       goal_radius: m.
-      distance: m, of the camera.
+      distance: m, of the camera from the workspace.
 
     Returns:
       uint8 [T, H, W, 3].

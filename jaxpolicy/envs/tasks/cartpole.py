@@ -1,21 +1,22 @@
 """CartPole: push a cart left or right so that the pole on it does not fall. Actions are discrete.
 
-Gymnasium's CartPole-v1 on the device (its dynamics, reward, ends and starts; read, not copied), for
-value-based learning. With a pole of mass m and half-length l on a cart of mass M, all without
-friction, a force F and theta 0 upright and growing to the right,
+This is Gymnasium's CartPole-v1 on the device, for value-based learning. We read its dynamics,
+reward, ends and starts, and copied no code. A pole of mass m and half-length l stands on a cart of
+mass M, without friction, which a force F pushes. theta is 0 upright and grows to the right:
   (M + m) xddot + m l (thetaddot cos(theta) - thetadot^2 sin(theta)) = F
   4/3 l thetaddot + xddot cos(theta) = g sin(theta),
-solved for the accelerations, by explicit Euler steps of 0.02 s (the positions move by the old
-velocities). Sources: Barto, Sutton, Anderson, 1983; Florian, 2007.
+These are solved for the accelerations, and integrated by explicit Euler steps of 0.02 s (the
+positions move by the old velocities). Sources: Barto, Sutton, Anderson, 1983; Florian, 2007.
 
-Where it differs: float32; a step after the end still has reward 1, in Gymnasium 0.
+It differs in two ways. Numbers are float32. A step after the end still has reward 1, while
+Gymnasium gives 0.
 
-Reset (uniform): x, xdot, theta and thetadot within 0.05 of 0.
+A reset draws uniformly: x, xdot, theta and thetadot within 0.05 of 0.
 
 Observation, float32 [4]: x in m, xdot in m/s, theta in rad, thetadot in rad/s.
 
-Action, one-hot [2], the largest counts (of two equal ones the first): 10 N to the left, 10 N to the
-right.
+Action, one-hot [2]: 10 N to the left or 10 N to the right. The larger number chooses, and the first
+one if both are equal.
 
 Reward per step: 1, also where the episode ends. It ends at |x| > 2.4 m or |theta| > 12 degrees.
 
@@ -30,8 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxpolicy.envs.physics import arm
-from jaxpolicy.envs.render import drawing
+from jaxpolicy.envs.tasks import parts
 from jaxpolicy.types import Env, EnvState, Key, Spec
 
 CONTROL_DT = 0.02  # s, one action and one physics step
@@ -47,7 +47,7 @@ class Config:
     pole_mass: float = 0.1
     half_length: float = 0.5  # of the pole
     force: float = 10.0  # N, either way
-    start: float = 0.05  # at most, each number of the state, either way
+    start: float = 0.05  # largest start value of each number of the state, either way
     max_position: float = 2.4  # beyond it the episode ends
     max_angle: float = math.radians(12.0)  # beyond it the episode ends
 
@@ -103,7 +103,7 @@ def _accelerations(config: Config, sim: Sim, force: jax.Array) -> jax.Array:
     cos, sin, speed = jnp.cos(sim.qpos[1]), jnp.sin(sim.qpos[1]), sim.qvel[1]
     mass = config.cart_mass + config.pole_mass
     lever = config.pole_mass * config.half_length  # kg m
-    push = (force + lever * speed**2 * sin) / mass  # the cart's, were the pole not to turn faster
+    push = (force + lever * speed**2 * sin) / mass  # the cart's acceleration if the pole's were 0
     inertia = config.half_length * (4.0 / 3.0) - lever * cos**2 / mass
     turn = (config.gravity * sin - push * cos) / inertia
     return jnp.stack([push - lever * turn * cos / mass, turn])
@@ -112,10 +112,12 @@ def _accelerations(config: Config, sim: Sim, force: jax.Array) -> jax.Array:
 def render(config: Config, states: EnvState, height: int, width: int) -> np.ndarray:
     """Pictures uint8 [T, H, W, 3] of the states [T].
 
-    The cart (blue) on its track (light grey, with both ends), the pole (grey), and where it may be
-    (green).
+    They show the cart (blue) on its track (light grey, with both ends), the pole (grey), and the
+    angles that the pole may have (green).
     """
-    qpos = jax.device_get(arm.find(states.sim, Sim).qpos)
+    from jaxpolicy.envs.render import drawing  # only pictures need it
+
+    qpos = jax.device_get(parts.find(states.sim, Sim).qpos)
     end, length = config.max_position, 2.0 * config.half_length
     x, y = drawing.canvas((-1.1 * end, -0.4), (1.1 * end, 1.1 * length), height, width)
     empty = np.full((height, width, 3), 255, np.uint8)

@@ -5,7 +5,7 @@ behind it. Everything is drawn symmetrically about that plane and independently,
 are equally good, and the average of a path to the left and one to the right runs into the pillar.
 The forearm passes above the pillar; touching it with the hand or the forearm ends the episode.
 
-Reset ranges (uniform): every joint within 0.04 rad of home, which puts the end effector near
+A reset draws uniformly: every joint within 0.04 rad of home, which puts the end effector near
 (0.30, 0, 0.20) m; the pillar's axis within 1 cm of (0.46, 0) m; the goal within (3, 4, 4) cm of
 (0.63, 0, 0.20) m.
 
@@ -16,16 +16,16 @@ Observation, float32 [3 D + 13], D joints:
   pillar x, y, m; pillar minus end effector x, y, m.
 
 Action, [-1, 1]^D, clipped here: change of the controllers' targets, in units of 0.05 rad per
-0.05 s step. Success: the end effector is within 5 cm of the goal.
+0.05 s step. Success: the end effector is within 5 cm of the goal and nothing touches the pillar.
 
 Reward: progress_scale * (d(s) - d(s')) + success_bonus at success - contact_penalty at a touch,
 where d is the length in m of the shortest path of the hand's tip around the pillar to the goal.
 The progress is a difference of the potential Phi = -progress_scale d, so an episode's sum of
-rewards is Phi(end) - Phi(start) plus bonus or minus penalty: no loop and no detour pays. The
-difference is deliberately not gamma Phi(s') - Phi(s) as in Ng, Harada and Russell (1999): that form
-leaves every ranking of policies exactly as it was, so that once the critic is learnt standing still
-is worth as much as coming closer, and PPO stalled before it ever met the bonus. Undiscounted
-differences pay a discounting agent for progress, the sooner the better.
+rewards is Phi(end) - Phi(start) plus the bonus or minus the penalty, and no loop or detour pays.
+The difference is deliberately not gamma Phi(s') - Phi(s) as in Ng, Harada and Russell (1999). That
+form leaves every ranking of policies exactly as it was: once the critic is learnt, standing still
+is worth as much as coming closer, and PPO stalled before it ever met the bonus. Differences without
+gamma reward an agent that discounts for progress, and more so the sooner it comes.
 """
 
 import dataclasses
@@ -37,10 +37,13 @@ from flax import struct
 
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.render import pictures
+from jaxpolicy.envs.tasks import parts
 from jaxpolicy.envs.wrap import randomize
 from jaxpolicy.types import Env, EnvState, Key
 
 HOME = (0.225, 2.362, 0.555)  # rad: shoulder, elbow and wrist pitch; hand straight down
+EXPERT = 'jaxpolicy.envs.tasks.detour_expert'
+RANDOMIZABLE = RELATIVE = True  # see `jaxpolicy.envs`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +55,14 @@ class Config:
     action_scale: float = 0.05  # rad, change of a target at action 1
     tolerance: float = 0.05  # m, end effector to goal
     joint_noise: float = 0.04  # rad, start pose
-    joint_noise_inner: float = 0.0  # rad, some joint starts at least so far from home
+    joint_noise_inner: float = 0.0  # rad, at least one joint starts at least so far from home
     pillar: tuple[float, float] = (0.46, 0.0)  # m
     pillar_noise: tuple[float, float] = (0.01, 0.01)  # m
     pillar_radius: float = 0.06  # m
     pillar_height: float = 0.42  # m, with its round top
     goal: tuple[float, float, float] = (0.63, 0.0, 0.20)  # m
     goal_noise: tuple[float, float, float] = (0.03, 0.04, 0.04)  # m
-    clearance: float = 0.02  # m, kept free by the path that measures progress
+    clearance: float = 0.02  # m, which the path that measures progress keeps free
     progress_scale: float = 5.0  # per m
     success_bonus: float = 5.0
     contact_penalty: float = 2.0
@@ -71,7 +74,7 @@ class Sim(struct.PyTreeNode):
     body: arm.Body
     goal: jax.Array  # [3] m
     pillar: jax.Array  # [2] m
-    potential: jax.Array  # [] Phi of the present state
+    potential: jax.Array  # [], Phi of the present state
 
 
 def segment_distance(p0: jax.Array, p1: jax.Array, q0: jax.Array, q1: jax.Array) -> jax.Array:
@@ -93,8 +96,8 @@ def distance_around(
 ) -> jax.Array:
     """Length [] of the shortest path from point [2] to goal [2] around a circle, all in m.
 
-    Straight if the line is free, else two tangents and an arc. From inside the circle, the way out
-    along the radius comes first.
+    The path is straight if the line is free, and otherwise two tangents and an arc. A path from
+    inside the circle first leaves it along the radius.
     """
     p, g = point - centre, goal - centre
     rho, rho_goal = jnp.linalg.norm(p), jnp.maximum(jnp.linalg.norm(g), radius)
@@ -110,7 +113,7 @@ def distance_around(
 
 
 def potential(config: Config, ee: jax.Array, goal: jax.Array, pillar: jax.Array) -> jax.Array:
-    """Phi [], see above, for the end effector [3], the goal [3] and the pillar [2], all in m."""
+    """Phi [], see the module, for the end effector [3], the goal [3] and the pillar [2] in m."""
     radius = config.pillar_radius + arm.HAND_RADIUS + config.clearance
     level = distance_around(ee[:2], goal[:2], pillar, radius)
     distance = jnp.sqrt(level**2 + (ee[2] - goal[2]) ** 2)
@@ -118,7 +121,7 @@ def potential(config: Config, ee: jax.Array, goal: jax.Array, pillar: jax.Array)
 
 
 def touches(config: Config, pose: arm.Pose, pillar: jax.Array) -> jax.Array:
-    """[] bool: does the hand or the forearm touch the pillar, a capsule on the floor?"""
+    """Whether the hand or the forearm touches the pillar, a capsule on the floor; [] bool."""
     foot = jnp.append(pillar, 0.0)
     top = jnp.append(pillar, config.pillar_height - config.pillar_radius)
     hand = segment_distance(pose.wrist, pose.ee, foot, top) - arm.HAND_RADIUS
@@ -127,10 +130,10 @@ def touches(config: Config, pose: arm.Pose, pillar: jax.Array) -> jax.Array:
 
 
 def make(config: Config, draw: randomize.Draw | None = None) -> Env:
-    """Builds the task, unbatched; `metrics` has success and contact (0 or 1) and the path's.
+    """Builds the task, unbatched; its metrics are success, contact (0 or 1) and `path_metrics`.
 
     Args:
-      draw: domain randomisation, anew at each reset.
+      draw: domain randomisation, drawn anew at each reset.
 
     Raises:
       ValueError: there is no arm with that number of joints.
@@ -146,11 +149,11 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
         key, key_pose, key_pillar, key_goal, key_draw = jax.random.split(key, 5)
         overrides = robot.draw(nominal, key_draw)
         config = randomize.configured(nominal, overrides)
-        pillar = arm.around(key_pillar, jnp.asarray(config.pillar), np.array(config.pillar_noise))
-        goal = arm.around(key_goal, np.array(config.goal), np.array(config.goal_noise))
+        pillar = parts.around(key_pillar, jnp.asarray(config.pillar), np.array(config.pillar_noise))
+        goal = parts.around(key_goal, np.array(config.goal), np.array(config.goal_noise))
         noise = jnp.full((config.num_dof,), config.joint_noise)
-        joints = arm.around(key_pose, robot.home, noise)
-        joints = arm.outwards(joints, robot.home, config.joint_noise, config.joint_noise_inner)
+        joints = parts.around(key_pose, robot.home, noise)
+        joints = parts.outwards(joints, robot.home, config.joint_noise, config.joint_noise_inner)
         body = robot.start(joints, overrides)
         sim = Sim(body, goal, pillar, potential(config, body.trail[0], goal, pillar))
         obs, zero, no = observe(sim), jnp.zeros((), jnp.float32), jnp.zeros((), bool)
@@ -179,13 +182,13 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
             sim=sim,
         )
 
-    return Env(reset, step, arm.spec(3 * nominal.num_dof + 13, nominal.num_dof))
+    return Env(reset, step, parts.spec(3 * nominal.num_dof + 13, nominal.num_dof))
 
 
 def render(config: Config, states: EnvState, height: int, width: int) -> np.ndarray:
     """Pictures uint8 [T, H, W, 3] of the states [T]: arm, goal (green) and pillar (red)."""
     robot = arm.make(config.num_dof, HOME)
-    sim = jax.device_get(arm.find(states.sim, Sim))
+    sim = jax.device_get(parts.find(states.sim, Sim))
     size = (config.pillar_radius, config.pillar_height)
     return pictures.render(robot.model, sim.body.qpos, sim.goal, sim.pillar, size, (height, width))
 

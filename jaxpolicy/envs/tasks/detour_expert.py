@@ -1,13 +1,14 @@
 """The scripted expert of `detour`: differential inverse kinematics past a random way-point.
 
 Each episode draws a side of the pillar, left or right with equal odds whatever the goal, and two
-random way-points there, one before the pillar and one behind it. Asked in the middle of an episode,
-when the tip is leaving the plane of the pillar, the expert goes on at that side. The hand's tip
-follows a smoothed velocity towards the first, the second and the goal, through damped least squares
-on the arm's Jacobian (Wampler, 1986; Nakamura and Hanafusa, 1986): dq = J^T (J J^T + lambda^2 I)^-1
-e. The rows of J are the tip's position and, with less weight, the direction of the hand, which
-stays down; the null space pulls towards home. A little noise on the action makes the demonstrations
-visit the states around the path.
+random way-points on that side, one before the pillar and one behind it. If the expert takes over in
+the middle of an episode, where the tip is already on one side or heading there, it keeps to that
+side. The hand's tip follows a smoothed velocity towards the first way-point, then the second, then
+the goal. Damped least squares on the arm's Jacobian (Wampler, 1986; Nakamura and Hanafusa, 1986)
+turn the velocity into joint steps: dq = J^T (J J^T + lambda^2 I)^-1 e. The rows of J are those of
+the tip's position and, with less weight, of the hand's direction, which stays down. The null space
+pulls towards home. A little noise on the action makes the demonstrations visit the states around
+the path.
 """
 
 import jax
@@ -23,21 +24,24 @@ SPREAD = 0.12  # m/s, the spread of that speed between episodes, either way
 PASS = (0.14, 0.19)  # m, sideways distance of the way-points from the pillar's axis
 BEFORE = (-0.08, -0.02)  # m, the first way-point minus the pillar, along x
 BEHIND = (0.02, 0.06)  # m, the same for the second way-point
-COMMITTED = 0.04  # m, sideways distance of the tip from the pillar's axis, beyond any start's,
-AHEAD = 0.2  # s from now; and none where the tip is
-NEAR = 0.11  # m before that axis or nearer, as at no start
+# The expert draws no side, but takes that where the tip, at its present velocity, will be after the
+# time AHEAD, if the tip will then be more than COMMITTED sideways of the pillar's axis, or if it is
+# now less than NEAR before the axis. Neither holds at the start of any episode.
+COMMITTED = 0.04  # m
+AHEAD = 0.2  # s
+NEAR = 0.11  # m
 SWITCH = 0.02  # m, distance in x from a way-point at which the next takes over
-SMOOTHING = 0.3  # share of the wanted velocity that enters at each step
+SMOOTHING = 0.3  # share of the way to the wanted velocity in each step
 ACTION_NOISE = 0.05  # standard deviation, in units of the action
 DAMPING = 0.05  # lambda
-HAND_WEIGHT = 0.3  # m/rad, of the hand's direction against the tip's position
+HAND_WEIGHT = 0.3  # m/rad, weight of the hand's direction against the tip's position
 POSTURE_RATE = 0.02  # share of the way home per step, in the null space
 
 
 class Carry(struct.PyTreeNode):
-    """What the expert remembers, for each of N episodes."""
+    """What the expert remembers in each of N episodes."""
 
-    started: jax.Array  # [N] bool; the draws below are made at the first step
+    started: jax.Array  # [N] bool; the expert draws what follows at its first step
     stage: jax.Array  # [N] int32, way-points passed: 0, 1 or 2
     offset: jax.Array  # [N, 2, 2] m, both way-points minus the pillar, x and y
     speed: jax.Array  # [N] m/s
@@ -45,11 +49,11 @@ class Carry(struct.PyTreeNode):
 
 
 def draw(key: Key, gap: jax.Array, velocity: jax.Array) -> Carry:
-    """A side, two way-points and a speed for each of N episodes.
+    """Draws a side, two way-points and a speed for each of N episodes.
 
     Args:
       gap: [N, 2] m, the pillar minus the tip, x and y.
-      velocity: [N, 3] m/s, the tip's.
+      velocity: [N, 3] m/s, velocity of the tip.
     """
     num = len(gap)
     across = AHEAD * velocity[:, 1] - gap[:, 1]
@@ -71,9 +75,9 @@ def draw(key: Key, gap: jax.Array, velocity: jax.Array) -> Carry:
 
 
 def joint_step(pose: arm.Pose, velocity: jax.Array, homing: jax.Array) -> jax.Array:
-    """Change of the joints [D] in rad for one action that moves the tip at `velocity` [3] m/s.
+    """The change of the joints [D] rad in one action that moves the tip at `velocity` [3] m/s.
 
-    The hand turns towards straight down; `homing` [D] rad acts in the null space.
+    It also turns the hand towards straight down. `homing` [D] rad acts in the null space.
     """
     down = jnp.array([0.0, 0.0, -1.0])
     turn = HAND_WEIGHT * 0.3 * jnp.cross(pose.direction, down)
@@ -84,7 +88,7 @@ def joint_step(pose: arm.Pose, velocity: jax.Array, homing: jax.Array) -> jax.Ar
 
 
 def make(config: detour.Config) -> Policy:
-    """Builds the expert; it needs observations and its carry alone.
+    """Builds the expert, which acts from its observations and its carry alone.
 
     Raises:
       ValueError: there is no arm with that number of joints.
@@ -93,11 +97,11 @@ def make(config: detour.Config) -> Policy:
     d = config.num_dof
 
     def look(obs: jax.Array) -> arm.Pose:
-        """The joints lag behind the targets that the action moves: half-way between the two."""
+        """The pose half-way between the joints and the targets, which the joints lag behind."""
         return robot.pose(obs[:d] + 0.5 * obs[2 * d : 3 * d])
 
     def steer(carry: Carry, obs: jax.Array, pose: arm.Pose) -> tuple[Carry, jax.Array]:
-        """One episode: the carry and the action [D] before noise."""
+        """The carry and the action [D] of one episode, before noise."""
         rest = obs[3 * d :]
         ee, goal, pillar = rest[:3], rest[3:6], rest[9:11]
         height = 0.5 * (ee[2] + goal[2])

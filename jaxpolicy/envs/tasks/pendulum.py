@@ -1,20 +1,21 @@
 """Pendulum: swing a rod up with a motor too weak to lift it, and hold it upright.
 
-Gymnasium's Pendulum-v1 on the device (its dynamics, reward and starts; read, not copied), for
-reinforcement learning: a rod of length l and mass m on a pivot, with torque u,
+This is Gymnasium's Pendulum-v1 on the device, for reinforcement learning. We read its dynamics,
+reward and starts, and copied no code. A rod of length l and mass m turns on a pivot with torque u:
   thetaddot = 3 g / (2 l) sin(theta) + 3 / (m l^2) u,
-by semi-implicit Euler steps of 0.05 s. theta is 0 upright and grows counter-clockwise.
+in semi-implicit Euler steps of 0.05 s. theta is 0 upright and grows counter-clockwise.
 
-Where it differs: float32; theta is kept in [-pi, pi), where Gymnasium counts turns (observations
-and rewards are the same); an action is in [-1, 1], in units of the largest torque.
+It differs in three ways. Numbers are float32. theta is kept in [-pi, pi), while Gymnasium counts
+turns; observations and rewards are the same. An action is in [-1, 1], in units of the largest
+torque.
 
-Reset (uniform): theta in [-pi, pi), thetadot within 1 rad/s.
+A reset draws uniformly: theta in [-pi, pi), thetadot within 1 rad/s.
 
 Observation, float32 [3]: cos(theta), sin(theta), thetadot in rad/s.
 
 Action, [-1, 1]^1, clipped here: the torque, in units of 2 N m.
 
-Reward per step, of the state before it: -(theta^2 + 0.1 thetadot^2 + 0.001 u^2), from -16.3 to 0.
+Reward per step, for the state before it: -(theta^2 + 0.1 thetadot^2 + 0.001 u^2), from -16.3 to 0.
 
 Success: upright within 0.1 rad and slower than 0.5 rad/s after the step. It does not end the
 episode; nothing but a time limit does.
@@ -28,8 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxpolicy.envs.physics import arm
-from jaxpolicy.envs.render import drawing
+from jaxpolicy.envs.tasks import parts
 from jaxpolicy.types import Env, EnvState, Key
 
 CONTROL_DT = 0.05  # s, one action and one physics step
@@ -44,8 +44,8 @@ class Config:
     mass: float = 1.0  # kg
     length: float = 1.0  # m
     max_torque: float = 2.0  # N m, at action 1
-    max_speed: float = 8.0  # rad/s, clipped there
-    start_angle: float = math.pi  # at most, either way
+    max_speed: float = 8.0  # rad/s, at which the speed is clipped
+    start_angle: float = math.pi  # rad at most, either way
     start_speed: float = 1.0  # rad/s at most, either way
 
 
@@ -84,11 +84,11 @@ def make(config: Config) -> Env:
             sim=sim,
         )
 
-    return Env(reset, step, arm.spec(3, 1))
+    return Env(reset, step, parts.spec(3, 1))
 
 
 def _move(config: Config, sim: Sim, torque: jax.Array) -> Sim:
-    """One step with a torque [] N m."""
+    """One step with a torque [] in N m."""
     fall = 1.5 * config.gravity / config.length * jnp.sin(sim.qpos)
     speed = sim.qvel + CONTROL_DT * (fall + 3.0 / (config.mass * config.length**2) * torque)
     speed = jnp.clip(speed, -config.max_speed, config.max_speed)
@@ -98,7 +98,9 @@ def _move(config: Config, sim: Sim, torque: jax.Array) -> Sim:
 
 def render(config: Config, states: EnvState, height: int, width: int) -> np.ndarray:
     """Pictures uint8 [T, H, W, 3] of the states [T]: the rod (blue) and its goal (green)."""
-    angles = jax.device_get(arm.find(states.sim, Sim).qpos)
+    from jaxpolicy.envs.render import drawing  # only pictures need it
+
+    angles = jax.device_get(parts.find(states.sim, Sim).qpos)
     length, edge = config.length, 1.3 * config.length
     x, y = drawing.canvas((-edge, -edge), (edge, edge), height, width)
     empty = np.full((height, width, 3), 255, np.uint8)

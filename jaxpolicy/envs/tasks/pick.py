@@ -4,10 +4,10 @@
 
 The arm of `arm.py` with a two-finger gripper (`gripper.py`), in real contact with a cube of 4 cm.
 
-Reset ranges (uniform): every joint within 0.04 rad of home, which puts the end effector, between
+A reset draws uniformly: every joint within 0.04 rad of home, which puts the end effector, between
 the tips of the open fingers, near (0.45, 0, 0.15) m with the hand straight down; the cube's centre
 within (6, 10) cm of (0.45, 0) m on the floor, turned about the vertical by up to 45 degrees either
-way, which is every turn that can be told apart; the goal within (8, 12, 8) cm of (0.45, 0, 0.20) m.
+way, which covers all turns that look different; the goal within (8, 12, 8) cm of (0.45, 0, 0.20) m.
 
 Observation, float32 [3 D + 34], D joints; the hand's axes are y, along which the fingers close,
 and z, in which it points:
@@ -19,16 +19,17 @@ and z, in which it points:
   row by row; the cube's velocity, m/s; goal x, y, z, m; goal minus cube, m.
 
 Action, [-1, 1]^(D+1), clipped here: change of the joint controllers' targets, in units of 0.05 rad
-per 0.05 s step; last, change of both fingers' target, 1 cm per step, negative to close. A target
-leads its joint by 0.2 rad at most, so that pressing on the floor does not wind it up.
+per 0.05 s step; the last number changes the target of both fingers, in units of 1 cm per step, and
+closes them where it is negative. A target leads its joint by 0.2 rad at most, so that it does not
+run away while the hand presses on the floor.
 
 Reward per step, 'shaped': 0.2 (near + 0.3 aligned + grasp + lift + 3 lift close + there) - 0.01
-mean(action^2), with d the distance from end effector to cube and g from cube to goal in m,
+mean(action^2), where d is the distance from end effector to cube, g that from cube to goal, in m,
   near = 1 - tanh(5 d);  close = 1 - tanh(5 g);  there = 1 where g < 5 cm;
   aligned = half for the hand pointing down, half for the fingers parallel to a side of the cube;
-  grasp = how far the cube keeps the fingers from their target, up to 5 mm, where d < 2.5 cm;
-  lift = the cube's height above the floor, up to 5 cm, where d < 5 cm (a thrown cube counts not).
-It lies below 1.46. 'sparse': 1 where g < 5 cm, else 0. Discounts of 0.97 to 0.99 suit.
+  grasp = how far the cube keeps the fingers from their target, 1 at 5 mm, 0 unless d < 2.5 cm;
+  lift = the cube's height above the floor, 1 at 5 cm, 0 unless d < 5 cm (so throwing does not pay).
+It lies below 1.46. 'sparse': 1 where g < 5 cm, else 0. Discounts of 0.97 to 0.99 suit both.
 
 Success: the cube was within 5 cm of the goal at each of the last 10 steps (0.5 s). It does not end
 the episode; nothing but a time limit does.
@@ -49,10 +50,13 @@ from flax import struct
 from jaxpolicy.envs.physics import arm, backends, gripper
 from jaxpolicy.envs.physics import stepping as physics
 from jaxpolicy.envs.render import pictures
+from jaxpolicy.envs.tasks import parts
 from jaxpolicy.envs.wrap import randomize
 from jaxpolicy.types import Env, EnvState, Goals, Key, Spec
 
 HOME = (0.597, 1.947, 0.597)  # rad: shoulder, elbow and wrist pitch; hand straight down
+EXPERT = 'jaxpolicy.envs.tasks.pick_expert'
+RANDOMIZABLE = RELATIVE = True  # see `jaxpolicy.envs`
 REWARDS = ('shaped', 'sparse')
 
 
@@ -66,17 +70,17 @@ class Config:
     episode_steps: int = 80  # recommended time limit, 4 s
     action_scale: float = 0.05  # rad, change of a joint's target at action 1
     finger_scale: float = 0.01  # m, change of the fingers' target at action 1
-    max_lead: float = 0.2  # rad, of a joint's target before its position
+    max_lead: float = 0.2  # rad, how far a joint's target may be ahead of its position
     tolerance: float = 0.05  # m, cube to goal
     hold_steps: int = 10  # steps within the tolerance that make a success
     joint_noise: float = 0.04  # rad, start pose
-    joint_noise_inner: float = 0.0  # rad, some joint starts at least so far from home
+    joint_noise_inner: float = 0.0  # rad, at least one joint starts at least so far from home
     cube: tuple[float, float] = (0.45, 0.0)  # m, on the floor
     cube_noise: tuple[float, float] = (0.06, 0.10)  # m
     cube_yaw: float = math.pi / 4  # rad, either way
     goal: tuple[float, float, float] = (0.45, 0.0, 0.20)  # m
     goal_noise: tuple[float, float, float] = (0.08, 0.12, 0.08)  # m
-    action_cost: float = 0.01  # of the mean squared action
+    action_cost: float = 0.01  # weight of the mean squared action
 
 
 class Sim(struct.PyTreeNode):
@@ -88,11 +92,11 @@ class Sim(struct.PyTreeNode):
     trail: jax.Array  # [4, 3] m, the end effector now and at the last three actions
     goal: jax.Array  # [3] m
     held: jax.Array  # [] int32, steps within the tolerance without a break
-    overrides: dict[str, jax.Array]  # what this episode has drawn, see `randomize`
+    overrides: dict[str, jax.Array]  # the values that this episode drew, see `randomize`
 
 
 class View(NamedTuple):
-    """What the observation and the reward need of a state."""
+    """What the observation and the reward need to know of a state."""
 
     body: arm.Body
     ee: jax.Array  # [3] m
@@ -104,10 +108,10 @@ class View(NamedTuple):
 
 
 def make(config: Config, draw: randomize.Draw | None = None) -> Env:
-    """Builds the task, unbatched; `metrics` has success, grasp (0 or 1), height (m) and the path's.
+    """Builds the task, unbatched; its metrics are those of `measure`.
 
     Args:
-      draw: domain randomisation, anew at each reset.
+      draw: domain randomisation, drawn anew at each reset.
 
     Raises:
       ValueError: there is no arm with that number of joints, or no such reward or backend.
@@ -159,15 +163,15 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
 
 
 def goals(config: Config) -> Goals:
-    """The cube's goals, in m; the reward is 'sparse', with the tolerance of the config."""
+    """The goals of the cube, in m; their reward is 'sparse', with the config's tolerance."""
     rest = 3 * config.num_dof
-    return arm.goals(rest + 13, rest + 28, config.tolerance)
+    return parts.goals(rest + 13, rest + 28, config.tolerance)
 
 
 def make_view(model: mujoco.MjModel, num_dof: int) -> Callable[..., View]:
     """Builds look(state, target [D], past, overrides) -> View.
 
-    `past` [3, 3] in m is the end effector at the last three actions, None at rest.
+    `past` [3, 3] m is the end effector at the last three actions, or None for an arm at rest.
     """
     kinematics = physics.make_kinematics(model)
     hand, cube = model.body('hand_roll').id, model.body('cube').id
@@ -192,7 +196,7 @@ def make_view(model: mujoco.MjModel, num_dof: int) -> Callable[..., View]:
 
 
 def measure(config: Config, view: View, sim: Sim) -> dict[str, jax.Array]:
-    """The metrics."""
+    """The metrics: success, grasp (0 or 1), height of the cube (m) and `arm.path_metrics`."""
     success = (sim.held >= config.hold_steps).astype(jnp.float32)
     grasp = (squeeze(view, sim.opening) > 0.5).astype(jnp.float32)
     height = view.cube[2] - gripper.CUBE_HALF
@@ -201,17 +205,17 @@ def measure(config: Config, view: View, sim: Sim) -> dict[str, jax.Array]:
 
 
 def start(config: Config, home: np.ndarray, key: Key) -> tuple[jax.Array, jax.Array]:
-    """Positions [nq] and a goal [3] in m, see the module; the fingers are open."""
+    """Draws positions [nq] and a goal [3] in m, see the module; the fingers are open."""
     key_pose, key_cube, key_yaw, key_goal = jax.random.split(key, 4)
-    joints = arm.around(key_pose, home, jnp.full(home.shape, config.joint_noise))
-    joints = arm.outwards(joints, home, config.joint_noise, config.joint_noise_inner)
-    x, y = arm.around(key_cube, np.array(config.cube), np.array(config.cube_noise))
-    half = arm.around(key_yaw, 0.0, config.cube_yaw) / 2
+    joints = parts.around(key_pose, home, jnp.full(home.shape, config.joint_noise))
+    joints = parts.outwards(joints, home, config.joint_noise, config.joint_noise_inner)
+    x, y = parts.around(key_cube, np.array(config.cube), np.array(config.cube_noise))
+    half = parts.around(key_yaw, 0.0, config.cube_yaw) / 2
     fingers = jnp.full((2,), gripper.MAX_OPENING, jnp.float32)
     zero = jnp.zeros((), jnp.float32)
     height = zero + gripper.CUBE_HALF
     cube = jnp.stack([x, y, height, jnp.cos(half), zero, zero, jnp.sin(half)])
-    goal = arm.around(key_goal, np.array(config.goal), np.array(config.goal_noise))
+    goal = parts.around(key_goal, np.array(config.goal), np.array(config.goal_noise))
     return jnp.concatenate([joints, fingers, cube]), goal
 
 
@@ -234,7 +238,7 @@ def observe(view: View, sim: Sim) -> jax.Array:
 
 
 def squeeze(view: View, opening: jax.Array) -> jax.Array:
-    """[] in [0, 1]: how hard both fingers press on a cube between them."""
+    """How hard both fingers press on a cube between them, [] in [0, 1]."""
     between = jnp.linalg.norm(view.cube - view.ee) < 0.025
     return between * jnp.clip(jnp.min(view.fingers - opening) / 0.005, 0.0, 1.0)
 
@@ -255,7 +259,7 @@ def shaped(view: View, sim: Sim, there: jax.Array) -> jax.Array:
 def render(config: Config, states: EnvState, height: int, width: int) -> np.ndarray:
     """Pictures uint8 [T, H, W, 3] of the states [T]: the arm, the cube and its goal (green)."""
     model = gripper.make_model(config.num_dof)
-    sim = jax.device_get(arm.find(states.sim, Sim))
+    sim = jax.device_get(parts.find(states.sim, Sim))
     qpos, shape = sim.physics.qpos, (height, width)
     return pictures.render(model, qpos, sim.goal, None, (0.0, 0.0), shape, 0.025, 1.1)
 

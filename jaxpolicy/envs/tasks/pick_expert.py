@@ -1,9 +1,10 @@
 """The scripted expert of `pick`: differential inverse kinematics and four plain rules.
 
-Above the cube, fingers open; down, when the hand is over it; close, when the cube is between the
-fingers; to the goal, when they hold it. Each step follows from the observation alone, so that a
-lost cube is picked again. The hand moves by damped least squares on the Jacobian, as in `expert`;
-its pose points down, with the fingers parallel to the nearest side of the cube.
+The hand moves above the cube with open fingers. It moves down when it is over the cube. It closes
+the fingers when the cube is between them. It moves the cube to the goal when the fingers hold it.
+Each step follows from the observation alone, so that the expert picks a lost cube up again. The
+hand moves by damped least squares on the Jacobian, as in `detour_expert`. It points down, with the
+fingers parallel to the nearest side of the cube.
 """
 
 import jax
@@ -14,20 +15,20 @@ from jaxpolicy.envs.tasks import pick
 from jaxpolicy.types import Key, Policy
 
 SPEED = 0.4  # m/s at most
-RATE = 5.0  # 1/s, speed per distance left
+RATE = 5.0  # 1/s, speed per m of distance that is left
 HOVER = 0.06  # m above the cube
 OVER = 0.01  # m, level distance at which the hand goes down
 INSIDE = 0.007  # m, distance of the cube from the end effector at which the fingers close
-LOST = 0.035  # m, the same, from which a closed hand opens again
+LOST = 0.035  # m, the same distance, at which closed fingers open again
 TURN = 0.15  # share of the wrong turn that one step takes away
 ACTION_NOISE = 0.05  # standard deviation, in units of the action
 DAMPING = 0.05  # of the least squares
-TURN_WEIGHT = 0.3  # m/rad, of the hand's turn against the tip's position
+TURN_WEIGHT = 0.3  # m/rad, weight of the hand's turn against the tip's position
 POSTURE_RATE = 0.02  # share of the way home per step, in the null space
 
 
 def wanted(obs: jax.Array, num_dof: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The velocity [3] in m/s, the turn [3] in rad, and the fingers' action [], -1 to close."""
+    """The hand's velocity [3] m/s and turn [3] rad, and the fingers' action [], -1 to close."""
     rest = obs[3 * num_dof :]
     ee, down = rest[:3], rest[6:9]
     press, cube = -rest[11:13].max(), rest[13:16]
@@ -39,7 +40,7 @@ def wanted(obs: jax.Array, num_dof: int) -> tuple[jax.Array, jax.Array, jax.Arra
     hover = gap + jnp.array([0.0, 0.0, HOVER])
     move = jnp.where(held, goal - cube, jnp.where(level < OVER, gap, hover))
     speed = jnp.minimum(RATE, SPEED / jnp.maximum(jnp.linalg.norm(move), 1e-6))
-    # the angle in the hand's x-y plane to the cube's x axis, to the nearest quarter turn
+    # The angle to the cube's x axis in the hand's x-y plane, less whole quarter turns.
     angle = jnp.arctan2(axes[1, 0], axes[0, 0])
     angle = jnp.mod(angle + jnp.pi / 4, jnp.pi / 2) - jnp.pi / 4
     tilt = jnp.cross(down, jnp.array([0.0, 0.0, -1.0]))
@@ -48,7 +49,7 @@ def wanted(obs: jax.Array, num_dof: int) -> tuple[jax.Array, jax.Array, jax.Arra
 
 
 def make(config: pick.Config) -> Policy:
-    """Builds the expert; it has no memory.
+    """Builds the expert, which carries nothing.
 
     Raises:
       ValueError: there is no arm with that number of joints.

@@ -1,31 +1,32 @@
 """Push-T on the device: push a T-shaped block onto a target pose with a round agent.
 
-The simulator of gym-pusht 0.1.8 (pymunk 6, Chipmunk 7) in JAX, see `rigid2d` and `shapes2d`; the
-protocol, the starts, the keypoints and the metrics are those of `pusht_gym`, and so a policy can be
-trained here and evaluated there, or the reverse. How far both stay together: `python -m
-experiments.studies.pusht_replay`.
+This is the simulator of gym-pusht 0.1.8 (pymunk 6, Chipmunk 7) in JAX, see `rigid2d` and
+`shapes2d`. The protocol, the starts, the keypoints and the metrics are those of `pusht_gym`, so a
+policy can be trained here and evaluated there, or the reverse. `python -m
+experiments.studies.pusht_replay` measures how far both stay together.
 
-Where it differs: float32; the order in which simultaneous contacts are solved, which in Chipmunk
-follows the history of a bounding-box tree and here is fixed. It matters where contacts contradict
-each other, as when the agent crushes the block against a wall.
+It differs in two ways. Numbers are float32. Simultaneous contacts are solved in a fixed order; in
+Chipmunk the order follows the history of a bounding-box tree. The order matters where contacts
+contradict each other, such as when the agent crushes the block against a wall.
 
-Reset (as the protocol, from JAX's generator): agent x, y integers in [50, 450), block x, y integers
-in [100, 400), angle normal around -pi with deviation 2 pi; then one step of 0.01 s.
+A reset draws like the protocol, but from JAX's generator: agent x, y integers in [50, 450), block
+x, y integers in [100, 400), the angle normal around -pi with deviation 2 pi. Then it takes one step
+of 0.01 s.
 
 Observation, float32: 'keypoints' [20], nine points of the block x y, then the agent's x y, px;
 'state' [5], agent x y, block x y, px, block angle in [0, 2 pi).
 
-Action, [-1, 1]^2, clipped here: where the agent shall go, px = (a + 1) 256. A PD controller at 100
-Hz moves it there; an action lasts 0.1 s.
+Action, [-1, 1]^2, clipped here: the agent's target, px = (a + 1) 256. A PD controller at 100 Hz
+moves the agent there; an action lasts 0.1 s.
 
-Reward: 'score', the share of the target that is covered / 0.95, at most 1, as in `pusht_gym`; or
-'shaped', for reinforcement learning, potential-based (Ng et al., ICML 1999, with discount 1):
+Reward: 'score' is the covered share of the target / 0.95, at most 1, as in `pusht_gym`. 'shaped' is
+meant for reinforcement learning and potential-based (Ng et al., ICML 1999, with discount 1):
   Phi' - Phi + success_bonus [coverage > 0.95],
   Phi = coverage_weight coverage - block_weight d - agent_weight g,
-with d the mean distance of the block's nine keypoints to where they are at the target, g the gap
-between the agent and the block, both in units of 100 px.
+where d is the mean distance of the block's nine keypoints from their places at the target, and g is
+the gap between the agent and the block, both in units of 100 px.
 
-More than 95% of the target covered is success, and ends the episode.
+Success: more than 95% of the target is covered. It ends the episode.
 """
 
 import dataclasses
@@ -38,8 +39,8 @@ import numpy as np
 from flax import struct
 
 from jaxpolicy.envs.adapters import pusht_gym
-from jaxpolicy.envs.physics import arm, polygons, rigid2d, shapes2d
-from jaxpolicy.envs.render import drawing
+from jaxpolicy.envs.physics import polygons, rigid2d, shapes2d
+from jaxpolicy.envs.tasks import parts
 from jaxpolicy.types import Env, EnvState, Key, Spec
 
 GOAL = (256.0, 256.0, np.pi / 4)  # x, y (px) of the block's origin, angle
@@ -55,12 +56,12 @@ class Config:
     obs: str = 'keypoints'  # 'keypoints' [20] or 'state' [5], as in the demonstrations
     episode_steps: int = 300  # recommended time limit, 30 s
     reward: str = 'score'  # or 'shaped', with the weights below
-    coverage_weight: float = 10.0  # for all of the target
+    coverage_weight: float = 10.0  # when all of the target is covered
     block_weight: float = 1.0  # per 100 px
     agent_weight: float = 0.2  # per 100 px
     success_bonus: float = 10.0  # once: success ends the episode
     block_inner: float = (
-        0.0  # px, the block starts at least so far from pusht_gym.BOX's centre in x or y
+        0.0  # px, the block starts at least so far from the centre of pusht_gym.BOX in x or y
     )
 
 
@@ -83,7 +84,7 @@ def make(config: Config) -> Env:
         key, key_agent, key_block, key_angle = jax.random.split(key, 4)
         agent = jax.random.randint(key_agent, (2,), 50, 450).astype(jnp.float32)
         block = jax.random.randint(key_block, (2,), 100, 400).astype(jnp.float32)
-        block = arm.outwards(block, *pusht_gym.BOX, config.block_inner)
+        block = parts.outwards(block, *pusht_gym.BOX, config.block_inner)
         angle = _wrap(jax.random.normal(key_angle) * TWO_PI - np.float32(np.pi))
         return start(config, jnp.concatenate([agent, block, angle[None]]), key)
 
@@ -102,11 +103,13 @@ def make(config: Config) -> Env:
 
 
 def start(config: Config, drawn: jax.Array, key: Key) -> EnvState:
-    """An episode from a draw of the protocol: the angle turns the block about its centre of mass.
+    """Begins an episode from a draw of the protocol.
+
+    As in the simulator, setting the angle turns the block about its centre of mass.
 
     Args:
-      drawn: [5] agent x y, block x y (px), angle, as from `protocol_states`.
-      key: becomes the state's.
+      drawn: [5] agent x y, block x y (px), angle, such as a row of `protocol_states`.
+      key: becomes the key of the state.
     """
     _check(config)
     drawn = jnp.asarray(drawn, jnp.float32)
@@ -116,7 +119,7 @@ def start(config: Config, drawn: jax.Array, key: Key) -> EnvState:
 
 
 def restore(config: Config, recorded: jax.Array, key: Key) -> EnvState:
-    """An episode from a recorded state [5], at rest: the block's origin is where it says."""
+    """Begins an episode at rest, with the block's origin where a recorded state [5] says."""
     _check(config)
     recorded = jnp.asarray(recorded, jnp.float32)
     return _begin(config, recorded[:2], pose_of(recorded), key)
@@ -130,7 +133,7 @@ def pose_of(recorded: jax.Array) -> jax.Array:
 
 
 def protocol_states(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The protocol's draws [N, 5] float32 for its seeds, angles turned into [-pi, pi)."""
+    """The protocol's draws for these seeds, [N, 5] float32, with angles wrapped into [-pi, pi)."""
     drawn = np.stack([pusht_gym.initial_state(int(seed)) for seed in seeds])
     drawn[:, 4] = (drawn[:, 4] + np.pi) % (2.0 * np.pi) - np.pi
     return drawn.astype(np.float32)
@@ -138,13 +141,13 @@ def protocol_states(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def state_of(state: EnvState) -> jax.Array:
     """The simulator's state [5] float32: agent x y, block x y (px), angle in [0, 2 pi)."""
-    world = arm.find(state.sim, Sim).world
+    world = parts.find(state.sim, Sim).world
     return jnp.concatenate([world.agent, _origin(world.pose), _wrap(world.pose[2])[None]])
 
 
 def stay(state: EnvState) -> jax.Array:
     """The action [2] that leaves the agent where it is."""
-    return arm.find(state.sim, Sim).world.agent / np.float32(pusht_gym.WINDOW_PX / 2) - 1.0
+    return parts.find(state.sim, Sim).world.agent / np.float32(pusht_gym.WINDOW_PX / 2) - 1.0
 
 
 def coverage(pose: jax.Array) -> jax.Array:
@@ -172,9 +175,11 @@ def coverage(pose: jax.Array) -> jax.Array:
 
 
 def render(config: Config, states: EnvState, height: int, width: int) -> np.ndarray:
-    """Pictures uint8 [T, H, W, 3]: target (green), block (grey), agent (blue), walls; y down."""
+    """Pictures uint8 [T, H, W, 3] of target (green), block (grey), agent (blue), walls; y down."""
+    from jaxpolicy.envs.render import drawing  # only pictures need it
+
     del config
-    world = jax.device_get(arm.find(states.sim, Sim).world)
+    world = jax.device_get(parts.find(states.sim, Sim).world)
     rows, columns = np.mgrid[:height, :width]
     x = (columns + 0.5) * (pusht_gym.WINDOW_PX / width)
     y = (rows + 0.5) * (pusht_gym.WINDOW_PX / height)
@@ -193,7 +198,7 @@ def render(config: Config, states: EnvState, height: int, width: int) -> np.ndar
 
 
 def _inside(x: np.ndarray, y: np.ndarray, pose: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Which points a block at a pose covers."""
+    """Which points (x, y) a block at this pose covers, bool."""
     cos, sin = np.cos(pose[2]), np.sin(pose[2])
     dx, dy = x - pose[0], y - pose[1]
     u, v = cos * dx + sin * dy, cos * dy - sin * dx
@@ -219,7 +224,7 @@ def _begin(config: Config, agent: jax.Array, pose: jax.Array, key: Key) -> EnvSt
 
 @jax.custom_batching.custom_vmap
 def _control(world: rigid2d.World, target: jax.Array) -> rigid2d.World:
-    """0.1 s with the agent's controller pulling to a target [2, ...] px."""
+    """Moves the world by 0.1 s, while the controller pulls the agent to a target [2, ...] px."""
 
     def substep(_, world: rigid2d.World) -> rigid2d.World:
         pull = STIFFNESS * (target - world.agent) - DAMPING * world.agent_velocity
@@ -231,7 +236,7 @@ def _control(world: rigid2d.World, target: jax.Array) -> rigid2d.World:
 
 @_control.def_vmap
 def _control_batch(axis_size: int, batched: Any, world: rigid2d.World, target: jax.Array) -> Any:
-    """A batch goes last, not first as `vmap` would put it: several times faster on a CPU."""
+    """Puts the batch axis last, not first as `vmap` does: several times faster on a CPU."""
 
     def last(x: jax.Array, is_batched: bool) -> jax.Array:
         if is_batched:
@@ -277,13 +282,13 @@ def _goal_keypoints() -> np.ndarray:
 
 
 def _origin(pose: jax.Array) -> jax.Array:
-    """[2] of the block's origin, px."""
+    """The block's origin, [2] px."""
     lever = np.float32(shapes2d.CENTRE_OF_MASS[1])
     return pose[:2] - lever * jnp.stack([-jnp.sin(pose[2]), jnp.cos(pose[2])])
 
 
 def _keypoints(pose: jax.Array) -> jax.Array:
-    """[9, 2] px."""
+    """The block's nine keypoints, [9, 2] px."""
     x, y = jnp.asarray(pusht_gym.BLOCK_KEYPOINTS.T, jnp.float32)
     cos, sin = jnp.cos(pose[2]), jnp.sin(pose[2])
     origin = _origin(pose)
@@ -297,7 +302,7 @@ def _observe(config: Config, world: rigid2d.World) -> jax.Array:
 
 
 def _wrap(angle: jax.Array) -> jax.Array:
-    """Into [0, 2 pi)."""
+    """Wraps an angle into [0, 2 pi)."""
     wrapped = jnp.mod(angle, TWO_PI)  # rounding can give 2 pi itself
     return jnp.where(wrapped < TWO_PI, wrapped, 0.0)
 

@@ -1,8 +1,8 @@
 """Reach: bring the end effector to a random goal and hold it there.
 
-Reset ranges (uniform): every joint within 0.1 rad of home, which puts the end effector near
-(0.45, 0, 0.38) m; the goal in cylinder coordinates around the base, radius 0.35 to 0.65 m, azimuth
-within 1 rad of straight ahead, height 0.15 to 0.60 m.
+A reset draws uniformly: every joint within 0.1 rad of home, which puts the end effector near
+(0.45, 0, 0.38) m; the goal in cylinder coordinates around the base, with radius 0.35 to 0.65 m,
+azimuth within 1 rad of straight ahead, and height 0.15 to 0.60 m.
 
 Observation, float32 [3 D + 9], D joints:
   [0, D) joint positions, rad; [D, 2 D) joint velocities, rad/s;
@@ -12,8 +12,9 @@ Observation, float32 [3 D + 9], D joints:
 Action, [-1, 1]^D, clipped here: change of the controllers' targets, in units of 0.05 rad per
 0.05 s step.
 
-Reward per step, d the distance to the goal in m after it, 'dense': exp(-(d / 0.05)^2) - 2 d - 0.01
-mean(action^2), at most 1. 'sparse': 1 where d < 5 cm, else 0. Discounts of 0.95 to 0.99 suit them.
+Reward per step, where d is the distance to the goal in m after the step: 'dense' gives
+exp(-(d / 0.05)^2) - 2 d - 0.01 mean(action^2), at most 1; 'sparse' gives 1 where d < 5 cm, else 0.
+Discounts of 0.95 to 0.99 suit both.
 
 Success: the end effector was within 5 cm of the goal at each of the last 10 steps (0.5 s). It does
 not end the episode; nothing but a time limit does.
@@ -28,10 +29,12 @@ from flax import struct
 
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.render import pictures
+from jaxpolicy.envs.tasks import parts
 from jaxpolicy.envs.wrap import randomize
 from jaxpolicy.types import Env, EnvState, Goals, Key
 
 HOME = (0.2, 1.8, 1.1)  # rad: shoulder, elbow and wrist pitch
+RANDOMIZABLE = RELATIVE = True  # see `jaxpolicy.envs`
 REWARDS = ('dense', 'sparse')
 
 
@@ -46,12 +49,12 @@ class Config:
     tolerance: float = 0.05  # m, end effector to goal
     hold_steps: int = 10  # steps within the tolerance that make a success
     joint_noise: float = 0.1  # rad, start pose
-    joint_noise_inner: float = 0.0  # rad, some joint starts at least so far from home
+    joint_noise_inner: float = 0.0  # rad, at least one joint starts at least so far from home
     goal_radius: tuple[float, float] = (0.35, 0.65)  # m from the base's axis
     goal_azimuth: float = 1.0  # rad from straight ahead, either way
     goal_height: tuple[float, float] = (0.15, 0.60)  # m
     distance_cost: float = 2.0  # per m
-    action_cost: float = 0.01  # of the mean squared action
+    action_cost: float = 0.01  # weight of the mean squared action
 
 
 class Sim(struct.PyTreeNode):
@@ -63,10 +66,10 @@ class Sim(struct.PyTreeNode):
 
 
 def make(config: Config, draw: randomize.Draw | None = None) -> Env:
-    """Builds the task, unbatched; `metrics` has success (0 or 1) and the path's.
+    """Builds the task, unbatched; its metrics are success (0 or 1) and `arm.path_metrics`.
 
     Args:
-      draw: domain randomisation, anew at each reset.
+      draw: domain randomisation, drawn anew at each reset.
 
     Raises:
       ValueError: there is no arm with that number of joints, or no such reward.
@@ -84,8 +87,8 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
         overrides = robot.draw(nominal, key_draw)
         config = randomize.configured(nominal, overrides)
         noise = jnp.full((config.num_dof,), config.joint_noise)
-        joints = arm.around(key_pose, robot.home, noise)
-        joints = arm.outwards(joints, robot.home, config.joint_noise, config.joint_noise_inner)
+        joints = parts.around(key_pose, robot.home, noise)
+        joints = parts.outwards(joints, robot.home, config.joint_noise, config.joint_noise_inner)
         body = robot.start(joints, overrides)
         sim = Sim(body, _goal(config, key_goal), jnp.zeros((), jnp.int32))
         obs, zero, no = observe(sim), jnp.zeros((), jnp.float32), jnp.zeros((), bool)
@@ -117,17 +120,17 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
             sim=sim,
         )
 
-    return Env(reset, step, arm.spec(3 * nominal.num_dof + 9, nominal.num_dof))
+    return Env(reset, step, parts.spec(3 * nominal.num_dof + 9, nominal.num_dof))
 
 
 def goals(config: Config) -> Goals:
-    """The end effector's goals, in m; the reward is 'sparse', with the tolerance of the config."""
+    """The goals of the end effector, in m; the reward is 'sparse', with the config's tolerance."""
     ee = 3 * config.num_dof
-    return arm.goals(ee, ee + 3, config.tolerance)
+    return parts.goals(ee, ee + 3, config.tolerance)
 
 
 def _goal(config: Config, key: Key) -> jax.Array:
-    """A goal [3] in m, see the module."""
+    """Draws a goal [3] in m, see the module."""
     low = jnp.array([config.goal_radius[0], -config.goal_azimuth, config.goal_height[0]])
     high = jnp.array([config.goal_radius[1], config.goal_azimuth, config.goal_height[1]])
     radius, azimuth, height = jax.random.uniform(key, (3,), minval=low, maxval=high)
@@ -137,7 +140,7 @@ def _goal(config: Config, key: Key) -> jax.Array:
 def render(config: Config, states: EnvState, height: int, width: int) -> np.ndarray:
     """Pictures uint8 [T, H, W, 3] of the states [T]: the arm and its goal (green)."""
     robot = arm.make(config.num_dof, HOME)
-    sim = jax.device_get(arm.find(states.sim, Sim))
+    sim = jax.device_get(parts.find(states.sim, Sim))
     return pictures.render(robot.model, sim.body.qpos, sim.goal, None, (0.0, 0.0), (height, width))
 
 

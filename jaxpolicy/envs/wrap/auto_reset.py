@@ -1,4 +1,4 @@
-"""Env -> Env: wherever an episode ends or a world breaks, a fresh episode begins.
+"""Env -> Env: a fresh episode begins wherever one ends or a world breaks.
 
 The usual order is auto_reset(vectorize(time_limit(env, num_steps)), pool).
 """
@@ -23,17 +23,19 @@ def _broken(state: EnvState) -> jax.Array:
 def auto_reset(env: Env, pool: EnvState) -> Env:
     """Starts a new episode wherever one ended, and wherever a world broke.
 
-    After the last step of an episode `obs` and `sim` are those of a random entry of the pool, whole
-    (so that nothing survives from the old episode), while `next_obs`, `reward`, `termination`,
-    `truncation` and `metrics` still describe the step that ended. Each world keeps its own `key`.
+    After the last step of an episode the whole of `obs` and `sim` is taken from a random state of
+    the pool, so that nothing survives from the old episode. `next_obs`, `reward`, `termination`,
+    `truncation` and `metrics` still describe the step that ended it. A world keeps its own `key`.
 
-    A world with a number that is not finite, or 1e10 and more, in `obs`, `next_obs`, `reward` or
-    `sim` is reset as well. Its transition becomes a termination with zero reward, `next_obs` and
-    metrics, and metrics['nan_world'] is 1: a learner must leave it out. It is there from reset on.
+    A world breaks if a number in `obs`, `next_obs`, `reward` or `sim` is not finite or has a
+    magnitude of 1e10 or more. It is then reset too. Its transition becomes a termination with zero
+    reward, `next_obs` and metrics. Its metrics['nan_world'] is 1, and a learner must leave it out.
+    Every other step has this metric too, as 0, and so has the state after reset.
 
     Args:
-      env: a vectorized environment.
-      pool: fresh states [N] from `env.reset(keys)`. Make it anew for every rollout, inside jit.
+      env: a vectorised environment.
+      pool: fresh states from `env.reset(keys)`, any number. Draw new ones for every rollout, inside
+        jit.
     """
 
     def reset(keys: Key) -> EnvState:
@@ -41,7 +43,7 @@ def auto_reset(env: Env, pool: EnvState) -> Env:
         return state.replace(metrics=state.metrics | {'nan_world': jnp.zeros_like(state.reward)})
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
-        no = jnp.zeros_like(state.termination)  # of an env that never sets one of them
+        no = jnp.zeros_like(state.termination)  # for an env that never sets one of these flags
         known = _without(state.metrics)
         state = env.step(state.replace(termination=no, truncation=no, metrics=known), action)
         broken = _broken(state)
@@ -70,5 +72,5 @@ def auto_reset(env: Env, pool: EnvState) -> Env:
 
 
 def _without(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The metrics that the wrapped environment knows."""
+    """The metrics without 'nan_world', which the wrapped environment does not know."""
     return {name: value for name, value in metrics.items() if name != 'nan_world'}

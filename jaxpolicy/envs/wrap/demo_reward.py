@@ -1,13 +1,13 @@
-"""Rewards from one demonstration's observations: ordered coverage (ORCA) as Env -> Env.
+"""Env -> Env: rewards from one demonstration's observations, by ordered coverage (ORCA).
 
-It wraps an unbatched environment, before disturbances and `transforms.time_limit`. The reward of a
-step is the probability of having visited the demonstration's frames in their order and of being at
-the last one now (`ops.coverage`), from 0 to 1. Nothing of the task's own reward is learnt from.
+It wraps an unbatched environment, before disturbances and `time_limit` do. The reward of a step is
+the probability, from 0 to 1, that the episode has visited the demonstration's frames in their order
+and is at the last one now (`ops.coverage`). The task's own reward is not learnt from.
 
-What was covered depends on the whole episode, so the observation gets the coverage of all frames
-but the last appended, M - 1 numbers from 0 to 1; with it, the reward is one of observation and
-action again. The last frame's coverage follows from the other ones. A policy that was trained so
-needs the demonstration when it acts.
+The coverage depends on the whole episode so far. So the coverage of all frames but the last, M - 1
+numbers from 0 to 1, is appended to the observation. The reward is then again a function of
+observation and action, since the last frame's coverage follows from that of the others. A policy
+that was trained in this way needs the demonstration when it acts.
 """
 
 import jax
@@ -20,31 +20,31 @@ from jaxpolicy.types import Env, EnvState, Key, PyTree, Spec
 
 
 class Covering(struct.PyTreeNode):
-    """The `sim` of an environment that remembers what was covered."""
+    """The `sim` of an environment that remembers the coverage of the frames."""
 
-    covered: jax.Array  # [M], of the episode so far
+    covered: jax.Array  # [M], coverage in the episode so far
     inner: PyTree
 
 
 def imitate(
     env: Env, frames: np.ndarray, columns: tuple[int, ...], scale: np.ndarray, temperature: float
 ) -> Env:
-    """The environment with the demonstration's reward.
+    """Replaces the environment's reward by the demonstration's.
 
     metrics['task_reward'] is the environment's own reward, for evaluation.
 
     Args:
-      env: with a flat observation.
-      frames: [M, D], the demonstration in these columns of the observation.
-      columns: D of them, those that are compared; () for all.
-      scale: [D], what counts as far in each of them, in its units.
-      temperature: at which distance a frame counts as visited with probability 1 / e, see
-        `coverage.visits`. A reward is exp(-sum of M distances / temperature): more frames need a
-        higher one.
+      env: an environment with flat observations.
+      frames: [M, D], the demonstration in the D columns that are compared.
+      columns: the D columns of the observation that are compared; () for all.
+      scale: [D], the distance that counts as far in each column, in the column's units.
+      temperature: the distance at which a frame counts as visited with probability 1 / e, see
+        `coverage.visits`. A reward is exp(-sum of M distances / temperature), so more frames need
+        a higher temperature.
 
     Raises:
-      ValueError: an observation that is not flat or has no such column, or arrays and a
-        temperature that do not fit.
+      ValueError: the observation is not flat or lacks a column, an array has the wrong shape, or
+        the scale or the temperature is not positive.
     """
     chosen = _check(env, frames, columns, scale, temperature)
     obs_spec = env.spec.obs
@@ -76,7 +76,7 @@ def imitate(
 
 
 def _check(env: Env, frames, columns, scale, temperature: float) -> np.ndarray:
-    """The columns that are compared."""
+    """Checks the arguments of `imitate`, and returns the columns that are compared, [D] int32."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(env.spec.obs)]
     if not isinstance(env.spec.obs, jax.ShapeDtypeStruct) or len(env.spec.obs.shape) != 1:
         raise ValueError(f'imitate: expected a flat observation, found shapes {shapes}')

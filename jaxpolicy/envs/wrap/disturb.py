@@ -1,9 +1,9 @@
-"""Disturbances as Env -> Env: pushes, action delay, observation delay, noise, hidden columns.
+"""Env -> Env: disturbances, which are pushes, late actions or observations, noise, hidden columns.
 
-They wrap an unbatched environment, before `transforms.time_limit`. What they remember starts anew
-with every episode; delays are drawn once per episode. `apply` puts them in this order, from the
-inside: pushes act on the robot, actions arrive late, observations arrive late, then noisy, and
-without what is hidden.
+They wrap an unbatched environment, before `time_limit` does. What they remember starts anew with
+every episode, and delays are drawn once per episode. `apply` wraps them in this order, from the
+inside: pushes act on the robot, actions arrive late, observations arrive late, observations get
+noise, and columns of the observations are hidden.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How the environment is disturbed; zeros are off."""
+    """How the environment is disturbed; a disturbance whose numbers are zero is off."""
 
-    action_delay: tuple[int, int] = (0, 0)  # steps, fewest and most of an episode
-    obs_delay: tuple[int, int] = (0, 0)  # steps, fewest and most of an episode
+    action_delay: tuple[int, int] = (0, 0)  # steps, least and most that an episode may draw
+    obs_delay: tuple[int, int] = (0, 0)  # steps, least and most that an episode may draw
     obs_noise: float = 0.0  # standard deviation, in the observation's own units
-    push_interval: int = 0  # steps from push to push, at a random phase
-    push_speed: float = 0.0  # change of each joint's velocity at most, rad/s or m/s
+    push_interval: int = 0  # steps from push to push; the first comes at a random step
+    push_speed: float = 0.0  # largest change of each joint's velocity, rad/s or m/s
     hidden: tuple[int, ...] = ()  # columns of the observation that the policy reads as 0
 
 
@@ -48,11 +48,11 @@ class Pushed(struct.PyTreeNode):
 
 
 def apply(env: Env, config: Config) -> Env:
-    """All disturbances that are not zero.
+    """Wraps the environment in all disturbances that are on.
 
     Raises:
-      ValueError: a number is out of range, pushes where there is no velocity to change, or delayed
-        actions where an action is one of M choices.
+      ValueError: a number is out of range, or actions are to be delayed where an action is one of M
+        choices. `step` raises one where pushes find no velocity to change.
     """
     if config.push_interval or config.push_speed:
         env = push(env, config.push_interval, config.push_speed)
@@ -68,12 +68,12 @@ def apply(env: Env, config: Config) -> Env:
 
 
 def delay_action(env: Env, fewest: int, most: int) -> Env:
-    """Each action is executed `delay` steps late; until the first one arrives, zeros are.
+    """Executes each action `delay` steps late, and zeros until the first action arrives.
 
     The delay of an episode is uniform in fewest..most.
 
     Raises:
-      ValueError: a bad range, or an action is one of M choices: none of them is zero.
+      ValueError: the range is wrong, or an action is one of M choices, none of which is zero.
     """
     _check_delay('action_delay', fewest, most)
     check_continuous('action_delay', env)
@@ -95,9 +95,9 @@ def delay_action(env: Env, fewest: int, most: int) -> Env:
 
 
 def delay_obs(env: Env, fewest: int, most: int) -> Env:
-    """The policy sees what was true `delay` steps ago, at first the episode's first observation.
+    """Shows the policy the observation of `delay` steps ago, at first the episode's first one.
 
-    `next_obs` is what it would see next. The delay of an episode is uniform in fewest..most.
+    `next_obs` is delayed too. The delay of an episode is uniform in fewest..most.
     """
     _check_delay('obs_delay', fewest, most)
 
@@ -119,11 +119,11 @@ def delay_obs(env: Env, fewest: int, most: int) -> Env:
 
 
 def noise_obs(env: Env, std: float) -> Env:
-    """Gaussian noise on what the policy sees, and nowhere else; `next_obs` has the same noise.
+    """Adds Gaussian noise to what the policy sees, and nowhere else; `next_obs` has the same noise.
 
     Args:
-      std: standard deviation, in the units of the observation, the same for all its numbers that
-        are not integers (pictures stay as they are).
+      std: standard deviation in the units of the observation, the same for all of its floats.
+        Integers, such as those of pictures, stay as they are.
     """
     if std < 0:
         raise ValueError(f'disturb.obs_noise: expected 0 or more, found {std}')
@@ -146,7 +146,7 @@ def noise_obs(env: Env, std: float) -> Env:
 
 
 def hide_obs(env: Env, columns: Sequence[int]) -> Env:
-    """The policy reads 0 in these columns of a flat observation; `next_obs` likewise.
+    """Sets these columns of a flat observation to 0, in `obs` and in `next_obs`.
 
     Raises:
       ValueError: the observation is not flat, or it has no such column.
@@ -169,13 +169,13 @@ def hide_obs(env: Env, columns: Sequence[int]) -> Env:
 
 
 def push(env: Env, interval: int, speed: float) -> Env:
-    """Every `interval` steps all velocities change, each by a uniform draw within `speed`.
+    """Changes every velocity by a uniform draw within `speed`, once in `interval` steps.
 
     The first push of an episode comes after a random number of steps.
 
     Raises:
-      ValueError: numbers that are not positive; from `step`: the environment's `sim` does not hold
-        exactly one array called 'qvel'.
+      ValueError: a number is not positive. `step` raises one if the environment's `sim` does not
+        hold exactly one array called 'qvel'.
     """
     if interval < 1 or speed <= 0:
         raise ValueError(
@@ -200,10 +200,10 @@ def push(env: Env, interval: int, speed: float) -> Env:
 
 
 def changed(sim: PyTree, name: str, function: Callable[[jax.Array], jax.Array]) -> PyTree:
-    """The state with its one array called `name` replaced by a function of it.
+    """Replaces the one array called `name` in a state by a function of it.
 
     Raises:
-      ValueError: there is no such array, or several.
+      ValueError: there is no such array, or there are several.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(sim)
     names = [jax.tree_util.keystr(path[-1:], simple=True) for path, _ in leaves]
@@ -225,7 +225,7 @@ def check_continuous(name: str, env: Env) -> None:
 
 
 def _kicked(sim: PyTree, key: Key, speed: jax.Array) -> PyTree:
-    """The state with its one array 'qvel' changed by up to `speed`."""
+    """Changes the numbers of the one array 'qvel' in a state by up to `speed` each."""
 
     def kick(old: jax.Array) -> jax.Array:
         return old + speed * jax.random.uniform(key, old.shape, old.dtype, -1.0, 1.0)

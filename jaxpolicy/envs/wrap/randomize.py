@@ -1,22 +1,23 @@
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo is a compiled module without type stubs.)
-"""Domain randomisation: physics and task parameters that every episode draws anew.
+"""Domain randomisation: every episode draws parameters of the physics and the task anew.
 
-An entry says what varies and how:
+An entry of the config says which parameters vary and how:
 
   ('body_mass+body_inertia', 'scale', 'uniform', 0.8, 1.2)
   ('actuator_gainprm[0]+actuator_biasprm[1]', 'scale', 'log_uniform', 0.7, 1.4)   the gain kp
   ('dof_damping', 'scale', 'uniform', 0.5, 2.0, 'elbow_pitch', 'wrist_pitch')
   ('env.action_scale', 'add', 'normal', 0.0, 0.005)
 
-First the fields of `mjx.Model`, or 'env.' and a number of the task's Config. There is one draw for
-each row of a field (each body, joint, geom, actuator; those named or numbered at the end, or all),
-and fields joined by '+' share it, so that what belongs together stays consistent; '[i]' takes one
-column. Then 'scale', 'add' or 'set'; then 'uniform' (low, high), 'log_uniform' (low, high) or
-'normal' (mean, standard deviation). Later entries change what earlier ones have drawn.
+First come the fields of `mjx.Model`, or 'env.' and the name of a number in the task's Config. Each
+row of a field (each body, joint, geom or actuator) gets a draw of its own. Names or numbers at the
+end of the entry choose rows; without them all rows vary. Fields joined by '+' share their draws, so
+that what belongs together stays consistent, and '[i]' chooses one column. Then comes 'scale', 'add'
+or 'set', and then 'uniform' (low, high), 'log_uniform' (low, high) or 'normal' (mean, standard
+deviation). Later entries change what earlier ones have drawn.
 
-What was drawn rides in the environment's state: only the leaves that vary, so that each of
-thousands of robots is another one, and another one again after its next reset.
+The environment's state carries what was drawn, and only the leaves that vary. So each of thousands
+of robots differs from the others, and differs again after its next reset.
 """
 
 import dataclasses
@@ -33,15 +34,15 @@ from mujoco import mjx
 
 from jaxpolicy.types import Key
 
-Overrides = Mapping[str, jax.Array]  # fields of mjx.Model and 'env.<name>', as an episode has them
-# (mjx.Model, the task's Config, key) -> what varies
+Overrides = Mapping[str, jax.Array]  # an episode's values of fields of mjx.Model and 'env.<name>'
+# (mjx.Model, the task's Config, key) -> the values that an episode draws
 Draw = Callable[[Any, Any, Key], dict[str, jax.Array]]
 C = TypeVar('C')
 
 OPERATIONS = ('scale', 'add', 'set')
 DISTRIBUTIONS = ('uniform', 'log_uniform', 'normal')
 ENV = 'env.'
-# Which objects the rows of a field are, by the start of its name.
+# The kind of object that each row of a field belongs to, by the first word of the field's name.
 _OBJECTS = {
     'body': 'BODY',
     'jnt': 'JOINT',
@@ -54,22 +55,25 @@ _OBJECTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One thing that varies."""
+    """One entry of the config: some fields, and how they vary."""
 
-    key: str  # its name in the config, for messages
-    fields: tuple[tuple[str, int | None], ...]  # (field, column or None for all) with one draw
+    key: str  # the entry's name in the config, for messages
+    fields: tuple[tuple[str, int | None], ...]  # (field, column or None for all); they share draws
     operation: str
     distribution: str
     low: float  # or the mean
     high: float  # or the standard deviation
-    rows: tuple[str | int, ...] = ()  # names of bodies, joints..., or numbers of rows; (): all
+    rows: tuple[str | int, ...] = ()  # names of bodies, joints and so on, or row numbers; (): all
 
 
 def parse(group: Mapping[str, Sequence[Any]]) -> tuple[Entry, ...]:
-    """Entries from a config's group: name -> (fields, operation, distribution, a, b, *rows).
+    """Reads entries from a config's group.
+
+    Args:
+      group: name -> (fields, operation, distribution, number, number, *rows), see the module.
 
     Raises:
-      ValueError: an entry is not of that form.
+      ValueError: an entry does not have that form.
     """
     entries = []
     for key, value in group.items():
@@ -103,10 +107,10 @@ def parse(group: Mapping[str, Sequence[Any]]) -> tuple[Entry, ...]:
 
 
 def drawer(entries: Sequence[Entry]) -> Draw:
-    """What a task's `make` takes.
+    """Builds the function that a task's `make` takes, which draws an episode's values.
 
     Raises (when a task calls it):
-      ValueError: no such field, column, name or parameter of the task.
+      ValueError: there is no such field, column, row, or parameter of the task.
     """
 
     def draw(model: Any, config: Any, key: Key) -> dict[str, jax.Array]:
@@ -129,7 +133,11 @@ def drawer(entries: Sequence[Entry]) -> Draw:
 
 
 def from_playground(randomization_fn: Callable) -> Draw:
-    """A Playground-style (model, raw keys [B, 2]) -> (model, in_axes), called for one world."""
+    """Builds a `Draw` from a randomisation function in Playground's style, called for one world.
+
+    Args:
+      randomization_fn: (model, raw keys [B, 2]) -> (model, in_axes).
+    """
 
     def draw(model: Any, config: Any, key: Key) -> dict[str, jax.Array]:
         del config
@@ -148,12 +156,15 @@ def from_playground(randomization_fn: Callable) -> Draw:
 
 
 def physical(overrides: Overrides) -> dict[str, jax.Array]:
-    """Those that are fields of the model."""
+    """Chooses the overrides that are fields of the model."""
     return {name: value for name, value in overrides.items() if not name.startswith(ENV)}
 
 
 def configured(config: C, overrides: Overrides) -> C:
-    """The task's Config with the numbers of this episode; traced, so for arithmetic only."""
+    """The task's Config with the numbers that this episode drew.
+
+    Under jit these are traced, so that they serve in arithmetic but not in an `if`.
+    """
     drawn = {n.removeprefix(ENV): x for n, x in overrides.items() if n.startswith(ENV)}
     return dataclasses.replace(config, **drawn) if drawn else config  # pyright: ignore
 
@@ -167,7 +178,7 @@ def _field(key: str, text: str) -> tuple[str, int | None]:
 
 
 def _nominal(entry: Entry, model: Any, config: Any, name: str) -> jax.Array:
-    """The value without randomisation, float32."""
+    """The value of a field without randomisation, float32."""
     if name.startswith(ENV):
         fields = {} if config is None else dataclasses.asdict(config)
         known = {f'{ENV}{n}': x for n, x in fields.items() if isinstance(x, float)}
@@ -176,7 +187,7 @@ def _nominal(entry: Entry, model: Any, config: Any, name: str) -> jax.Array:
         known |= {
             f'opt.{f.name}': getattr(model.opt, f.name) for f in dataclasses.fields(model.opt)
         }
-        arrays = (jax.Array, np.ndarray)  # not sizes, and not what indexes them
+        arrays = (jax.Array, np.ndarray)  # so neither sizes nor indices
         known = {n: x for n, x in known.items() if isinstance(x, arrays) and x.dtype.kind == 'f'}
     if name not in known:
         close = difflib.get_close_matches(name, known) or [n for n in known if ENV in n]
@@ -196,7 +207,7 @@ def _sample(entry: Entry, key: Key, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _apply(entry: Entry, name: str, column: int | None, old, sample, model) -> jax.Array:
-    """The field with the sample [rows] in the chosen rows and column."""
+    """Applies the sample [rows] to the chosen rows and column of a field."""
     if column is not None and (old.ndim != 2 or column >= old.shape[1]):
         raise ValueError(
             f'randomize.{entry.key}: {name}[{column}] does not exist; its shape is {old.shape}'
@@ -212,7 +223,7 @@ def _apply(entry: Entry, name: str, column: int | None, old, sample, model) -> j
 
 
 def _chosen_rows(entry: Entry, name: str, old: jax.Array, model: mjx.Model) -> np.ndarray:
-    """[rows] bool: which rows of a field the entry's names and numbers mean."""
+    """[rows] bool: the rows of a field that the entry's names and numbers choose."""
     count = old.shape[0] if old.ndim else 0
     chosen = np.zeros(count, bool)
     for row in entry.rows:

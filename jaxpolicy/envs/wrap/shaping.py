@@ -1,4 +1,4 @@
-"""Env -> Env: a reward for progress, which leaves the optimal policies as they are."""
+"""Env -> Env: adds a reward for progress that leaves the optimal policies as they are."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from jaxpolicy.types import Env, EnvState, Key, PyTree
 class Shaped(struct.PyTreeNode):
     """The `sim` of an environment with a shaped reward."""
 
-    potential: jax.Array  # [] of the present state
+    potential: jax.Array  # [], potential of the present state
     inner: PyTree
 
 
@@ -20,15 +20,17 @@ def shape_reward(env: Env, potential: Callable[[PyTree], jax.Array], gamma: floa
     """Adds gamma (1 - termination) potential(next_obs) - potential(obs) to the reward.
 
     The optimal policies stay the same, whatever the potential, for a learner that discounts by the
-    same gamma. The potential of a terminal state counts as 0, else ends would be rewarded; of one
-    that runs out of time it does not, and so this comes inside `time_limit`. It also comes inside
-    disturbances, and sees what is true.
+    same gamma. The potential of a terminal state counts as 0, because otherwise ending an episode
+    would be rewarded. A state that runs out of time keeps its potential, and so `time_limit` wraps
+    this environment, not the reverse. Disturbances wrap it too, so that it sees the undisturbed
+    observations.
 
     metrics['task_reward'] is the environment's own reward, for evaluation.
 
     Args:
       env: unbatched.
       potential: observation -> [].
+      gamma: the learner's discount.
 
     Source: Ng, Harada and Russell, 1999, theorem 1.
     """

@@ -1,4 +1,4 @@
-"""Env -> Env: episodes that end when their time is over, and first episodes of a random length."""
+"""Env -> Env: ends episodes when their time is over, and gives first ones a random length."""
 
 import jax
 import jax.numpy as jnp
@@ -41,10 +41,10 @@ def time_limit(env: Env, num_steps: int) -> Env:
 def random_phase(state: EnvState, key: Key, num_steps: int) -> EnvState:
     """Starts the clocks of a batch [N] of fresh episodes at random times in [0, num_steps).
 
-    Only their first episodes are cut short, so that later ones do not all truncate together.
+    This shortens only the first episodes, and later ones then do not all truncate at the same step.
 
     Raises:
-      ValueError: no `time_limit` was applied to the environment.
+      ValueError: the environment has no `time_limit`.
     """
 
     def is_limited(node: PyTree) -> bool:

@@ -1,4 +1,4 @@
-"""Env -> Env: keeps the observation as it is below whatever disturbs it further out."""
+"""Env -> Env: keeps the true observation, which outer wrappers may hide, delay or disturb."""
 
 import jax
 from flax import struct
@@ -7,16 +7,16 @@ from jaxpolicy.types import Env, EnvState, PyTree
 
 
 class Truth(struct.PyTreeNode):
-    """The `sim` of an environment that remembers what is true."""
+    """The `sim` of an environment that remembers the true observation."""
 
-    obs: PyTree  # of the present state, as nothing has disturbed it
+    obs: PyTree  # of the present state, undisturbed
     inner: PyTree
 
 
 def remember_truth(env: Env) -> Env:
-    """Keeps the observation as it is here, below whatever hides, delays or disturbs it further out.
+    """Keeps the observation as it is here, before outer wrappers hide, delay or disturb it.
 
-    `truth` finds it again. For measurements, and for teachers that see more than their students.
+    `truth` finds it again, for measurements and for teachers that see more than their students.
     """
 
     def remember(state: EnvState) -> EnvState:
@@ -29,10 +29,10 @@ def remember_truth(env: Env) -> Env:
 
 
 def truth(state: EnvState) -> PyTree:
-    """The observation of the present state that `remember_truth` kept, of one world or a batch.
+    """The true observation that `remember_truth` kept, of one world or of a batch.
 
     Raises:
-      ValueError: nothing was kept.
+      ValueError: the environment has no `remember_truth`.
     """
 
     nodes = jax.tree.leaves(state.sim, is_leaf=lambda node: isinstance(node, Truth))

@@ -1,4 +1,4 @@
-"""Env -> Env: N environments at once, and choices among them world by world."""
+"""Env -> Env: runs N environments at once, and chooses between two states world by world."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ from jaxpolicy.types import Env, PyTree
 
 
 def vectorize(env: Env) -> Env:
-    """N environments at once: reset(keys [N]), step(state, action [N, A]); `spec` is unbatched."""
+    """Batches an environment: reset(keys [N]), step(state, action [N, A]); `spec` is unbatched."""
     return Env(jax.vmap(env.reset), jax.vmap(env.step), env.spec)
 
 
 def select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """Leaf by leaf and world by world, `yes` where the condition [N] holds, else `no`."""
+    """Takes each leaf from `yes` in the worlds where the condition [N] holds, else from `no`."""
 
     def pick(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.where(condition.reshape(condition.shape + (1,) * (b.ndim - 1)), a, b)

@@ -1,22 +1,24 @@
-"""Who acts next, the learner or the expert: one score function for each way of deciding.
+"""Gates decide who acts next, the learner or the expert; each gate is a score function.
 
-At the start of every block of Ta steps the learner plans; a gate scores the plan, and where a score
-is above its threshold the expert takes the block over. Scores of S kinds are kept apart, each with
-a threshold of its own.
+At the start of every block of Ta steps the learner plans and a gate scores the plan. The expert
+takes the block over where a score is above its threshold. A gate gives S kinds of scores, and each
+kind has its own threshold.
 
-    beta      chance: the expert acts with probability beta of the round. DAgger, Ross et al., 2011
-              (arXiv:1011.0686); every visited state may be labelled, whoever acted.
-    expert    the expert decides, who sees how far the planned action is from its own. HG-DAgger,
+    beta      Chance decides: the expert acts with the round's probability beta. Every visited state
+              may be labelled, whoever acted there. DAgger, Ross et al., 2011 (arXiv:1011.0686).
+    expert    The expert decides, by the distance of the planned action from its own. HG-DAgger,
               Kelly et al., 2019 (arXiv:1810.02890), with SafeDAgger's measure (Zhang and Cho, 2016,
               arXiv:1605.06450).
-    thrifty   the robot decides by novelty, the disagreement of an ensemble, and by risk, the
-              learnt probability of failure. ThriftyDAgger, Hoque et al., 2021 (arXiv:2109.08273).
-    surprise  the robot decides by the loss of its own plan: a diffusion policy's denoising loss, or
-              minus the log density of BC. Diff-DAgger, Lee et al., 2024 (arXiv:2410.14868).
+    thrifty   The robot decides, by novelty (the disagreement of an ensemble) and by risk (the
+              learnt probability of failure). ThriftyDAgger, Hoque et al., 2021 (arXiv:2109.08273).
+    surprise  The robot decides, by the loss of its own plan: the denoising loss of a diffusion
+              policy, or minus the log density of BC. Diff-DAgger, Lee et al., 2024
+              (arXiv:2410.14868).
 
-Thresholds, but beta's, are quantiles of the scores in states that the learner reached alone in the
-same round, such that about `budget` of the blocks are taken over (ThriftyDAgger, section 4.4).
-Diff-DAgger takes a quantile over the demonstrations instead; with a budget, gates compare.
+All thresholds except that of `beta` are quantiles of the scores in states that the learner reached
+alone in the same round. They are chosen so that the expert takes over about the share `budget` of
+the blocks (ThriftyDAgger, section 4.4). Diff-DAgger takes a quantile over the demonstrations
+instead; here all gates share a budget, so that they can be compared.
 """
 
 from collections.abc import Callable
@@ -33,37 +35,41 @@ SCHEDULES = ('constant', 'linear', 'exponential')
 
 
 class Seen(NamedTuple):
-    """What a gate may look at, for N robots."""
+    """What a gate may use to score the plans of N robots."""
 
     train: Any  # the learner's TrainState
-    risk: Any  # the risk's TrainState, or ()
-    chunk: types.Chunk  # the last observations and what the learner plans
-    extras: dict[str, jax.Array]  # of the learner's `act`
-    suggestion: jax.Array  # [N, A], what the expert would do now
+    risk: Any  # the TrainState of the learnt risk, or ()
+    chunk: types.Chunk  # the last observations and the learner's plan
+    extras: dict[str, jax.Array]  # what the learner's policy returns besides its action
+    suggestion: jax.Array  # [N, A], the action that the expert would take now
 
 
 class Gate(NamedTuple):
-    """score(seen, key) -> [N, S].
+    """A way to decide who acts next.
 
-    threshold(scores [..., S], reached [...], budget, round) -> [S]; `reached` says where a robot
-    was still running.
+    score(seen, key) -> [N, S].
+    threshold(scores [..., S], reached [...], budget, round) -> [S]; `reached` says where an episode
+        was still running.
     num_kinds: S.
-    uses_expert: the scores need the expert's suggestion.
-    labels_all: any visited state may be labelled, not only those that were taken over.
+    uses_expert: whether the scores need the expert's suggestion.
+    labels_all: whether any visited state may be labelled, or only those where the expert took over.
     """
 
     score: Callable[[Seen, types.Key], jax.Array]
     threshold: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
-    num_kinds: int = 1  # S
+    num_kinds: int = 1
     uses_expert: bool = False
     labels_all: bool = False
 
 
 def schedule(name: str, beta: float, num_rounds: int) -> Callable[[jax.Array], jax.Array]:
-    """beta of a round 0, 1, ...: constant; linear from beta to 0; exponential, beta^(round + 1).
+    """Builds the function from a round 0, 1, ... to its beta.
+
+    Args:
+      name: 'constant'; 'linear', from beta to 0; or 'exponential', beta^(round + 1).
 
     Raises:
-      ValueError: an unknown schedule, or a beta outside [0, 1].
+      ValueError: the schedule is unknown, or beta is outside [0, 1].
     """
     if name not in SCHEDULES:
         raise ValueError(f'loop.beta_schedule: expected one of {SCHEDULES}, found {name!r}')
@@ -77,7 +83,7 @@ def schedule(name: str, beta: float, num_rounds: int) -> Callable[[jax.Array], j
 
 
 def beta(chance: Callable[[jax.Array], jax.Array]) -> Gate:
-    """The expert takes a block over with the round's chance."""
+    """The gate of DAgger: the expert takes a block over with the probability chance(round)."""
 
     def score(seen, key):
         return jax.random.uniform(key, (len(seen.chunk.action), 1))
@@ -86,7 +92,11 @@ def beta(chance: Callable[[jax.Array], jax.Array]) -> Gate:
 
 
 def expert(first: int) -> Gate:
-    """Distance of the planned action, row `first` of the chunk, to the expert's: RMS."""
+    """The gate that scores the RMS distance of the next planned action to the expert's.
+
+    Args:
+      first: the row of the chunk that holds the next action.
+    """
 
     def score(seen, key):
         del key
@@ -97,7 +107,11 @@ def expert(first: int) -> Gate:
 
 
 def thrifty(predict: Callable[[Any, types.Chunk], jax.Array]) -> Gate:
-    """Novelty and risk; predict(risk's state, Chunk) -> [N]."""
+    """The gate that scores novelty and risk.
+
+    Args:
+      predict: (the risk's TrainState, Chunk) -> [N], probabilities of failure.
+    """
 
     def score(seen, key):
         del key
@@ -107,8 +121,8 @@ def thrifty(predict: Callable[[Any, types.Chunk], jax.Array]) -> Gate:
     return Gate(score, within_budget, num_kinds=2)
 
 
-def surprise(agent: types.Agent) -> Gate:
-    """The agent's loss of its own plan."""
+def surprise(agent: types.ScoringAgent) -> Gate:
+    """The gate that scores the agent's loss of its own plan."""
 
     def score(seen, key):
         return agent.surprise(seen.train, seen.chunk, key)[:, None]
@@ -117,7 +131,7 @@ def surprise(agent: types.Agent) -> Gate:
 
 
 def within_budget(scores, reached, budget, r) -> jax.Array:
-    """Thresholds [S] that `budget` of the reached blocks exceed, in equal parts for each kind."""
+    """Thresholds [S] that the share `budget` of reached blocks exceeds, split among the kinds."""
     del r
     num_kinds = scores.shape[-1]
     q = 1.0 - jnp.minimum(budget, 1.0) / num_kinds
@@ -126,12 +140,14 @@ def within_budget(scores, reached, budget, r) -> jax.Array:
 
 
 def predictive(scores: jax.Array, reached: jax.Array, failed: jax.Array) -> jax.Array:
-    """AUROC [S]: does a score tell which episodes will fail, among those as old?
+    """AUROC [S] of the scores as predictors of which episodes will fail.
 
-    For episodes in which nobody interfered.
+    It compares episodes at the same block, for episodes in which the learner acted alone.
 
     Args:
-      scores: [B, N, S]; reached: [B, N] bool; failed: [N] bool.
+      scores: [B, N, S], at the start of each block.
+      reached: [B, N] bool, where the episode still ran.
+      failed: [N] bool.
     """
     fails = jnp.broadcast_to(failed, reached.shape)
     return jax.vmap(lambda x: statistics.auroc(x, fails, reached), in_axes=2)(scores)

@@ -1,9 +1,9 @@
-"""A learner and an expert in turns: episodes in blocks, and the expert's answers about them.
+"""A learner and an expert act in turns, block by block, and the expert labels states afterwards.
 
-At the start of a block of Ta steps the learner plans a chunk for every robot, as a receding horizon
-does, a gate scores it, and the expert takes over where a score is above its threshold; it begins
-anew there, without memory of what was before. Afterwards `ask` rolls the expert forward from states
-in which blocks began: what it would do there is a chunk's target.
+At the start of a block of Ta steps the learner plans a chunk for every robot, as with a receding
+horizon, and a gate scores the plan. The expert takes over where a score is above its threshold. It
+starts there with a fresh carry, unless it also acted in the block before. Afterwards `ask` rolls
+the expert forward from states in which blocks began; its actions are the targets of chunks.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Horizons:
     obs: int  # To
     pred: int  # Tp
     action: int  # Ta, also the length of a block
-    episode: int
+    episode: int  # the time limit
 
     @property
     def num_blocks(self) -> int:
@@ -38,16 +38,16 @@ class Horizons:
 
 
 class Expert(NamedTuple):
-    """act as `policy`, which sees see(EnvState [N]): for a privileged one more than the learner."""
+    """An expert's policy, and what it sees: a privileged expert sees more than the learner."""
 
     policy: types.Policy
-    see: Callable[[types.EnvState], PyTree]
+    see: Callable[[types.EnvState], PyTree]  # EnvState [N] -> the policy's observation [N, ...]
 
 
 class Steps(struct.PyTreeNode):
-    """Single steps, leaves [B, Ta, N, ...]."""
+    """The single steps of N episodes, leaves [B, Ta, N, ...]."""
 
-    obs: PyTree  # the learner's
+    obs: PyTree  # what the learner sees
     action: jax.Array
     running: jax.Array  # bool: the step belongs to an episode
     intervention: jax.Array  # bool: the expert acted
@@ -55,11 +55,11 @@ class Steps(struct.PyTreeNode):
 
 
 class Blocks(struct.PyTreeNode):
-    """What was met when each of B blocks began, leaves [B, N, ...]."""
+    """The situation when each of B blocks began, leaves [B, N, ...]."""
 
     env_state: types.EnvState
     chunk: types.Chunk  # the last observations and the learner's plan
-    past: jax.Array  # [B, N, To - 1, A], the last actions
+    past: jax.Array  # [B, N, To - 1, A], the last executed actions
     expert_carry: PyTree
     scores: jax.Array  # [B, N, S]
     reached: jax.Array  # [B, N] bool: the episode still ran
@@ -67,17 +67,17 @@ class Blocks(struct.PyTreeNode):
 
 
 class Situation(NamedTuple):
-    """What does not change during an episode: weights and thresholds."""
+    """The weights and thresholds, which do not change during an episode."""
 
     train: PyTree
     risk: PyTree
     thresholds: jax.Array  # [S]
     enabled: jax.Array  # [] bool: the gate decides, else the learner acts alone
-    deterministic: bool = True  # how the learner acts: as it is evaluated
+    deterministic: bool = True  # True: the learner acts as in evaluation; False: as it explores
 
 
 def explore(
-    agent: types.Agent,
+    agent: types.AnyAgent,
     env: types.Env,
     expert: Expert,
     gate: gates.Gate,
@@ -86,18 +86,24 @@ def explore(
     keys: types.Key,
     key: types.Key,
 ) -> tuple[Blocks, Steps]:
-    """One episode for each of `keys` [N]."""
+    """Runs one episode for each of `keys` [N], in which learner and expert act in turns.
+
+    Raises:
+      ValueError: the agent's planner remembers something between two chunks.
+    """
     state = env.reset(keys)
     history = jax.tree.map(lambda x: jnp.stack([x] * horizons.obs, axis=1), state.obs)
+    planner = agent.policy(situation.train, situation.deterministic)
+    types.check_memoryless(planner.init(history), 'loop dagger')
     no, num = jnp.zeros(len(keys), bool), len(keys)
     past = jnp.zeros((num, horizons.obs - 1, *env.spec.action.shape))
-    # `before`: the expert acted in the last block
+    # The last entry of the carry, `before`, says where the expert acted in the last block.
     carry = (state, history, past, expert.policy.init(expert.see(state)), ~no, no)
 
     def block(carry, key):
         state, history, past, expert_carry, running, before = carry
         plan_key, suggest_key, gate_key, act_key = jax.random.split(key, 4)
-        plan, extras = agent.act(situation.train, history, plan_key, situation.deterministic)
+        _, plan, extras = planner.act((), history, plan_key)
         chunk = types.Chunk(history, plan, jnp.ones(plan.shape[:2], bool))
         anew = expert.policy.init(expert.see(state))
         expert_carry = vectorize.select(before, expert_carry, anew)
@@ -118,7 +124,7 @@ def explore(
 
 
 def _step(env: types.Env, expert: Expert, control: jax.Array, carry, planned_and_key):
-    """One control step of N robots, which the expert steers where `control` [N]."""
+    """One control step of N robots; the expert acts where `control` [N] is True."""
     state, history, past, expert_carry, running = carry
     planned, key = planned_and_key
     obs = state.obs
@@ -146,19 +152,25 @@ def ask(
     horizons: Horizons,
     key: types.Key,
 ) -> tuple[types.Chunk, jax.Array]:
-    """Labels Q random ones of the eligible starts of blocks, eligible [B, N].
+    """Labels Q random states among the eligible starts of blocks.
+
+    Args:
+      eligible: [B, N] bool, the states that may be labelled.
+      num_queries: Q.
 
     Returns:
-      Chunks [Q], whose mask is True where the expert acted before its episode's end, and which of
-      them are valid [Q], those first: fewer than Q may be eligible. Earlier actions are the
-      executed ones, later ones the last; the mask is False on both.
+      Chunks [Q], and which of them are valid, [Q] bool. The valid ones come first; there are fewer
+      than Q if fewer states are eligible. The mask is True on the expert's actions up to the end of
+      its episode. It is False on the actions before, which are the executed ones, and on those
+      after, which repeat the last action.
     """
     order_key, roll_key = jax.random.split(key)
     priority = jnp.where(eligible, jax.random.uniform(order_key, eligible.shape), -1.0)
     priority, index = jax.lax.top_k(priority.reshape(-1), num_queries)
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[index], blocks)
     state = flat.env_state
-    # who acts goes on as it was; who is only asked begins anew, as `explore` has seen to
+    # `explore` has stored the carry to begin with: that of an expert which was already acting, and
+    # a fresh one elsewhere.
     carry = (state, flat.expert_carry, flat.reached)
 
     def step(carry, key):

@@ -47,6 +47,13 @@ def _count(limit: int = 3) -> types.Env:
     return time_limit.time_limit(types.Env(reset, step, spec), limit)
 
 
+def test_which_tasks_gymnasium_is_told_of():
+    names = ('cartpole', 'detour', 'pendulum', 'pick', 'pusht', 'reach')
+    assert gymnasium_vector.register() == [f'jaxpolicy/{name}-v0' for name in names]
+    with pytest.raises(ValueError, match="expected an env on the device, found 'pusht_gym'"):
+        gymnasium_vector.make('pusht_gym')
+
+
 @pytest.mark.filterwarnings('ignore:.*WARN')
 def test_gymnasium_checks_the_single_environment():
     from gymnasium.utils import env_checker

@@ -12,8 +12,8 @@ from flax import struct
 
 from jaxpolicy import envs, sharding, types
 from jaxpolicy.envs.adapters import playground
-from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.physics import stepping as physics
+from jaxpolicy.envs.tasks import parts
 from jaxpolicy.envs.wrap import auto_reset, randomize, time_limit, vectorize
 
 pytest.importorskip('mujoco_playground')
@@ -80,7 +80,8 @@ def test_steps_are_playgrounds_own_bit_by_bit(cartpole):
 @pytest.mark.slow
 @pytest.mark.parametrize('task', ['PointMass', 'PendulumSwingup', 'CheetahRun', 'WalkerWalk'])
 def test_steps_are_playgrounds_own_for_more_tasks(task):
-    module, config = envs.resolve(f'playground/{task}')
+    found = envs.resolve(f'playground/{task}')
+    module, config = found.module, found.config
     env = module.make(config)
     assert config.episode_steps == 1000
     _check_against_playground(task, Compiled(env, jax.jit(env.reset), jax.jit(env.step)), 1000)
@@ -228,7 +229,7 @@ def test_an_action_is_repeated_until_the_task_ends():
 
 def test_the_model_is_drawn_anew_at_every_reset_and_holds_until_the_next(batch, auto):
     def masses(state):
-        (mass,) = arm.find(state.sim, playground.Sim).overrides.values()
+        (mass,) = parts.find(state.sim, playground.Sim).overrides.values()
         return np.asarray(mass)[:, 2]
 
     pool = batch.reset(jax.random.split(jax.random.key(1), NUM_ENVS))

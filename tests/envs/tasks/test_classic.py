@@ -17,7 +17,8 @@ NUM_ACTIONS = 200
 
 
 def _make(name):
-    return envs.ENVS[name].make(envs.ENVS[name].Config())
+    task = envs.resolve(name)
+    return task.make(task.config)
 
 
 def _sims(name, obs_like):
@@ -252,7 +253,7 @@ def test_episodes_end_and_start_anew(name, limit):
 @pytest.mark.parametrize('name', NAMES)
 def test_a_controller_does_the_task(name):
     """Swing up by energy, then hold; push towards where the pole falls."""
-    config = envs.ENVS[name].Config()
+    config = envs.resolve(name).config
 
     def act(carry, obs, key):
         if name == 'cartpole':
@@ -339,8 +340,8 @@ def test_through_gymnasium_choices_are_integers(name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_pictures_follow_the_state(name):
-    module = envs.ENVS[name]
-    config = module.Config()
+    task = envs.resolve(name)
+    module, config = task.module, task.config
     rows = [[1.5, 0], [-1.5, 0]] if name == 'pendulum' else [[-1, 0, 0.5, 0], [-1, 0, -0.5, 0]]
     state = jax.vmap(module.make(config).reset)(jax.random.split(jax.random.key(0), 2))
     frames = module.render(config, state.replace(sim=_sims(name, rows)), 60, 100)

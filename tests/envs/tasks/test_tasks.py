@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpolicy import envs
-from jaxpolicy.envs.physics import arm
-from jaxpolicy.envs.tasks import detour, reach
+from jaxpolicy import envs, registry
+from jaxpolicy.envs.tasks import detour, parts, reach
 from jaxpolicy.envs.tasks import detour_expert as expert
 from jaxpolicy.envs.wrap import time_limit, vectorize
 
-ARMS = sorted(set(envs.ENVS) - {'cartpole', 'pendulum', 'pusht'})  # these have their own files
+TASKS = sorted(set(registry.TABLES['envs']) - {'playground', 'pusht_gym'})  # on the device, ours
+ARMS = sorted(set(TASKS) - {'cartpole', 'pendulum', 'pusht'})  # these have their own files
 
 
 def _types(tree):
@@ -24,7 +24,8 @@ def _types(tree):
 
 @pytest.mark.parametrize(('name', 'num_dof'), list(itertools.product(ARMS, [7, 6])))
 def test_a_step_keeps_every_type(name, num_dof):
-    env = envs.ENVS[name].make(envs.ENVS[name].Config(num_dof=num_dof))
+    task = envs.resolve(name)
+    env = task.make(task.module.Config(num_dof=num_dof))
     action = jnp.zeros(env.spec.action.shape)
     first = jax.eval_shape(env.reset, jax.random.key(0))
     then = jax.eval_shape(env.step, first, action)
@@ -185,7 +186,7 @@ def test_progress_sums_to_the_difference_of_potentials(episodes):
 def test_the_observation_is_what_the_docstring_says(episodes):
     first, memory, run = episodes
     states, _, _ = run(memory, jax.random.key(1))
-    sim = arm.find(states.sim, detour.Sim)
+    sim = parts.find(states.sim, detour.Sim)
     obs, ee = states.obs[9], sim.body.trail[9, :, 0]
     np.testing.assert_array_equal(obs[:, :7], sim.body.qpos[9])
     np.testing.assert_array_equal(obs[:, 7:14], sim.body.qvel[9])
@@ -207,12 +208,12 @@ def test_starts_and_goals_are_where_the_docstring_says(episodes):
     assert (np.abs(sim.goal - np.array([0.63, 0.0, 0.20])) <= np.array([0.03, 0.04, 0.04])).all()
 
 
-@pytest.mark.parametrize('name', sorted(envs.ENVS))
+@pytest.mark.parametrize('name', TASKS)
 def test_pictures_show_the_goal(name):
-    task = envs.ENVS[name]
-    state = jax.jit(task.make(task.Config()).reset)(jax.random.key(0))
+    task = envs.resolve(name)
+    state = jax.jit(task.make(task.config).reset)(jax.random.key(0))
     states = jax.tree.map(lambda x: x[None], state)
-    frames = task.render(task.Config(), states, 60, 80)
+    frames = task.render(task.config, states, 60, 80)
     assert frames.shape == (1, 60, 80, 3)
     assert frames.dtype == np.uint8
     red, green, blue = np.moveaxis(frames[0].astype(int), -1, 0)

@@ -12,7 +12,7 @@ from mujoco import mjx
 
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.physics import stepping as physics
-from jaxpolicy.envs.tasks import reach
+from jaxpolicy.envs.tasks import parts, reach
 from jaxpolicy.envs.wrap import auto_reset, randomize, time_limit, vectorize
 
 ENTRIES = {
@@ -85,17 +85,17 @@ def test_every_episode_of_every_world_is_drawn_anew():
     step = jax.jit(env.step)
     seen = []
     for _ in range(4):
-        speed = np.asarray(arm.find(state.sim, arm.Body).overrides['env.action_scale'])
-        before = np.asarray(arm.find(state.sim, arm.Body).target)
+        speed = np.asarray(parts.find(state.sim, arm.Body).overrides['env.action_scale'])
+        before = np.asarray(parts.find(state.sim, arm.Body).target)
         state = step(state, jnp.ones((16, 7)))
         if not state.truncation[0]:
-            moved = np.asarray(arm.find(state.sim, arm.Body).target) - before
+            moved = np.asarray(parts.find(state.sim, arm.Body).target) - before
             np.testing.assert_allclose(moved[:, 0], speed, rtol=1e-3)
         seen.append(speed)
     assert len(np.unique(seen[0])) == 16
     np.testing.assert_array_equal(seen[0], seen[1])  # the same all through the episode
     assert (seen[1] != seen[2]).all() and step._cache_size() == 1
-    fresh = np.asarray(arm.find(pool.sim, arm.Body).overrides['env.action_scale'])
+    fresh = np.asarray(parts.find(pool.sim, arm.Body).overrides['env.action_scale'])
     assert np.isin(seen[2], fresh).all()  # each start of the pool brings its own draw
 
 
@@ -104,7 +104,7 @@ def test_no_entries_change_nothing():
     for draw in (None, randomize.drawer(())):
         env = reach.make(reach.Config(), draw)
         state = jax.eval_shape(env.reset, jax.random.key(2))
-        assert arm.find(state.sim, arm.Body).overrides == {}
+        assert parts.find(state.sim, arm.Body).overrides == {}
         programs.append(jax.jit(env.step).lower(state, jnp.ones(7)).as_text())
     assert programs[0] == programs[1]
 
@@ -148,7 +148,7 @@ def test_a_playground_style_function_is_accepted():
     draw = randomize.from_playground(_friction)
     env = vectorize.vectorize(reach.make(reach.Config(), draw))
     state = jax.jit(env.reset)(jax.random.split(jax.random.key(0), 4))
-    overrides = arm.find(state.sim, arm.Body).overrides
+    overrides = parts.find(state.sim, arm.Body).overrides
     assert {name: x.shape for name, x in overrides.items()} == {
         'dof_frictionloss': (4, 7),
         'body_mass': (4, 8),

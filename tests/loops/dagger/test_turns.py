@@ -1,9 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxpolicy.loops.dagger import gates
 from jaxpolicy.loops.dagger import turns as explore
+from jaxpolicy.types import Policy, memoryless
 from tests.loops import point
 
 NUM = 16
@@ -37,7 +39,7 @@ def test_alone_the_learner_acts_from_its_chunks():
 def test_the_learner_acts_as_it_is_evaluated():
     plan = jnp.ones((NUM, 4, 1))
     agent = point.runaway()._replace(
-        act=lambda state, obs, key, greedy: (plan * (-1) ** greedy, {})
+        policy=lambda state, greedy: memoryless(lambda obs, key: (plan * (-1) ** greedy, {}))
     )
     keys = jax.random.split(jax.random.key(0), NUM)
     for greedy in (True, False):
@@ -46,6 +48,16 @@ def test_the_learner_acts_as_it_is_evaluated():
         _, steps = jax.jit(lambda now=now, robots=robots: explore.explore(
             *robots, point.HORIZONS, now, keys, jax.random.key(1)))()  # fmt: skip
         assert (steps.action == (-1.0 if greedy else 1.0)).all()
+
+
+def test_a_learner_that_remembers_is_refused():
+    planner = Policy(lambda obs: jnp.zeros(len(obs)), point.runaway().policy(()).act)
+    agent = point.runaway()._replace(policy=lambda *_: planner)
+    now = explore.Situation((), (), jnp.array([jnp.inf]), jnp.array(False))
+    keys = jax.random.split(jax.random.key(0), NUM)
+    robots = (agent, point.env(), point.expert(), gates.expert(1))
+    with pytest.raises(ValueError, match='loop dagger: expected a policy that remembers nothing'):
+        explore.explore(*robots, point.HORIZONS, now, keys, jax.random.key(1))
 
 
 def test_with_the_gate_open_the_expert_acts_and_succeeds():

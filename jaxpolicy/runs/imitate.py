@@ -1,0 +1,65 @@
+"""Makes the reward that one demonstration gives, as the config's group `imitate` says."""
+
+import zlib
+
+import numpy as np
+from ml_collections import config_dict
+
+from jaxpolicy import types
+from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.envs.wrap import demo_reward
+
+
+def apply(group: config_dict.ConfigDict, env: types.Env) -> types.Env:
+    """The env with the reward of the demonstration that the group `imitate` names.
+
+    Raises:
+      ValueError: there is no such file or episode, or the numbers do not fit.
+    """
+    shown, frames = demonstration(group)
+    scale = np.asarray(group.scale, np.float32) if group.scale else deviation(shown)
+    return demo_reward.imitate(env, frames, tuple(group.columns), scale, group.temperature)
+
+
+def demonstration(group: config_dict.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+    """The demonstration's observations [n, D], and its frames [M, D]: every `stride`-th of them.
+
+    Frames are counted from the last observation back. Actions, rewards and terminations are not
+    used.
+
+    Raises:
+      ValueError: there is no such file, episode or column, or observations are not flat.
+    """
+    episodes = episodes_lib.load(group.path)
+    if not isinstance(episodes.obs, np.ndarray) or episodes.obs.ndim != 2:
+        raise ValueError(f'imitate.path: expected flat observations in {group.path}')
+    ends = episodes.episode_ends
+    if not 0 <= group.episode < len(ends):
+        raise ValueError(f'imitate.episode: expected 0 to {len(ends) - 1}, found {group.episode}')
+    begin = 0 if group.episode == 0 else ends[group.episode - 1]
+    shown = episodes.obs[begin : ends[group.episode]]
+    if episodes.last_obs is not None:
+        shown = np.concatenate([shown, episodes.last_obs[group.episode][None]])
+    for name, least, found in (('stride', 1, group.stride), ('length', 0, group.length)):
+        if found < least:
+            raise ValueError(f'imitate.{name}: expected at least {least}, found {found}')
+    shown = shown[: group.length or None]
+    columns = list(group.columns) or list(range(shown.shape[1]))
+    if wrong := [column for column in columns if not 0 <= column < shown.shape[1]]:
+        raise ValueError(
+            f'imitate.columns: expected columns in [0, {shown.shape[1]}), found {wrong}'
+        )
+    shown = np.asarray(shown[:, columns], np.float32)
+    return shown, shown[:: -group.stride][::-1]
+
+
+def deviation(shown: np.ndarray) -> np.ndarray:
+    """The standard deviation of each column [D] over a demonstration; 1 where it does not vary."""
+    std = shown.std(axis=0)
+    return np.where(std > 1e-4, std, 1.0).astype(np.float32)
+
+
+def fingerprint(group: config_dict.ConfigDict) -> str:
+    """Text that identifies a demonstration: its number of frames and a checksum."""
+    shown, frames = demonstration(group)
+    return f'a demonstration of {len(frames)} frames, crc {zlib.crc32(shown.tobytes())}'

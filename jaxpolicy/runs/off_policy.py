@@ -1,0 +1,104 @@
+"""Runs that learn from replayed experience, and from demonstrations beside it if asked to."""
+
+import dataclasses
+
+import jax
+from ml_collections import config_dict
+
+from jaxpolicy import types
+from jaxpolicy.loops import off_policy
+from jaxpolicy.runs import environment, kinds, learner, sections
+
+MAY_BE_ZERO = (  # numbers of the group `loop`; all others are at least 1
+    *('learning_starts', 'demo_share', 'hindsight_share'),
+    *('priority_exponent', 'priority_beta'),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(off_policy.Config):
+    """The fields of the config's group `loop`."""
+
+    num_env_steps: int = 100_000  # in all, the random ones included; rounded up to whole rounds
+
+
+def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:
+    """Makes the run; `env`, vectorised and time-limited, replaces the config's environment."""
+    settings, goals = check(config), None
+    if env is None:
+        env = environment.make_env(config)
+        if settings.hindsight_share:
+            from jaxpolicy.runs import rewards  # few runs need it
+
+            goals = rewards.for_hindsight(config, *environment.on_device(config))
+    elif settings.hindsight_share:
+        raise ValueError(
+            f'config.loop.hindsight_share: expected 0 for an environment of your own, whose goals '
+            f'are not known here, found {settings.hindsight_share}'
+        )
+    data: types.PyTree = ()
+    mark = _mark_of_demonstration(config)
+    if settings.demo_share:
+        from jaxpolicy.data import demo_buffer
+        from jaxpolicy.runs import dataset
+
+        episodes = dataset.load_rewarded(config)
+        sections.check_fit(config, dataset.spec_of(episodes), env.spec)
+        data, mark = demo_buffer.from_episodes(episodes), dataset.fingerprint(episodes)
+    agent = learner.make_agent(config, env.spec)
+    parts = (env, agent, settings, config.agent.gamma, config.env.episode_steps, goals)
+    loop, traced = off_policy.make(*parts), None
+    if settings.buffer_on == 'host':
+        from jaxpolicy.loops import off_policy_host
+
+        loop, traced = off_policy_host.make(*parts), loop
+        data = jax.device_put(data, jax.devices('cpu')[0])
+    at_random = settings.num_envs * off_policy.num_random_steps(settings)
+    per_round = settings.num_envs * settings.rollout_length * settings.iterations_per_round
+    return kinds.Run(
+        loop=loop,
+        data=data,
+        num_rounds=max(-(-(settings.num_env_steps - at_random) // per_round), 1),
+        spec=env.spec,
+        fingerprint=mark,
+        is_sharded=True,
+        traced=traced,
+    )
+
+
+def _mark_of_demonstration(config: config_dict.ConfigDict) -> str:
+    """Text that identifies the demonstration that gives the reward; '' where none does."""
+    if not config.imitate.path:
+        return ''
+    from jaxpolicy.runs import imitate  # few runs need it
+
+    return imitate.fingerprint(config.imitate)
+
+
+def check(config: config_dict.ConfigDict) -> Settings:
+    """The group `loop` as `Settings`, after its numbers were checked.
+
+    Raises:
+      ValueError: a number is out of its range, or does not go with another one.
+    """
+    settings = sections.section(Settings, config.loop)
+    sections.check_counts(config.loop, MAY_BE_ZERO)
+    for name in ('demo_share', 'hindsight_share', 'priority_exponent', 'priority_beta'):
+        if config.loop[name] > 1.0:
+            raise ValueError(f'config.loop.{name}: expected 0 to 1, found {config.loop[name]}')
+    sections.choose('loop.buffer_on', ('device', 'host'), settings.buffer_on)
+    if settings.demo_share and (config.imitate.path or config.shaping.scale):
+        raise ValueError(
+            'config.loop.demo_share: expected 0 with imitate.path or shaping.scale, as rewards of '
+            f'demonstrations are those of the task, found {settings.demo_share}'
+        )
+    if settings.demo_share and settings.priority_exponent:
+        raise ValueError('config.loop.priority_exponent: expected 0 with demonstrations')
+    at_random = settings.num_envs * off_policy.num_random_steps(settings)
+    rollout = settings.num_envs * settings.rollout_length
+    if settings.buffer_size < (least := max(at_random, rollout, settings.num_envs)):
+        raise ValueError(
+            f'config.loop.buffer_size: expected at least the {least} steps of the random beginning '
+            f'or of a rollout, found {settings.buffer_size}'
+        )
+    return settings

@@ -1,0 +1,44 @@
+"""Runs that learn values from demonstrations with rewards."""
+
+import dataclasses
+
+from ml_collections import config_dict
+
+from jaxpolicy.data import demo_buffer
+from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.loops import offline
+from jaxpolicy.runs import dataset, kinds, learner, sections
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The fields of the config's group `loop`."""
+
+    batch_size: int = 256
+    num_updates: int = 50_000  # rounded up to whole rounds
+    updates_per_round: int = 2_000  # of one compiled call and one row of metrics
+    n_step: int = 1  # rewards that a return sums up before it bootstraps
+
+
+def make(
+    config: config_dict.ConfigDict, episodes: episodes_lib.Episodes | None = None
+) -> kinds.Run:
+    """Makes the run; `episodes`, where given, replace the files that the config names."""
+    settings = sections.section(Settings, config.loop)
+    sections.check_counts(config.loop)
+    episodes = dataset.load_episodes(config) if episodes is None else episodes
+    spec = dataset.spec_of(episodes)
+    loop = offline.replay(
+        learner.make_agent(config, spec, settings.num_updates, episodes),
+        settings.batch_size,
+        settings.updates_per_round,
+        settings.n_step,
+        config.agent.gamma,
+    )
+    return kinds.Run(
+        loop=loop,
+        data=demo_buffer.from_episodes(episodes),
+        num_rounds=-(-settings.num_updates // settings.updates_per_round),
+        spec=spec,
+        fingerprint=dataset.fingerprint(episodes),
+    )

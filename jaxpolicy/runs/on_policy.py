@@ -1,0 +1,44 @@
+"""Runs that learn from the current policy's own experience."""
+
+import dataclasses
+
+from ml_collections import config_dict
+
+from jaxpolicy import types
+from jaxpolicy.loops import on_policy
+from jaxpolicy.runs import environment, kinds, learner, sections
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The fields of the config's group `loop`."""
+
+    num_envs: int = 512
+    rollout_length: int = 16
+    num_env_steps: int = 2_000_000  # rounded up to whole rounds
+    pool_size: int = 0  # fresh starts for each rollout; 0: chosen by loops.on_policy
+    iterations_per_round: int = 10  # rollouts of one compiled call and one row of metrics
+
+
+def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:
+    """Makes the run; `env`, vectorised and time-limited, replaces the config's environment."""
+    settings = sections.section(Settings, config.loop)
+    sections.check_counts(config.loop, may_be_zero=('pool_size',))
+    env = environment.make_env(config) if env is None else env
+    loop = on_policy.make(
+        env,
+        learner.make_agent(config, env.spec),
+        num_envs=settings.num_envs,
+        rollout_length=settings.rollout_length,
+        iterations_per_round=settings.iterations_per_round,
+        episode_steps=config.env.episode_steps,
+        pool_size=settings.pool_size,
+    )
+    per_round = settings.num_envs * settings.rollout_length * settings.iterations_per_round
+    return kinds.Run(
+        loop=loop,
+        data=(),
+        num_rounds=-(-settings.num_env_steps // per_round),
+        spec=env.spec,
+        is_sharded=True,
+    )

@@ -1,0 +1,93 @@
+"""Turns groups of a config into the frozen dataclasses that the library takes, and checks them."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+from ml_collections import config_dict
+
+from jaxpolicy import types
+
+
+def choose(key: str, known: Iterable[str], name: str) -> str:
+    """Returns `name` if it is one of the known ones.
+
+    Args:
+      key: of the config, where the name was given, such as 'loop.name'.
+
+    Raises:
+      ValueError: it is not; the message names the key and all that is known.
+    """
+    if name not in (known := list(known)):
+        raise ValueError(f'config.{key}: expected one of {sorted(known)}, found {name!r}')
+    return name
+
+
+def metric_names(config: config_dict.ConfigDict, known: Iterable[str]) -> list[str]:
+    """The metrics that the config names, its score first, each once.
+
+    Args:
+      known: the metrics that an evaluation has.
+
+    Raises:
+      ValueError: the evaluation lacks one of them.
+    """
+    names = {config.eval.score: 'eval.score'}
+    for name in config.eval.metrics:
+        names.setdefault(name, 'eval.metrics')
+    return [choose(key, known, name) for name, key in names.items()]
+
+
+def section(kind: type, group: config_dict.ConfigDict) -> Any:
+    """Makes an instance of the dataclass `kind` from a group of the config.
+
+    Raises:
+      ValueError: the group has other fields, as when only its name was changed.
+    """
+    values = {name: group[name] for name in group if name != 'name'}
+    known = {field.name for field in dataclasses.fields(kind)}
+    if set(values) != known:
+        raise ValueError(
+            f'the fields of {group.name!r}: missing {sorted(known - set(values))}, unknown '
+            f'{sorted(set(values) - known)}; choose a recipe for it, its name alone is not enough'
+        )
+    return kind(**values)
+
+
+def check_counts(loop: config_dict.ConfigDict, may_be_zero: tuple[str, ...] = ()) -> None:
+    """Raises a ValueError where a number of the loop is below 1, or below 0 where 0 is allowed."""
+    for key, value in loop.items():
+        least = 0 if key in may_be_zero else 1
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if value < least:
+            raise ValueError(f'config.loop.{key}: expected at least {least}, found {value}')
+
+
+def check_fit(config: config_dict.ConfigDict, data: types.Spec, env: types.Spec) -> None:
+    """Raises a ValueError where demonstrations and environment differ in shapes or actions."""
+    if types.is_discrete(env) and not types.is_discrete(data):
+        raise ValueError(
+            'env.name: expected continuous actions, as demonstrations have them, found choices in '
+            f'{config.env.name!r}'
+        )
+    found, wanted = (jax.tree.map(lambda s: s.shape, spec) for spec in (data, env))
+    if found != wanted:
+        raise ValueError(
+            f'env {config.env.name!r} has {wanted}, the experience to learn from has {found}'
+        )
+
+
+def check_same(began_with: str, found: str) -> None:
+    """Raises a ValueError where a run would continue with other data than it began with.
+
+    Args:
+      began_with: the fingerprint that was saved with the run; of older versions without the part
+        after ', all', which is then not compared.
+      found: the fingerprint of the data that are there now.
+    """
+    if found != began_with and found.split(', all')[0] != began_with:
+        raise ValueError(
+            f'data.path: expected the data that this run began with ({began_with}), found {found}'
+        )
