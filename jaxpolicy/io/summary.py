@@ -61,7 +61,8 @@ def summarize(episodes: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 
 def is_sound(episodes: dict[str, np.ndarray]) -> np.ndarray:
     """Which episodes have finite numbers only, [n] or [S, n] bool."""
-    return np.isfinite(np.stack([np.asarray(x, np.float64) for x in episodes.values()])).all(0)
+    numbers = np.stack([np.asarray(x, np.float64) for x in episodes.values()])
+    return np.asarray(np.isfinite(numbers).all(0))
 
 
 def write_csv(path: Path, first_seed: int, episodes: dict[str, np.ndarray]) -> None:
