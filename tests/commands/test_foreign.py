@@ -1,6 +1,6 @@
 """Somebody else's package, installed beside ours: trained, killed, resumed and evaluated."""
 
-import importlib.metadata
+import importlib
 import json
 import os
 import pathlib
@@ -44,7 +44,7 @@ def here(site):
     for name in [name for name in sys.modules if name.split('.')[0] == 'mylab']:
         del sys.modules[name]  # another test's package of the same name
     sys.path.insert(0, str(site))
-    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    importlib.invalidate_caches()
     yield site
     sys.path.remove(str(site))
     for name in [name for name in sys.modules if name.split('.')[0] == 'mylab']:
