@@ -3,6 +3,8 @@
 They take longer than most of the tests' runs. So a server imports them once and forks a process for
 each run, which then does what a new interpreter does: its own arguments, environment, output and
 exit status. JAX reads XLA_FLAGS when it is first used, which is after the fork.
+
+The server says nothing of a name that it cannot import: tests/commands/test_fork.py does.
 """
 
 import multiprocessing
@@ -18,10 +20,17 @@ from tests import quick
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = ('stdout', 'stderr')
-_SERVER = multiprocessing.get_context('forkserver')
-_SERVER.set_forkserver_preload(
-    [f'jaxpolicy.{name}' for name in ('loops.collect', 'runs.trainer', 'runs.kinds', 'io.summary')]
+OURS = (
+    *('agents.bc', 'agents.diffusion_policy', 'agents.iql', 'agents.ppo', 'agents.sac'),
+    *('envs.tasks.detour_expert', 'envs.tasks.pendulum', 'envs.tasks.pusht', 'envs.tasks.reach'),
+    *('io.flags', 'io.report', 'io.summary', 'loops.collect', 'loops.evaluate'),
+    *('runs.action_labels', 'runs.dagger', 'runs.demonstrators', 'runs.evaluation', 'runs.kinds'),
+    *('runs.launch', 'runs.offline_rl', 'runs.saved', 'runs.upgrade'),
 )
+THEIRS = ('absl.app', 'chex', 'matplotlib.pyplot', 'orbax.checkpoint', 'tensorboardX')
+PRELOAD = (*(f'jaxpolicy.{name}' for name in OURS), *THEIRS)
+SERVER = multiprocessing.get_context('forkserver')
+SERVER.set_forkserver_preload(list(PRELOAD))
 
 
 class Result(NamedTuple):
@@ -37,7 +46,7 @@ class Process:
 
     def __init__(self, module, *arguments):
         self._folder = Path(tempfile.mkdtemp())
-        self._process = _SERVER.Process(  # a daemon: it does not outlive the tests
+        self._process = SERVER.Process(  # a daemon: it does not outlive the tests
             target=_main, args=(module, arguments, self._folder), daemon=True
         )
         self._process.start()

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,7 @@ CONFIG = {
 RNG = np.random.default_rng(0)
 
 
+@functools.cache
 def _make(head, **fields):
     config = bc.Config(head=head, **CONFIG | fields)
     return config, bc.make(config, SPEC)
@@ -30,10 +33,18 @@ def _make(head, **fields):
 
 def _batch():
     return Chunk(
-        obs=jnp.asarray(RNG.normal(size=(B, TO, 3)), jnp.float32),
-        action=jnp.asarray(RNG.uniform(-1, 1, size=(B, TP, A)), jnp.float32),
-        mask=jnp.arange(TP) < 1 + jnp.arange(B)[:, None] % TP,
+        obs=RNG.normal(size=(B, TO, 3)).astype(np.float32),
+        action=RNG.uniform(-1, 1, size=(B, TP, A)).astype(np.float32),
+        mask=np.arange(TP) < 1 + np.arange(B)[:, None] % TP,
     )
+
+
+@functools.cache
+def _start(head):
+    """Its first state, and its jitted update and act; the tests share them."""
+    _, agent = _make(head)
+    act = jax.jit(acting.act_of(agent))  # `deterministic` is traced
+    return jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update), act
 
 
 def _equal(a, b):
@@ -42,24 +53,24 @@ def _equal(a, b):
 
 @pytest.mark.parametrize('head', bc.HEADS)
 def test_padded_actions_do_not_count(head):
-    _, agent = _make(head)
-    state, batch, update = jax.jit(agent.init)(jax.random.key(0)), _batch(), jax.jit(agent.update)
-    garbage = jnp.where(batch.mask[..., None], batch.action, 77.0)
+    (state, update, _), batch = _start(head), _batch()
+    garbage = np.where(batch.mask[..., None], batch.action, np.float32(77.0))
     key = jax.random.key(1)
     one, other = (update(state, batch.replace(action=a), key) for a in (batch.action, garbage))
     _equal(one, other)  # parameters, the optimiser's averages of the gradients, metrics
-    real = batch.action.at[0, 0].add(0.1)
+    real = batch.action.copy()
+    real[0, 0] += 0.1
     _, metrics = update(state, batch.replace(action=real), key)
     assert all(metrics[name] != one[1][name] for name in metrics)
 
 
 @pytest.mark.parametrize('head', bc.HEADS)
 def test_the_ema_averages_updated_weights_and_acts(head):
-    _, agent = _make(head)
-    state, batch, update = jax.jit(agent.init)(jax.random.key(0)), _batch(), jax.jit(agent.update)
+    (state, update, act), batch = _start(head), _batch()
     first, _ = update(state, batch, jax.random.key(1))
     second, _ = update(first, batch, jax.random.key(1))
     third, _ = update(second, batch, jax.random.key(1))
+    first, second, third = jax.device_get((first, second, third))
     _equal(first.target_params, first.params)
     weight = {2: 2**-0.75, 3: 3**-0.75}
     for count, old, new in ((2, first, second), (3, second, third)):
@@ -73,24 +84,18 @@ def test_the_ema_averages_updated_weights_and_acts(head):
         )
     gap = jax.tree.map(lambda t, p: np.abs(t - p).max(), third.target_params, third.params)
     assert max(jax.tree.leaves(gap)) > 1e-5
-    act = jax.jit(acting.act_of(agent))
-    action, _ = act(third, batch.obs, jax.random.key(2))
-    without, _ = act(third.replace(params=state.params), batch.obs, jax.random.key(2))
+    action, _ = act(third, batch.obs, jax.random.key(2), False)
+    without, _ = act(third.replace(params=state.params), batch.obs, jax.random.key(2), False)
     np.testing.assert_array_equal(action, without)
-    other, _ = act(third.replace(target_params=state.params), batch.obs, jax.random.key(2))
+    other, _ = act(third.replace(target_params=state.params), batch.obs, jax.random.key(2), False)
     assert np.abs(other - action).max() > 1e-5
 
 
 @pytest.mark.parametrize('head', bc.HEADS)
 def test_deterministic_actions_ignore_the_key(head):
-    _, agent = _make(head)
-    state, obs, act = (
-        jax.jit(agent.init)(jax.random.key(0)),
-        _batch().obs,
-        jax.jit(acting.act_of(agent), static_argnames='deterministic'),
-    )
-    modes = [act(state, obs, jax.random.key(i), deterministic=True)[0] for i in (0, 1)]
-    samples = [act(state, obs, jax.random.key(i))[0] for i in (0, 1)]
+    (state, _, act), obs = _start(head), _batch().obs
+    modes = [act(state, obs, jax.random.key(i), True)[0] for i in (0, 1)]
+    samples = [act(state, obs, jax.random.key(i), False)[0] for i in (0, 1)]
     np.testing.assert_array_equal(*modes)
     assert (np.abs(samples[0] - samples[1]).max() > 0) == (head != 'mse')
 
@@ -109,8 +114,8 @@ def test_mixture_nll_is_one_choice_for_the_whole_chunk():
     each = (each * np.repeat(mask, A, axis=-1)[:, None]).sum(-1)  # [B, M]
     log_prob = special.logsumexp(special.log_softmax(logits, axis=-1) + each, axis=-1)
     count = A * mask.sum()
-    dist = distributions.Mixture(*map(jnp.asarray, (logits, mean, log_std)))
-    loss, metrics = bc.chunk_nll(dist, batch.action, batch.mask)
+    dist = distributions.Mixture(logits, mean, log_std)
+    loss, metrics = jax.jit(bc.chunk_nll)(dist, batch.action, batch.mask)
     np.testing.assert_allclose(loss, -log_prob.sum() / count, rtol=1e-5)
     best = mean[np.arange(B), logits.argmax(-1)].reshape(B, TP, A)
     mse = (((best - action) ** 2).mean(-1) * mask).sum() / mask.sum()
@@ -122,8 +127,8 @@ def test_gaussian_nll_is_the_mean_over_real_coordinates():
     batch = _batch()
     each = stats.norm(mean[:, 0], np.exp(log_std[:, 0])).logpdf(batch.action.reshape(B, -1))
     real = np.repeat(np.asarray(batch.mask), A, axis=-1)
-    dist = distributions.Gaussian(jnp.asarray(mean[:, 0]), jnp.asarray(log_std[:, 0]))
-    loss, _ = bc.chunk_nll(dist, batch.action, batch.mask)
+    dist = distributions.Gaussian(mean[:, 0], log_std[:, 0])
+    loss, _ = jax.jit(bc.chunk_nll)(dist, batch.action, batch.mask)
     np.testing.assert_allclose(loss, -each[real].mean(), rtol=1e-5)
 
 

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from jaxpolicy.agents import diffusion_policy
 from jaxpolicy.diffusion import objectives
 from jaxpolicy.nets import mlp_denoiser
 from jaxpolicy.types import Chunk, Spec
-from tests import acting
+from tests import acting, weights
 
 B, TO, TP, A, K = 6, 2, 4, 2, 10
 SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
@@ -25,47 +27,53 @@ CONFIG = {
     'learning_rate': 0.01,
 }
 RNG = np.random.default_rng(0)
+NET = jax.jit(mlp_denoiser.MLPDenoiser(16, 1).apply)
 
 
+@functools.cache
 def _make(**fields):
     return diffusion_policy.make(diffusion_policy.Config(**CONFIG | fields), SPEC)
 
 
+@functools.cache
+def _start(agent):
+    """Its first state, and its jitted update; the tests share both."""
+    return jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update)
+
+
 def _batch():
     return Chunk(
-        obs=jnp.asarray(RNG.normal(size=(B, TO, 3)), jnp.float32),
-        action=jnp.asarray(RNG.uniform(-1, 1, size=(B, TP, A)), jnp.float32),
-        mask=jnp.arange(TP) < 1 + jnp.arange(B)[:, None] % TP,
+        obs=RNG.normal(size=(B, TO, 3)).astype(np.float32),
+        action=RNG.uniform(-1, 1, size=(B, TP, A)).astype(np.float32),
+        mask=np.arange(TP) < 1 + np.arange(B)[:, None] % TP,
     )
 
 
 def _wiggle(state):
     """Random weights in place of the initial ones, whose last layer is zero."""
-
-    leaves, structure = jax.tree.flatten(state.params)
-    keys = jax.random.split(jax.random.key(9), len(leaves))
-    moved = [x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    return state.replace(params=jax.tree.unflatten(structure, moved))
+    return state.replace(params=weights.random(state.params))
 
 
 @pytest.mark.parametrize('name', objectives.OBJECTIVES)
 def test_the_loss_is_the_equation(name):
     """Noise, network and target by hand, over the steps that are not padding."""
     agent, batch, key = _make(objective=name), _batch(), jax.random.key(5)
-    state = _wiggle(jax.jit(agent.init)(jax.random.key(0)))
-    _, metrics = jax.jit(agent.update)(state, batch, key)
-
-    level_key, eps_key, _ = jax.random.split(key, 3)
     objective = objectives.make(name, num_train_steps=K)
-    level = objective.draw(level_key, B)
+    params = weights.acting(agent).params
+
+    @jax.jit
+    def loss(params):
+        state = agent.init(jax.random.key(0)).replace(params=params)
+        level_key, eps_key, _ = jax.random.split(key, 3)
+        level, eps = objective.draw(level_key, B), jax.random.normal(eps_key, (B, TP, A))
+        return agent.update(state, batch, key)[1]['mse'], level, eps
+
+    mse, level, eps = jax.device_get(loss(params))
     signal, noise = (np.asarray(x)[:, None, None] for x in (level.signal, level.noise))
-    eps = np.asarray(jax.random.normal(eps_key, (B, TP, A)))
-    x0, mask = np.asarray(batch.action), np.asarray(batch.mask)
+    x0, mask = batch.action, batch.mask
     x = signal * x0 + noise * eps
     scale = 1.0 / np.sqrt(noise**2 + 0.25) if name == 'edm' else 1.0
-    output = mlp_denoiser.MLPDenoiser(16, 1).apply(
-        state.params['denoiser'], scale * x, level.k, batch.obs
-    )
+    output = NET(params['denoiser'], scale * x, level.k, batch.obs)
     target = {
         'eps': eps,
         'x0': x0,
@@ -74,17 +82,16 @@ def test_the_loss_is_the_equation(name):
         'edm': (x0 - x * 0.25 / (noise**2 + 0.25)) * np.sqrt(noise**2 + 0.25) / (0.5 * noise),
     }[name]
     error = (output - target) ** 2
-    np.testing.assert_allclose(metrics['mse'], error[mask].mean(), rtol=1e-3)
+    np.testing.assert_allclose(mse, error[mask].mean(), rtol=1e-3)
 
 
 def test_the_condition_is_dropped_for_its_share_of_samples():
     """With all of it dropped, what is observed does not matter; without, it does."""
     batch = _batch()
-    other = batch.replace(obs=batch.obs + 1.0)
+    other = batch.replace(obs=batch.obs + np.float32(1.0))
     for dropout, same in ((0.999999, True), (0.0, False)):
-        agent = _make(condition_dropout=dropout)
-        state, update = _wiggle(jax.jit(agent.init)(jax.random.key(0))), jax.jit(agent.update)
-        losses = [update(state, b, jax.random.key(1))[1]['mse'] for b in (batch, other)]
+        state, update = _start(_make(condition_dropout=dropout))
+        losses = [update(_wiggle(state), b, jax.random.key(1))[1]['mse'] for b in (batch, other)]
         assert (losses[0] == losses[1]) == same
 
 
@@ -94,8 +101,7 @@ def test_guidance_extrapolates_from_the_unconditional_prediction():
     obs, found = _batch().obs, {}
     for weight in (0.0, 1.0, 2.5):
         agent = _make(condition_dropout=0.1, guidance=weight, **fields)
-        state = _wiggle(jax.jit(agent.init)(jax.random.key(0)))
-        state = state.replace(target_params=state.params)
+        state = weights.acting(agent)
         found[weight] = jax.jit(acting.act_of(agent))(state, obs, jax.random.key(1))[0]
     np.testing.assert_allclose(found[2.5], found[0.0] + 2.5 * (found[1.0] - found[0.0]), atol=1e-5)
     assert np.abs(found[1.0] - found[0.0]).max() > 0.01
@@ -106,16 +112,16 @@ def test_padded_targets_do_not_count():
 
     Padded actions, noised, are still inputs: the chunk is denoised as a whole.
     """
-    agent, batch = _make(objective='x0'), _batch()
-    state, update = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update)
+    agent, batch = _make(sampler='ddim', objective='x0'), _batch()
+    state, update = _start(agent)
     new, metrics = update(state, batch, jax.random.key(1))
     square = np.asarray(batch.action)[np.asarray(batch.mask)] ** 2
     np.testing.assert_allclose(metrics['mse'], square.mean(), rtol=1e-5)
-    garbage = jnp.where(batch.mask[..., None], batch.action, 7.0)
+    garbage = np.where(batch.mask[..., None], batch.action, np.float32(7.0))
     other, with_garbage = update(state, batch.replace(action=garbage), jax.random.key(1))
     assert with_garbage['mse'] == metrics['mse']
     # no gradient reaches the outputs for steps that are padding in every row
-    nowhere = batch.replace(mask=batch.mask & (jnp.arange(TP) < 2))
+    nowhere = batch.replace(mask=batch.mask & (np.arange(TP) < 2))
     state, _ = update(update(state, nowhere, jax.random.key(2))[0], nowhere, jax.random.key(3))
     last = state.params['denoiser']['params']['ResidualMLP_0']['Dense_3']
     kernel, bias = (np.asarray(last[name]) for name in ('kernel', 'bias'))
@@ -126,8 +132,8 @@ def test_padded_targets_do_not_count():
 
 def test_nothing_but_padding_moves_nothing():
     agent, batch = _make(weight_decay=0.0), _batch()
-    state, update = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update)
-    empty = batch.replace(mask=jnp.zeros_like(batch.mask))
+    state, update = _start(agent)
+    empty = batch.replace(mask=np.zeros_like(batch.mask))
     new = state
     for i in range(2):
         new, metrics = update(new, empty, jax.random.key(i))
@@ -137,9 +143,10 @@ def test_nothing_but_padding_moves_nothing():
 
 def test_the_ema_averages_updated_weights_and_acts():
     agent, batch = _make(sampler='ddim', objective='x0'), _batch()
-    state, update = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update)
+    state, update = _start(agent)
     first, _ = update(state, batch, jax.random.key(1))
     second, _ = update(first, batch, jax.random.key(2))
+    first, second = jax.device_get((first, second))
     jax.tree.map(np.testing.assert_array_equal, first.target_params, first.params)
     weight = 2**-0.75
     jax.tree.map(
@@ -162,7 +169,7 @@ def test_the_ema_averages_updated_weights_and_acts():
 def test_actions_are_clipped_samples(sampler):
     """Untrained eps = 0 makes x_0 = x_K / sqrt(alpha_bar), which is huge without the clip."""
     agent, obs = _make(sampler=sampler, clip=0.5), _batch().obs
-    state, act = jax.jit(agent.init)(jax.random.key(0)), jax.jit(acting.act_of(agent))
+    state, act = weights.acting(agent, std=0.0), jax.jit(acting.act_of(agent))
     action, _ = act(state, obs, jax.random.key(1))
     np.testing.assert_allclose(np.abs(action).max(), 0.5, atol=1e-5)
     other, _ = act(state, obs, jax.random.key(2))

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 
 from jaxpolicy.agents import drifting
 from jaxpolicy.types import Chunk, Spec
-from tests import acting, quick
+from tests import acting
 
 SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
 CONFIG = {
@@ -13,10 +15,10 @@ CONFIG = {
     'obs_horizon': 1,
     'pred_horizon': 1,
     'action_horizon': 1,
-    'width': 64,
+    'width': 32,
     'num_blocks': 2,
     'warmup_updates': 10,
-    'learning_rate': 1e-3,
+    'learning_rate': 2e-3,
     'clip': 100.0,
 }
 RNG = np.random.default_rng(0)
@@ -46,65 +48,71 @@ def test_the_field_is_algorithm_2():
     x, data = RNG.normal(size=(4, 3)), RNG.normal(size=(2, 3))
     field, scale = _reference(x, data, 0.5)
     expected = field / np.sqrt((field**2).mean()) * scale / np.sqrt(3)
-    found = drifting.drift(jnp.asarray(x)[None], jnp.asarray(data)[None], (0.5,))[0]
+    drift = jax.jit(lambda x, data: drifting.drift(x, data, (0.5,)))
+    found = drift(np.float32(x[None]), np.float32(data[None]))[0]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_samples_are_drawn_to_the_data_and_away_from_each_other():
-    x = jnp.asarray([[[-0.1], [0.0], [0.1]]])
-    field = drifting.drift(x, jnp.asarray([[[2.0]]]), (0.5,))
+    x = np.float32([[[-0.1], [0.0], [0.1]]])
+    drift = jax.jit(lambda data: drifting.drift(x, data, (0.5,)))
+    field = drift(np.float32([[[2.0]]]))
     assert (field > 0).all()  # towards the data, which is far
-    field = drifting.drift(x, jnp.asarray([[[0.0]]]), (0.5,))
+    field = drift(np.float32([[[0.0]]]))
     assert field[0, 0, 0] < 0 < field[0, 2, 0]  # too close to each other: apart
 
 
-def _train(agent, batch_of, num_updates):
-    def step(state, key):
-        batch_key, key = jax.random.split(key)
-        return agent.update(state, batch_of(batch_key), key)
+NUM_UPDATES = 800
 
-    state = jax.jit(agent.init)(jax.random.key(0))
-    keys = jax.random.split(jax.random.key(1), num_updates)
-    train = jax.jit(lambda s: jax.lax.scan(step, s, keys), compiler_options=quick.OPTIMISED)
-    return train(state)[0]
+
+@functools.cache
+def _program():
+    """(whether the data follow the observation, obs [2000, 1, 1]) -> one action for each."""
+    agent = drifting.make(drifting.Config(**CONFIG, decay_updates=NUM_UPDATES), SPEC)
+
+    def learn(follow, obs):
+        def step(state, key):
+            batch_key, key = jax.random.split(key)
+            seen = jax.random.uniform(batch_key, (64, 1, 1), minval=-1.0)
+            side = jnp.where(jax.random.bernoulli(batch_key, 0.5, (64, 1, 1)), -0.6, 0.6)
+            action = jnp.where(follow, _followed(seen), side)
+            batch = Chunk(follow * seen, action, jnp.ones((64, 1), bool))
+            return agent.update(state, batch, key)
+
+        keys = jax.random.split(jax.random.key(1), NUM_UPDATES)
+        state, _ = jax.lax.scan(step, agent.init(jax.random.key(0)), keys)
+        return acting.act_of(agent)(state, obs, jax.random.key(2))[0]
+
+    return jax.jit(learn)
+
+
+def _followed(obs):
+    return 0.7 * jnp.sin(2.0 * obs)
 
 
 def test_one_step_keeps_both_modes():
     """Actions -0.6 and 0.6, half each, of one observation: regression would say 0."""
-
-    def batch_of(key):
-        side = jnp.where(jax.random.bernoulli(key, 0.5, (128, 1, 1)), -0.6, 0.6)
-        return Chunk(jnp.zeros((128, 1, 1)), side, jnp.ones((128, 1), bool))
-
-    agent = drifting.make(drifting.Config(**CONFIG, decay_updates=1500), SPEC)
-    state = _train(agent, batch_of, 1500)
-    x = jax.jit(acting.act_of(agent))(state, jnp.zeros((2000, 1, 1)), jax.random.key(2))[0].ravel()
-    assert 0.3 < float((x > 0).mean()) < 0.7
-    assert float(jnp.median(jnp.abs(jnp.abs(x) - 0.6))) < 0.2
+    x = np.asarray(_program()(False, np.zeros((2000, 1, 1), np.float32)))
+    assert 0.3 < (x > 0).mean() < 0.7
+    assert np.median(np.abs(np.abs(x) - 0.6)) < 0.2
 
 
 def test_it_follows_the_observation():
-    def batch_of(key):
-        obs = jax.random.uniform(key, (128, 1, 1), minval=-1.0)
-        return Chunk(obs, 0.7 * jnp.sin(2.0 * obs), jnp.ones((128, 1), bool))
-
-    agent = drifting.make(drifting.Config(**CONFIG, decay_updates=1500), SPEC)
-    state = _train(agent, batch_of, 1500)
-    obs = jnp.linspace(-0.9, 0.9, 50).reshape(-1, 1, 1)
-    x = jax.jit(acting.act_of(agent))(state, obs, jax.random.key(2))[0]
-    assert float(jnp.abs(x - 0.7 * jnp.sin(2.0 * obs)).mean()) < 0.08
+    obs = np.linspace(-0.9, 0.9, 2000, dtype=np.float32).reshape(-1, 1, 1)
+    x = np.asarray(_program()(True, obs))
+    assert np.abs(x - _followed(obs)).mean() < 0.08
 
 
 def test_padding_counts_neither_in_distances_nor_in_the_loss():
     spec = SPEC._replace(action=jax.ShapeDtypeStruct((2,), jnp.float32))
     config = CONFIG | {'pred_horizon': 3}
     agent = drifting.make(drifting.Config(**config, num_samples=3), spec)
-    mask = jnp.asarray([[True, True, False]] * 4)
-    action = jnp.asarray(RNG.uniform(-1, 1, (4, 3, 2)), jnp.float32)
-    batch = Chunk(jnp.zeros((4, 1, 1)), action, mask)
-    garbage = batch.replace(action=jnp.where(mask[..., None], action, 9.0))
+    mask = np.array([[True, True, False]] * 4)
+    action = RNG.uniform(-1, 1, (4, 3, 2)).astype(np.float32)
+    batch = Chunk(np.zeros((4, 1, 1), np.float32), action, mask)
+    garbage = batch.replace(action=np.where(mask[..., None], action, np.float32(9.0)))
     state = jax.jit(agent.init)(jax.random.key(0))
-    state = state.replace(params=jax.tree.map(lambda x: x + 0.1, state.params))
+    state = state.replace(params=jax.tree.map(lambda x: np.asarray(x) + 0.1, state.params))
     update = jax.jit(agent.update)
     found, other = (update(state, b, jax.random.key(1)) for b in (batch, garbage))
     jax.tree.map(np.testing.assert_array_equal, found, other)

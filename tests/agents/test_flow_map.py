@@ -12,16 +12,17 @@ from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
 from jaxpolicy.nets import encoders
 from jaxpolicy.types import Chunk, Spec
-from tests import acting, quick
+from tests import acting, weights
 
 MEAN, STD = 0.4, 0.3
+BATCH = 128
 SPEC = Spec(jax.ShapeDtypeStruct((1,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
 CONFIG = {
     'network': 'mlp',
     'obs_horizon': 1,
     'pred_horizon': 1,
     'action_horizon': 1,
-    'width': 64,
+    'width': 32,
     'num_blocks': 2,
     'warmup_updates': 10,
     'learning_rate': 3e-3,
@@ -53,7 +54,7 @@ def _times(pairs):
 
 
 T, R = _times([(0.0, 1.0), (0.1, 0.5), (0.3, 0.9), (0.6, 0.7), (0.5, 0.5)])
-X = jnp.asarray(np.random.default_rng(0).normal(size=(5, 1, 1)), jnp.float32)
+X = np.random.default_rng(0).normal(size=(5, 1, 1)).astype(np.float32)
 
 
 def test_the_mean_flow_identity_holds_for_the_exact_map():
@@ -123,105 +124,122 @@ def test_adaptive_weights_by_hand():
 def _bimodal(key):
     """Actions -0.6 and 0.6 with deviation 0.1, one in four is -0.6."""
     keys = jax.random.split(key, 2)
-    side = jnp.where(jax.random.bernoulli(keys[0], 0.25, (256, 1, 1)), -0.6, 0.6)
-    action = side + 0.1 * jax.random.normal(keys[1], (256, 1, 1))
-    return Chunk(jnp.zeros((256, 1, 1)), action, jnp.ones((256, 1), bool))
+    side = jnp.where(jax.random.bernoulli(keys[0], 0.25, (BATCH, 1, 1)), -0.6, 0.6)
+    return side + 0.1 * jax.random.normal(keys[1], (BATCH, 1, 1))
 
 
 def _gaussian(key):
-    action = MEAN + STD * jax.random.normal(key, (256, 1, 1))
-    return Chunk(jnp.zeros((256, 1, 1)), action, jnp.ones((256, 1), bool))
+    return MEAN + STD * jax.random.normal(key, (BATCH, 1, 1))
 
 
-def _train(agent, state, batch_of, num_updates):
-    def step(state, key):
-        batch_key, key = jax.random.split(key)
-        return agent.update(state, batch_of(batch_key), key)
+def _jitted(agent, begin):
+    """(which data, updates, *args of `begin`) -> (state, 4000 actions); begin(*args) -> state."""
 
-    keys = jax.random.split(jax.random.key(1), num_updates)
-    train = jax.jit(lambda s: jax.lax.scan(step, s, keys), compiler_options=quick.OPTIMISED)
-    return train(state)[0]
+    def learn(gaussian, num_updates, *args):
+        def step(i, state):
+            batch_key, key = jax.random.split(jax.random.fold_in(jax.random.key(1), i))
+            action = jnp.where(gaussian, _gaussian(batch_key), _bimodal(batch_key))
+            batch = Chunk(jnp.zeros((BATCH, 1, 1)), action, jnp.ones((BATCH, 1), bool))
+            return agent.update(state, batch, key)[0]
+
+        state = jax.lax.fori_loop(0, num_updates, step, begin(*args))
+        action, _ = acting.act_of(agent)(state, jnp.zeros((4000, 1, 1)), jax.random.key(2))
+        return state, action.ravel()
+
+    return jax.jit(learn)
 
 
-def _samples(agent, state):
-    obs = jnp.zeros((4000, 1, 1))
-    return np.asarray(jax.jit(acting.act_of(agent))(state, obs, jax.random.key(2))[0]).ravel()
+# As the others learn, some seeds of mean flow stay between the modes.
+NUM_UPDATES = {'mean_flow': 2000, 'shortcut': 1500, 'consistency_trajectory': 1500}
+FIELDS = {'mean_flow': {'learning_rate': 1e-3, 'flow_share': 0.5}}
 
 
-def _make(loss, **fields):
-    agent = flow_map.make(flow_map.Config(**CONFIG | fields, loss=loss), SPEC)
-    return agent, jax.jit(agent.init)(jax.random.key(0))
+@functools.cache
+def _program(loss):
+    fields = CONFIG | {'decay_updates': NUM_UPDATES[loss]} | FIELDS.get(loss, {})
+    agent = flow_map.make(flow_map.Config(**fields, loss=loss), SPEC)
+
+    def begin(*teacher):
+        state = agent.init(jax.random.key(0))
+        return flow_map.teach(state, *teacher) if teacher else state
+
+    return agent, _jitted(agent, begin)
 
 
 @functools.cache
 def _teacher():
     """The velocity field of the two modes, learnt by a flow."""
     config = diffusion_policy.Config(
-        objective='flow', sampler='euler', decay_updates=2000, **CONFIG
+        objective='flow', sampler='euler', decay_updates=1500, **CONFIG
     )
     agent = diffusion_policy.make(config, SPEC)
-    state = _train(agent, jax.jit(agent.init)(jax.random.key(0)), _bimodal, 2000)
+    state, _ = _jitted(agent, lambda: agent.init(jax.random.key(0)))(False, 1500)
     return state.target_params['denoiser']
 
 
 @pytest.mark.parametrize('loss', flow_map.LOSSES)
 def test_one_step_keeps_both_modes(loss):
-    num, fields = 2000, {}
-    if loss == 'mean_flow':  # as the others learn, some seeds stay between the modes
-        num, fields = 3000, {'learning_rate': 1e-3, 'flow_share': 0.5}
-    agent, state = _make(loss, decay_updates=num, **fields)
-    if loss == 'consistency_trajectory':
-        state = flow_map.teach(state, _teacher())
-    x = _samples(agent, _train(agent, state, _bimodal, num))
+    teacher = [_teacher()] if loss == 'consistency_trajectory' else []
+    x = np.asarray(_program(loss)[1](False, NUM_UPDATES[loss], *teacher)[1])
     assert abs((x < 0).mean() - 0.25) < 0.08
     assert abs(x[x > 0].mean() - 0.6) < 0.1 and abs(x[x < 0].mean() + 0.6) < 0.2
     assert np.median(np.abs(np.abs(x) - 0.6)) < 0.16  # 0.07 in the data
 
 
 def test_mean_flow_learns_a_gaussian():
-    agent, state = _make('mean_flow', decay_updates=1500)
-    x = _samples(agent, _train(agent, state, _gaussian, 1500))
+    x = np.asarray(_program('mean_flow')[1](True, 1500)[1])
     assert abs(x.mean() - MEAN) < 0.05 and abs(x.std() - STD) < 0.08
 
 
 def test_a_teacher_of_another_network_is_refused():
     agent = flow_map.make(flow_map.Config(**CONFIG, loss='consistency_trajectory'), SPEC)
-    other = flow_map.Config(**CONFIG | {'width': 32}, loss='consistency_trajectory')
-    state, wrong = (jax.jit(a.init)(jax.random.key(0)) for a in (agent, flow_map.make(other, SPEC)))
-    with pytest.raises(ValueError, match=r"the teacher's .*expected .*64.*found .*32"):
+    other = flow_map.Config(**CONFIG | {'width': 16}, loss='consistency_trajectory')
+    agents = (agent, flow_map.make(other, SPEC))
+    state, wrong = (jax.eval_shape(a.init, jax.random.key(0)) for a in agents)
+    with pytest.raises(ValueError, match=r"the teacher's .*expected .*32.*found .*16"):
         flow_map.teach(state, wrong.params['teacher'])
     with pytest.raises(ValueError, match='unknown'):
-        flow_map.teach(state, {**state.params['teacher'], 'more': jnp.zeros(1)})
+        flow_map.teach(state, {**state.params['teacher'], 'more': np.zeros(1)})
 
 
 @pytest.mark.parametrize('network', ['mlp', 'transformer', 'unet1d'])
 def test_the_student_begins_as_its_teacher(network):
     """Untrained, its jumps are the Euler steps of the teacher's flow."""
-    small = {'pred_horizon': 2, 'dims': (8, 16), 'kernel_size': 3, 'width': 16, 'num_blocks': 1}
+    small = {'pred_horizon': 2, 'dims': (4,), 'kernel_size': 3, 'num_groups': 2}
+    small |= {'width': 16, 'num_blocks': 1, 'num_heads': 2}
     fields = CONFIG | small | {'network': network}
     flow = diffusion_policy.Config(objective='flow', sampler='euler', num_sample_steps=3, **fields)
     theirs = diffusion_policy.make(flow, SPEC)
-    taught = jax.jit(theirs.init)(jax.random.key(1))
-    noisy = jax.tree.map(  # some last layers begin at zero
-        lambda x: x + 0.1 * jax.random.normal(jax.random.key(2), x.shape), taught.target_params
-    )
+    taught = weights.acting(theirs)
     agent = flow_map.make(flow_map.Config(**fields, loss='consistency_trajectory'), SPEC)
-    state = flow_map.teach(jax.jit(agent.init)(jax.random.key(0)), noisy['denoiser'])
     obs, key = jnp.ones((5, 1, 1)), jax.random.key(3)
-    wanted, _ = jax.jit(acting.act_of(theirs))(taught.replace(target_params=noisy), obs, key)
-    eps_key, _ = jax.random.split(key)
-    eps = jax.random.normal(eps_key, wanted.shape)  # as the teacher draws it
     net, condition = chunks.network(flow), encoders.encode(obs, SPEC.obs)
-    for params in (state.params, state.target_params):
-        u = flow_map.average(net, params['denoiser'], condition, objectives.K_MAX)
-        np.testing.assert_allclose(flow_map.sample(u, eps, 3), wanted, atol=1e-4)
+
+    @jax.jit
+    def both(taught):
+        student = agent.init(jax.random.key(0))
+        student = flow_map.teach(student, taught.target_params['denoiser'])
+        wanted, _ = acting.act_of(theirs)(taught, obs, key)
+        eps = jax.random.normal(jax.random.split(key)[0], wanted.shape)  # as the teacher draws it
+
+        def act(params):
+            u = flow_map.average(net, params, condition, objectives.K_MAX)
+            return flow_map.sample(u, eps, 3)
+
+        students = (student.params['denoiser'], student.target_params['denoiser'])
+        return wanted, jax.lax.map(act, jax.tree.map(lambda *x: jnp.stack(x), *students))
+
+    wanted, found = both(taught)
+    assert np.abs(wanted).max() > 0.1
+    for x in found:
+        np.testing.assert_allclose(x, wanted, atol=1e-4)
 
 
 def test_the_teacher_never_learns():
-    agent, state = _make('consistency_trajectory')
-    state = flow_map.teach(state, jax.tree.map(lambda x: x + 0.1, state.params['teacher']))
-    new = _train(agent, state, _bimodal, 5)
-    jax.tree.map(np.testing.assert_array_equal, new.params['teacher'], state.params['teacher'])
+    agent, learn = _program('consistency_trajectory')
+    teacher = weights.acting(agent).params['teacher']
+    new, _ = learn(False, 5, teacher)
+    jax.tree.map(np.testing.assert_array_equal, new.params['teacher'], teacher)
     assert set(new.opt_state) == set(new.target_params) == {'denoiser'}
 
 

@@ -19,14 +19,14 @@ def _batch(rows, num_obs):
     """(obs, action, reward, next obs or None) -> [1, B]; observations are one-hot."""
     obs, action, reward, following = zip(*rows, strict=True)
     going_on = [0 if n is None else n for n in following]
-    ones = jnp.ones((1, len(rows)))
+    ones, seen = np.ones((1, len(rows)), np.float32), np.eye(num_obs, dtype=np.float32)
     return Transition(
-        obs=jax.nn.one_hot(jnp.asarray([obs]), num_obs),
-        action=jnp.asarray([action])[..., None],
-        reward=jnp.asarray([reward]),
-        termination=jnp.asarray([[n is None for n in following]]),
-        truncation=jnp.zeros_like(ones, bool),
-        next_obs=jax.nn.one_hot(jnp.asarray([going_on]), num_obs),
+        obs=seen[np.array([obs])],
+        action=np.float32([action])[..., None],
+        reward=np.float32([reward]),
+        termination=np.array([[n is None for n in following]]),
+        truncation=np.zeros_like(ones, bool),
+        next_obs=seen[np.array([going_on])],
         extras={'valid': ones, 'discount': GAMMA * ones},
     )
 

@@ -55,6 +55,7 @@ def _env() -> Env:
     return vectorize.vectorize(time_limit.time_limit(Env(reset, step, SPEC), LIMIT))
 
 
+@functools.cache
 def _agent(cell='gru', **fields):
     return ppo_recurrent.make(dataclasses.replace(CONFIG, cell=cell, **fields), SPEC)
 
@@ -76,7 +77,7 @@ def _experience(cell):
             )
         return state, batch
 
-    state, batch = run(jax.random.key(0))
+    state, batch = jax.device_get(run(jax.random.key(0)))
     done = np.asarray(batch.termination | batch.truncation)
     assert done[:-1].any() and batch.termination.any() and batch.truncation.any()
     assert all((np.abs(m).max(-1) > 0).any() for m in jax.tree.leaves(batch.carry))
@@ -88,17 +89,39 @@ def test_the_first_ratio_is_one(cell):
     """Behind a normaliser that moves, with parts of dicts, and episodes that end inside."""
     agent = transforms.standardize_obs(_agent(cell), SPEC.obs)
     loop = on_policy.make(_env(), agent, N, T, 1, LIMIT)
-    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
-    for _ in range(4):
-        before = normalize.affine(state.train.stats['obs'])
-        state, metrics = step(state, ())
-        np.testing.assert_allclose(metrics['first_ratio'], 1.0, atol=1e-5)
-        assert metrics['episodes'] > 0 and abs(metrics['ratio'] - 1.0) > 1e-5
-        after = normalize.affine(state.train.stats['obs'])
-        assert np.abs(after.shift['state'] - before.shift['state']).max() > 0.01
-        assert all(np.abs(m).max() > 0 for m in jax.tree.leaves(state.memory))
-    assert state.train.stats['obs'].count == 4 * T * N and step._cache_size() == 1
-    assert set(state.train.stats['obs'].mean) == set(SPEC.obs)
+
+    @jax.jit
+    def run(key):
+        def step(state, _):
+            state, metrics = loop.step(state, ())
+            return state, (metrics, state.train.stats['obs'], state.memory)
+
+        start = loop.init(key)
+        last, seen = jax.lax.scan(step, start, length=4)
+        return start.train.stats['obs'], last, seen
+
+    first, last, (metrics, stats, memory) = jax.device_get(run(jax.random.key(0)))
+    np.testing.assert_allclose(metrics['first_ratio'], 1.0, atol=1e-5)
+    assert (metrics['episodes'] > 0).all() and (np.abs(metrics['ratio'] - 1.0) > 1e-5).all()
+    shifts = np.stack([first.mean['state'], *stats.mean['state']])
+    assert (np.abs(np.diff(shifts, axis=0)).max(-1) > 0.01).all()
+    assert all((np.abs(m).reshape(4, -1).max(-1) > 0).all() for m in jax.tree.leaves(memory))
+    assert last.train.stats['obs'].count == 4 * T * N
+    assert set(last.train.stats['obs'].mean) == set(SPEC.obs)
+
+
+@functools.cache
+def _replay_critic(cell):
+    """(memories and values at each step of the experience, values of where each step led)."""
+    state, batch, done = _experience(cell)
+    _, critic = ppo_recurrent.networks(dataclasses.replace(CONFIG, cell=cell), SPEC)
+
+    @jax.jit
+    def replay(params, memory, batch):
+        memories, values = critic.replay(params, memory, batch.obs, done)
+        return memories, values, critic.step(params, memories, batch.next_obs)[1]
+
+    return replay(state.params['critic'], batch.carry['critic'], batch)
 
 
 @pytest.mark.parametrize('cell', ['gru', 'lstm'])
@@ -110,16 +133,14 @@ def test_sequences_are_replayed_as_they_were_acted(cell):
     _, means = jax.jit(actor.replay)(params['actor']['net'], memory['actor'], batch.obs, done)
     np.testing.assert_allclose(means, batch.extras['mean'], atol=1e-6)
 
-    step = jax.jit(critic.step)
-    memories, values = jax.jit(critic.replay)(params['critic'], memory['critic'], batch.obs, done)
-    _, beyond = step(params['critic'], memories, batch.next_obs)
+    memories, values, beyond = jax.device_get(_replay_critic(cell))
     going, gap = ~done[:-1], np.abs(beyond[:-1] - values[1:])[..., 0]
     assert gap[going].max() < 1e-6  # it is what the next step is worth, but where an episode ended
     assert gap[~going].min() > 1e-6
     # at an end it is one step beyond from the memory of the episode that ended
     t, n = np.argwhere(done[:-1])[0]
     last, obs = (jax.tree.map(lambda x: x[t], tree) for tree in (memories, batch.next_obs))
-    _, expected = step(params['critic'], last, obs)
+    _, expected = jax.jit(critic.step)(params['critic'], last, obs)
     np.testing.assert_allclose(beyond[t, n], expected[n], atol=1e-6)
 
 
@@ -138,15 +159,16 @@ def test_values_of_time_limits_use_the_memory_of_the_episode_that_ended(monkeypa
     seen = []
     monkeypatch.setattr(ppo, 'prepare', lambda *args: seen.extend(args) or _stop())
     state, batch, done = _experience('lstm')
-    with pytest.raises(StopIteration):
-        _agent('lstm').update(state, batch, jax.random.key(0))
-    _, _, value, next_value = seen
+
+    def handed_over(state, batch):
+        with pytest.raises(StopIteration):
+            _agent('lstm').update(state, batch, jax.random.key(0))
+        return seen[2:]
+
+    value, next_value = map(np.asarray, jax.jit(handed_over)(state, batch))
     gap = np.abs(next_value[:-1] - value[1:])
     assert gap[~done[:-1]].max() < 1e-6 and gap[done[:-1]].min() > 1e-6
-    _, critic = ppo_recurrent.networks(dataclasses.replace(CONFIG, cell='lstm'), SPEC)
-    params, first = state.params['critic'], batch.carry['critic']
-    memories, _ = jax.jit(critic.replay)(params, first, batch.obs, done)
-    _, expected = jax.jit(critic.step)(params, memories, batch.next_obs)
+    _, _, expected = _replay_critic('lstm')
     np.testing.assert_allclose(next_value, expected[..., 0], atol=1e-6)
 
 
@@ -158,16 +180,17 @@ def test_invalid_steps_move_nothing():
     agent = transforms.standardize_obs(_agent(), SPEC.obs)
     state, batch, _ = _experience('gru')
     state = state.replace(stats={'obs': normalize.welford(SPEC.obs)})
-    bad = jnp.zeros((T, N), bool).at[2, 1].set(True).at[0, 3].set(True)
+    bad = np.zeros((T, N), bool)
+    bad[[2, 0], [1, 3]] = True
     batch = batch.replace(
         termination=batch.termination | bad,
         truncation=batch.truncation & ~bad,
-        extras={**batch.extras, 'valid': 1.0 - bad},
+        extras={**batch.extras, 'valid': np.float32(~bad)},
     )
 
     def spoiled(value) -> Transition:
         def spoil(x):
-            return jnp.where(bad.reshape(bad.shape + (1,) * (x.ndim - 2)), value, x)
+            return np.where(bad.reshape(bad.shape + (1,) * (x.ndim - 2)), np.float32(value), x)
 
         content = (batch.obs, batch.next_obs, batch.action, batch.reward)
         obs, next_obs, action, reward = jax.tree.map(spoil, content)
@@ -184,7 +207,7 @@ def test_the_past_matters_and_stays_in_its_environment():
     state, batch, _ = _experience('gru')
     act = jax.jit(lambda state, carry, obs, key: _agent().policy(state).act(carry, obs, key))
     obs = jax.tree.map(lambda x: x[0], batch.obs)
-    carry = jax.tree.map(lambda m: m.at[1].add(0.5), batch.carry)
+    carry = jax.tree.map(lambda m: m + 0.5 * np.eye(N, dtype=m.dtype)[1][:, None], batch.carry)
     means = [act(state, c, obs, jax.random.key(0))[2]['mean'] for c in (batch.carry, carry)]
     moved = np.abs(means[0] - means[1]).max(-1) > 1e-6
     np.testing.assert_array_equal(moved, np.arange(N) == 1)

@@ -1,5 +1,7 @@
 """What robot-gated imitation asks an agent: is this chunk likely, do members agree, is it risky."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,20 +11,36 @@ from jaxpolicy.agents import bc, diffusion_policy, transforms
 from jaxpolicy.agents.parts import risk
 from jaxpolicy.ops import normalize
 from jaxpolicy.types import Agent, Chunk, ScoringAgent, Spec
-from tests import acting
+from tests import acting, weights
 
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
 COMMON = {'obs_horizon': 1, 'pred_horizon': 2, 'action_horizon': 1, 'warmup_updates': 10}
-AFFINE = normalize.Affine(shift=jnp.full((1,), 0.1), scale=jnp.full((1,), 0.5))
+AFFINE = normalize.Affine(shift=np.full((1,), 0.1, 'f4'), scale=np.full((1,), 0.5, 'f4'))
 
 
 def _chunk(num, key=0):
     """Actions are the first number of the observation."""
-    obs = jax.random.uniform(jax.random.key(key), (num, 1, 2), minval=-1.0)
-    action = jnp.broadcast_to(obs[:, :, :1], (num, 2, 1))
-    return Chunk(obs, action, jnp.ones((num, 2), bool))
+    obs = np.random.default_rng(key).uniform(-1.0, 1.0, (num, 1, 2)).astype(np.float32)
+    return Chunk(obs, np.repeat(obs[:, :, :1], 2, axis=1), np.ones((num, 2), bool))
 
 
+@functools.cache
+def _trained(agent, num_updates=300):
+    """The state after learning from these chunks, and the metrics of the last update."""
+
+    @jax.jit
+    def learn(chunks, keys):
+        def step(state, inputs):
+            return agent.update(state, *inputs)
+
+        return jax.lax.scan(step, agent.init(jax.random.key(0)), (chunks, keys))
+
+    chunks = jax.tree.map(lambda *x: np.stack(x), *(_chunk(64, i) for i in range(num_updates)))
+    state, metrics = learn(chunks, jax.random.split(jax.random.key(0), num_updates))
+    return state, jax.tree.map(lambda x: x[-1], jax.device_get(metrics))
+
+
+@functools.cache
 def _bc(head='gaussian'):
     return bc.make(bc.Config(head=head, width=32, num_blocks=1, learning_rate=3e-3, **COMMON), SPEC)
 
@@ -36,35 +54,38 @@ def _diffusion():
 @pytest.mark.parametrize('make', [_bc, _diffusion])
 def test_a_trained_agent_is_surprised_by_other_actions(make):
     agent = make()
-    state = jax.jit(agent.init)(jax.random.key(0))
-    update = jax.jit(agent.update)
-    for i in range(300):
-        state, _ = update(state, _chunk(64, i), jax.random.key(i))
+    state, _ = _trained(agent)
     chunk = _chunk(50, 1000)
     other = chunk.replace(action=-chunk.action)
-    far = jnp.abs(chunk.action[:, 0, 0]) > 0.3
-    seen = [jax.jit(agent.surprise)(state, c, jax.random.key(1)) for c in (chunk, other)]
+    far = np.abs(chunk.action[:, 0, 0]) > 0.3
+    surprise = jax.jit(agent.surprise)
+    seen = [np.asarray(surprise(state, c, jax.random.key(1))) for c in (chunk, other)]
     assert seen[0].shape == (50,)
     assert (seen[0] < seen[1])[far].mean() > 0.95
 
 
 def test_of_bc_it_is_minus_the_mean_log_density():
     agent = _bc()
-    state = jax.jit(agent.init)(jax.random.key(0))
     chunk = _chunk(3)
-    chunk = chunk.replace(mask=chunk.mask.at[0, 1].set(False))
-    found = jax.jit(agent.surprise)(state, chunk, jax.random.key(1))
-    update = jax.jit(agent.update)
-    for i in range(3):  # of a batch of one, the loss is that row's
-        row = jax.tree.map(lambda x: x[i : i + 1], chunk)
-        expected = update(state, row, jax.random.key(1))[1]['nll']
-        np.testing.assert_allclose(found[i], expected, rtol=1e-5)
+    chunk.mask[0, 1] = False
+
+    @jax.jit
+    def both(params, chunk):
+        state = agent.init(jax.random.key(0)).replace(params=params, target_params=params)
+
+        def nll(row):  # of a batch of one, the loss is that row's
+            row = jax.tree.map(lambda x: x[None], row)
+            return agent.update(state, row, jax.random.key(1))[1]['nll']
+
+        return agent.surprise(state, chunk, jax.random.key(1)), jax.lax.map(nll, chunk)
+
+    np.testing.assert_allclose(*both(weights.acting(agent).params, chunk), rtol=1e-5)
 
 
 def test_it_is_measured_in_normalised_units():
     inner = _bc()
     agent = transforms.normalize_action(inner, AFFINE)
-    state, chunk = jax.jit(agent.init)(jax.random.key(0)), _chunk(4)
+    state, chunk = weights.acting(agent, action=AFFINE), _chunk(4)
     normal = chunk.replace(action=normalize.apply(AFFINE, chunk.action))
     np.testing.assert_allclose(
         jax.jit(agent.surprise)(state, chunk, jax.random.key(1)),
@@ -80,11 +101,7 @@ def test_bc_without_a_density_has_none():
 
 def test_members_learn_apart_and_disagree_where_nothing_was_learnt():
     agent = transforms.ensemble(_bc('mse'), 3)
-    state = jax.jit(agent.init)(jax.random.key(0))
-    update = jax.jit(agent.update)
-    for i in range(300):
-        state, metrics = update(state, _chunk(64, i), jax.random.key(i))
-    assert state.step.shape == (3,) and metrics['mse'].shape == ()
+    state, metrics = _trained(agent)
     known = _chunk(50).obs
     act, act_one = jax.jit(acting.act_of(agent)), jax.jit(acting.act_of(_bc('mse')))
     _, near = act(state, known, jax.random.key(0))
@@ -106,15 +123,24 @@ def test_an_ensemble_of_one_is_refused():
 
 def test_risk_is_the_share_that_failed():
     known = risk.make(risk.Config(32), SPEC, 1, 2, normalize.identity(SPEC.obs))
-    state, update = known.init(jax.random.key(0)), jax.jit(known.update)
+    rng, outcomes = np.random.default_rng(0), []
     for i in range(400):
         chunk = _chunk(64, i)
-        chance = jnp.where(chunk.obs[:, 0, 0] > 0.0, 0.8, 0.1)
-        failed = jax.random.bernoulli(jax.random.key(10_000 + i), chance)
-        weight = jnp.ones(64).at[:8].set(0.0)
-        failed = failed.at[:8].set(True)  # and do not count
-        state = update(state, risk.Outcomes(chunk.obs, chunk.action, chunk.mask, failed, weight))
+        failed = rng.random(64) < np.where(chunk.obs[:, 0, 0] > 0.0, 0.8, 0.1)
+        weight = np.ones(64, np.float32)
+        weight[:8] = 0.0
+        failed[:8] = True  # and do not count
+        outcomes.append(risk.Outcomes(chunk.obs, chunk.action, chunk.mask, failed, weight))
+
+    @jax.jit
+    def learn(outcomes, chunk):
+        state, _ = jax.lax.scan(
+            lambda s, o: (known.update(s, o), None), known.init(jax.random.key(0)), outcomes
+        )
+        return known.predict(state, chunk)
+
     chunk = _chunk(200, 5)
-    found, right = known.predict(state, chunk), chunk.obs[:, 0, 0]
+    found = np.asarray(learn(jax.tree.map(lambda *x: np.stack(x), *outcomes), chunk))
+    right = chunk.obs[:, 0, 0]
     assert abs(found[right > 0.2].mean() - 0.8) < 0.1
     assert abs(found[right < -0.2].mean() - 0.1) < 0.1

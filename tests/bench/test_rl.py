@@ -21,7 +21,7 @@ def config(monkeypatch):
     monkeypatch.setitem(registry.TABLES['envs'], 'point', 'tests.bench.point')
     changes = {'num_envs': 32, 'rollout_length': 5, 'iterations_per_round': 2, 'num_minibatches': 4}
     config = rl.make_config(None, 'point', changes | {'num_env_steps': 50 * 320})
-    config.agent.hidden = (16, 8)
+    config.agent.hidden, config.agent.learning_rate = (16, 8), 3e-3
     return config
 
 
@@ -77,7 +77,6 @@ def test_race_takes_turns_and_ends_each_run_at_its_goal(config, monkeypatch):
 
 
 def test_measures_ours_alone(config):
-    config.agent.learning_rate = 3e-3
     goal = rl.parse_goal('return:-6.0')
     result = figures.measure(config, figures.Options(goal=goal, seeds=2, repeats=2))
     found = result['ours']
@@ -172,7 +171,6 @@ def test_brax_steps_our_task_and_cuts_its_episodes(config):
 
 def test_brax_is_trained_in_turns_and_learns(config):
     pytest.importorskip('brax')
-    config.agent.learning_rate = 3e-3
     before = threading.active_count()
     options = figures.Options('brax', rl.parse_goal('return:-6.0'), repeats=2)
     result = figures.measure(config, options)

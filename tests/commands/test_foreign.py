@@ -17,9 +17,11 @@ import pytest
 
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.runs import launch, recipe, saved
+from tests import quick
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOREIGN = ROOT / 'tests' / 'foreign'
+ALONE = launch.Options(num_devices=1)
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +70,8 @@ def table(tmp_path_factory):
 
 def start(site, command, *arguments):
     """`python -m jaxpolicy COMMAND` in a process that finds the package by its installation."""
-    environment = dict(os.environ, PYTHONPATH=f'{site}{os.pathsep}{ROOT}', XLA_FLAGS='')
+    environment = dict(os.environ, PYTHONPATH=f'{site}{os.pathsep}{ROOT}')
+    environment['XLA_FLAGS'] = quick.XLA_FLAGS  # one device, as users have
     return subprocess.Popen(
         [sys.executable, '-m', 'jaxpolicy', command, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
@@ -108,7 +111,7 @@ def test_all_that_is_foreign_trains_is_killed_resumes_and_is_evaluated(site, tab
 
 def test_worlds_that_break_are_counted_and_nothing_is_lost(here, tmp_path):
     config = config_flags.load('mylab.recipes.track_ppo')
-    assert launch.train(config, tmp_path / 'run', launch.Options())
+    assert launch.train(config, tmp_path / 'run', ALONE)
     rows = [json.loads(x) for x in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
     assert all(row['train/nan_worlds'] > 0 for row in rows)
     assert rows[-1]['eval/broken'] > 0  # a third of the episodes, which means leave out
@@ -124,7 +127,7 @@ def test_a_policy_is_sampled_by_a_foreign_sampler(here, table, tmp_path):
     config.agent.num_train_steps, config.agent.num_sample_steps = 4, 2
     config.agent.sampler = 'mylab.samplers.last_prediction'
     config.eval.every, config.loop.num_epochs, config.loop.batch_size = 0, 1, 64
-    assert launch.train(config, tmp_path / 'run', launch.Options())
+    assert launch.train(config, tmp_path / 'run', ALONE)
     policy = saved.load_policy(tmp_path / 'run')
     obs = np.zeros((1, 2), np.float32)
     _, action, _ = policy.act(policy.init(obs), obs, jax.random.key(0))

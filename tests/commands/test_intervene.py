@@ -34,7 +34,8 @@ def recorded():
         inits.append(obs)
         return ()
 
-    policy = Policy(init, lambda carry, obs, key: (carry, jnp.full((1, 7), 0.25), {}))
+    quarter = jnp.full((1, 7), 0.25, jnp.float32)  # typed as a policy's: one program for all steps
+    policy = Policy(init, lambda carry, obs, key: (carry, quarter, {}))
     found = list(takeover.session(config, policy, Scripted(), num_episodes=2, first_seed=3))
     assert [len(each.episode_ends) for each in found] == [1, 2]  # each can be saved
     assert len(inits) == 2  # the policy never got it back

@@ -4,7 +4,6 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,12 +11,13 @@ from jaxpolicy import registry
 from jaxpolicy.agents import inverse_dynamics, td3, transforms
 from jaxpolicy.ops import normalize
 from jaxpolicy.types import Agent, Chunk, ReplayAgent, ScoringAgent, Spec, Transition
+from tests import weights
 
 TO, TP, A, NUM = 2, 4, 2, 3
-SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
-CHOICES = Spec(SPEC.obs, jax.ShapeDtypeStruct((A,), jnp.int8))
-OBS = normalize.Affine(jnp.asarray([1.0, -2.0, 0.5]), jnp.asarray([2.0, 0.5, 1.5]))
-ACTION = normalize.Affine(jnp.asarray([0.1, 0.2]), jnp.asarray([0.8, 0.5]))
+SPEC = Spec(jax.ShapeDtypeStruct((3,), np.float32), jax.ShapeDtypeStruct((A,), np.float32))
+CHOICES = Spec(SPEC.obs, jax.ShapeDtypeStruct((A,), np.int8))
+OBS = normalize.Affine(np.float32([1.0, -2.0, 0.5]), np.float32([2.0, 0.5, 1.5]))
+ACTION = normalize.Affine(np.float32([0.1, 0.2]), np.float32([0.8, 0.5]))
 HORIZONS = {'obs_horizon': TO, 'pred_horizon': TP, 'action_horizon': 2}
 SMALL = {'width': 8, 'num_blocks': 1}
 DENOISER = {'network': 'mlp', **SMALL, **HORIZONS}
@@ -58,34 +58,26 @@ class Inner(NamedTuple):
 @functools.cache
 def _inner(name) -> Inner:
     """The agent, with weights that say something: some last layers are zero at first."""
+    stats = {}
     module_name, more = SEVERAL.get(name, (name, {}))
     if name == 'inverse_dynamics':
         agent = inverse_dynamics.make(inverse_dynamics.Config(hidden=(8,)), SPEC)
+        stats = {'inputs': normalize.welford(jax.ShapeDtypeStruct((6,), np.float32))}
     elif name == 'standardized':
         agent = transforms.standardize_replay(td3.make(td3.Config(hidden=(8,)), SPEC), SPEC.obs)
+        stats = {'obs': normalize.welford(SPEC.obs)}
     else:
         module = registry.resolve('agents', module_name, 'config.agent.name')
         fields = FIELDS.get(module_name, {'hidden': (8,)}) | more
         agent = module.make(module.Config(**fields), CHOICES if name == 'dqn' else SPEC)
-    return Inner(agent, _moved(jax.jit(agent.init)(jax.random.key(0))))
-
-
-def _moved(state):
-    rng = np.random.default_rng(0)
-
-    def move(x):
-        return x + jnp.asarray(rng.normal(0.0, 0.1, x.shape), x.dtype)
-
-    params = jax.tree.map(move, state.params)
-    targets = {name: params[name] for name in state.target_params}
-    return state.replace(params=params, target_params=targets)
+    return Inner(agent, weights.acting(agent, **stats))
 
 
 def _observation(name, seed=1):
     plans = 'obs_horizon' in FIELDS.get(SEVERAL.get(name, (name,))[0], {})
     lead = (NUM, TO) if plans else (NUM,)
-    obs = 2.0 * jax.random.normal(jax.random.key(seed), (*lead, 3))
-    return (obs, obs + 0.1) if name == 'inverse_dynamics' else obs
+    obs = np.random.default_rng(seed).normal(0.0, 2.0, (*lead, 3)).astype(np.float32)
+    return (obs, obs + np.float32(0.1)) if name == 'inverse_dynamics' else obs
 
 
 def _act(agent, state, obs):
@@ -94,16 +86,16 @@ def _act(agent, state, obs):
 
 
 def _surprise(agent, state, obs, action):
-    chunk = Chunk(obs, action, jnp.ones((NUM, TP), bool))
+    chunk = Chunk(obs, action, np.ones((NUM, TP), bool))
     return agent.surprise(state, chunk, jax.random.key(3))
 
 
 def _rollout():
-    obs = jax.random.normal(jax.random.key(4), (5, NUM, 3))
-    ones = jnp.ones((5, NUM))
-    action = 0.3 * jax.random.normal(jax.random.key(5), (5, NUM, A))
-    no = jnp.zeros((5, NUM), bool)
-    return Transition(obs, action, ones, no, no, obs + 0.1, {'valid': ones})
+    rng = np.random.default_rng(4)
+    obs = rng.normal(size=(5, NUM, 3)).astype(np.float32)
+    action = rng.normal(0.0, 0.3, (5, NUM, A)).astype(np.float32)
+    ones, no = np.ones((5, NUM), np.float32), np.zeros((5, NUM), bool)
+    return Transition(obs, action, ones, no, no, obs + np.float32(0.1), {'valid': ones})
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -121,7 +113,7 @@ def test_a_transform_carries_every_function_or_refuses(transform, name):
     assert type(outer) is kind
     if transform == 'ensemble' and name == 'ppo_recurrent':
         with pytest.raises(ValueError, match='ensemble: expected a policy that remembers nothing'):
-            state = jax.tree.map(lambda x: jnp.stack([x, x]), inner.state)
+            state = jax.tree.map(lambda x: np.stack([x, x]), inner.state)
             outer.policy(state).init(_observation(name))
         return
     CHECKS[transform](outer, inner, name)
@@ -177,8 +169,10 @@ def _check_inverted(outer, inner, name):
 
 def _check_members(outer, inner, name):
     """The first member acts and scores; the others only disagree."""
-    other = _moved(inner.state)
-    state = jax.tree.map(lambda *x: jnp.stack(x), inner.state, other)
+    stats = inner.state.stats
+    state = jax.tree.map(
+        lambda *x: np.stack(x), inner.state, weights.acting(inner.agent, seed=1, **stats)
+    )
     obs = _observation(name)
     action = _act(inner.agent, inner.state, obs)
     np.testing.assert_allclose(_act(outer, state, obs), action, atol=1e-5)
@@ -190,13 +184,13 @@ def _check_members(outer, inner, name):
 
 def _check_running(outer, inner, name):
     """Sees through its statistics, which chunks cannot teach."""
-    welford = normalize.update(normalize.welford(SPEC.obs), _rollout().obs, jnp.ones((5, NUM)))
+    welford = normalize.update(normalize.welford(SPEC.obs), _rollout().obs, np.ones((5, NUM)))
     state = inner.state.replace(stats={**inner.state.stats, 'obs': welford})
     obs = _observation(name)
     seen = normalize.apply(normalize.affine(welford), obs, 10.0)
     expected = _act(inner.agent, inner.state, seen)
     np.testing.assert_allclose(_act(outer, state, obs), expected, atol=1e-6)
-    chunk = Chunk(obs, jnp.zeros((NUM, TP, A)), jnp.ones((NUM, TP), bool))
+    chunk = Chunk(obs, np.zeros((NUM, TP, A)), np.ones((NUM, TP), bool))
     with pytest.raises(ValueError, match='standardize_obs: expected batches of Transitions'):
         outer.update(state, chunk, jax.random.key(0))
     if isinstance(outer, ReplayAgent):

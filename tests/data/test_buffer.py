@@ -10,6 +10,11 @@ from jaxpolicy.data import demo_buffer
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.types import Spec, Transition
 
+add = jax.jit(buffer_lib.add)
+draw = jax.jit(buffer_lib.draw, static_argnums=(2, 3))
+follow = jax.jit(buffer_lib.follow, static_argnums=2)
+n_step = jax.jit(buffer_lib.n_step, static_argnums=1)
+sample = jax.jit(buffer_lib.sample, static_argnums=(2, 3, 4))
 SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.float32))
 GAMMA = 0.9
 
@@ -41,7 +46,6 @@ def steps(first, length, num_worlds=3, seed=0, ends=0.3, valid=1.0):
 
 def filled(capacity, lengths, num_worlds=3, **options):
     """The buffer after rollouts of these lengths, and all that was ever added, [T, N]."""
-    add = jax.jit(buffer_lib.add)
     buffer, added = buffer_lib.make(SPEC, num_worlds, capacity), []
     for length in lengths:
         first = sum(len(batch.reward) for batch in added)
@@ -65,9 +69,10 @@ def loop(added, world, time, n):
 @pytest.mark.parametrize('n', [1, 3, 5])
 def test_n_step_samples_equal_a_loop(n):
     buffer, added = filled(40, (7, 7, 7, 7), ends=0.3, valid=0.8)
-    places = buffer_lib.draw(buffer, jax.random.key(n), (6, 50), n)
-    found = buffer_lib.n_step(buffer_lib.follow(buffer, places, n), GAMMA)
-    same = buffer_lib.sample(buffer, jax.random.key(n), (6, 50), n, GAMMA)
+    places = draw(buffer, jax.random.key(n), (6, 50), n)
+    found = jax.device_get(n_step(follow(buffer, places, n), GAMMA))
+    places = jax.device_get(places)
+    same = sample(buffer, jax.random.key(n), (6, 50), n, GAMMA)
     jax.tree.map(np.testing.assert_array_equal, found, same)
     lengths = set()
     for index in np.ndindex(6, 50):
@@ -92,8 +97,8 @@ def test_no_sample_crosses_the_seam(lengths):
     buffer, added = filled(capacity, lengths, num_worlds=2)
     total = sum(lengths)
     assert total > capacity and int(buffer.count[0]) == total
-    places = buffer_lib.draw(buffer, jax.random.key(0), (4000,), n)
-    window = buffer_lib.follow(buffer, places, n)
+    places = draw(buffer, jax.random.key(0), (4000,), n)
+    window = follow(buffer, places, n)
     time = np.asarray(window.obs[..., 1])
     np.testing.assert_array_equal(np.diff(time, axis=0), 1.0)
     np.testing.assert_array_equal(window.obs[..., 0], np.broadcast_to(places.world, time.shape))
@@ -108,20 +113,20 @@ def test_no_sample_crosses_the_seam(lengths):
 
 def test_what_is_not_written_yet_is_not_drawn():
     buffer, _ = filled(100, (3, 2), num_worlds=2)
-    places = buffer_lib.draw(buffer, jax.random.key(0), (500,), 3)
+    places = draw(buffer, jax.random.key(0), (500,), 3)
     assert set(np.unique(places.time)) == {0, 1, 2}
-    exact = buffer_lib.draw(buffer, jax.random.key(0), (50,), 5)
+    exact = draw(buffer, jax.random.key(0), (50,), 5)
     assert set(np.unique(exact.time)) == {0}
 
 
 def test_the_last_next_obs_of_an_episode_is_true():
     """It is stored, and not read from the next row, which begins another episode."""
     buffer, added = filled(30, (30,), ends=0.5)
-    sample = buffer_lib.sample(buffer, jax.random.key(0), (500,), 1, GAMMA)
-    ended = np.asarray(sample.termination | sample.truncation)
+    found = jax.device_get(sample(buffer, jax.random.key(0), (500,), 1, GAMMA))
+    ended = found.termination | found.truncation
     assert 0.3 < ended.mean() < 0.7
-    np.testing.assert_array_equal(sample.next_obs[:, :2], sample.obs[:, :2])
-    np.testing.assert_array_equal(sample.next_obs[:, 2], 0.5)
+    np.testing.assert_array_equal(found.next_obs[:, :2], found.obs[:, :2])
+    np.testing.assert_array_equal(found.next_obs[:, 2], 0.5)
 
 
 def test_only_what_learners_need_is_kept_and_its_size_is_known():
@@ -167,7 +172,7 @@ def test_demonstrations_become_a_full_buffer():
     np.testing.assert_array_equal(rows.extras['valid'], 1.0)
     # two steps on from the second one: cut where the first episode ends
     places = buffer_lib.Places(jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32))
-    found = buffer_lib.n_step(buffer_lib.follow(buffer, places, 4), GAMMA)
+    found = n_step(follow(buffer, places, 4), GAMMA)
     wanted = episodes.reward[1] + GAMMA * episodes.reward[2]
     np.testing.assert_allclose(found.reward, wanted, rtol=1e-6)
     np.testing.assert_array_equal(found.next_obs['x'], last[0])

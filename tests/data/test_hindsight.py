@@ -1,5 +1,7 @@
 """Goals in hindsight, on steps that are numbered, so that each goal says which step reached it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,27 @@ GOALS = Goals(
 )
 
 
+# Compiled once for all tests, whose buffers are of one size.
+add, follow = jax.jit(buffer_lib.add), jax.jit(buffer_lib.follow, static_argnums=2)
+n_step = jax.jit(buffer_lib.n_step, static_argnums=1)
+last_of_episode = jax.jit(hindsight.last_of_episode, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def relabelled(buffer, shape, num_steps, share, seed):
+    """Places, and their steps [n, *shape] before and after."""
+    place_key, key = jax.random.split(jax.random.key(seed))
+    places = buffer_lib.draw(buffer, place_key, shape, num_steps)
+    steps = buffer_lib.follow(buffer, places, num_steps)
+    return places, steps, hindsight.relabel(buffer, places, steps, key, GOALS, share, HORIZON)
+
+
+@jax.jit
+def again(buffer, places, steps, key):
+    """All of them get another goal."""
+    return hindsight.relabel(buffer, places, steps, key, GOALS, 1.0, HORIZON)
+
+
 @pytest.fixture(scope='module', params=[20, 32, 75])
 def played(request):
     """The buffer after that many steps, and the episode of each step, [T, N]."""
@@ -33,26 +56,22 @@ def played(request):
     episode = np.cumsum(ended, axis=0) - ended
     world, time = np.meshgrid(np.arange(WORLDS), np.arange(total))
     parts = [np.stack([world, time + i, -1 - episode], axis=-1) for i in (0, 1)]
-    obs, next_obs = (jnp.asarray(x, jnp.float32) for x in parts)
+    obs, next_obs = (np.asarray(x, np.float32) for x in parts)
     terminal = ended & (rng.random(ended.shape) < 0.5)
-    extras = {'valid': jnp.ones((total, WORLDS))}
-    reward = jnp.full((total, WORLDS), -5.0)  # what no goal gives
-    action = jnp.zeros((total, WORLDS, 1))
-    rows = (obs, action, reward, jnp.asarray(terminal), jnp.asarray(ended & ~terminal), next_obs)
+    extras = {'valid': np.ones((total, WORLDS), np.float32)}
+    reward = np.full((total, WORLDS), -5.0, np.float32)  # what no goal gives
+    action = np.zeros((total, WORLDS, 1), np.float32)
+    rows = (obs, action, reward, terminal, ended & ~terminal, next_obs)
     batch, buffer = Transition(*rows, extras), buffer_lib.make(SPEC, WORLDS, CAPACITY)
     for begin in range(0, total, 5):
         part = jax.tree.map(lambda x, begin=begin: x[begin : begin + 5], batch)
-        buffer = buffer_lib.add(buffer, part)
+        buffer = add(buffer, part)
     return buffer, episode
 
 
-def _relabel(buffer, shape, num_steps, share, seed=0):
-    """Places, and their steps [n, *shape] before and after."""
-    place_key, key = jax.random.split(jax.random.key(seed))
-    places = buffer_lib.draw(buffer, place_key, shape, num_steps)
-    steps = buffer_lib.follow(buffer, places, num_steps)
-    relabel = jax.jit(hindsight.relabel, static_argnums=(4, 5, 6))
-    return places, steps, relabel(buffer, places, steps, key, GOALS, share, HORIZON)
+def _relabel(buffer, shape, num_steps, share):
+    """Places, and their steps [n, *shape] before and after, as numbers of NumPy."""
+    return jax.device_get(relabelled(buffer, shape, num_steps, share, 0))
 
 
 def _future(places, steps):
@@ -64,9 +83,12 @@ def test_how_far_episodes_go_on(played):
     buffer, episode = played
     total = len(episode)
     times = np.arange(max(total - CAPACITY, 0), total)
-    world, time = np.meshgrid(np.arange(WORLDS), times, indexing='ij')
-    places = buffer_lib.Places(jnp.asarray(world), jnp.asarray(time))
-    found = hindsight.last_of_episode(buffer, places, HORIZON)
+    time = np.tile(times, (WORLDS, 1))
+    # the newest steps as often as it takes for one shape
+    padded = np.pad(time, ((0, 0), (0, CAPACITY - len(times))), 'edge').astype(np.int32)
+    world = np.broadcast_to(np.arange(WORLDS, dtype=np.int32)[:, None], padded.shape)
+    found = last_of_episode(buffer, buffer_lib.Places(world, padded), HORIZON)
+    found = np.asarray(found)[:, : len(times)]
     wanted = [[(episode[t:, w] == episode[t, w]).sum() - 1 for t in times] for w in range(WORLDS)]
     np.testing.assert_array_equal(found, wanted)
     assert 0 < np.max(wanted) < HORIZON
@@ -89,10 +111,10 @@ def test_goals_are_what_the_same_episode_reached_later(played):
 def test_later_steps_are_drawn_uniformly(played):
     buffer, _ = played
     num = 3000
-    places = buffer_lib.Places(jnp.zeros(num, jnp.int32), jnp.full(num, buffer.count[0] - 18))
-    left = int(hindsight.last_of_episode(buffer, places, HORIZON)[0])
-    steps = buffer_lib.follow(buffer, places, 1)
-    steps = hindsight.relabel(buffer, places, steps, jax.random.key(0), GOALS, 1.0, HORIZON)
+    time = np.full(num, int(buffer.count[0]) - 18, np.int32)
+    places = buffer_lib.Places(np.zeros(num, np.int32), time)
+    left = int(last_of_episode(buffer, places, HORIZON)[0])
+    steps = again(buffer, places, follow(buffer, places, 1), jax.random.key(0))
     future, now = _future(places, steps)
     values, counts = np.unique(future - now, return_counts=True)
     assert values.tolist() == list(range(left + 1))
@@ -102,7 +124,7 @@ def test_later_steps_are_drawn_uniformly(played):
 def test_no_share_changes_nothing(played):
     buffer, _ = played
     _, *both = _relabel(buffer, (4, 50), 3, 0.0)
-    before, after = (buffer_lib.n_step(steps, GAMMA) for steps in both)
+    before, after = (n_step(steps, GAMMA) for steps in both)
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
@@ -126,7 +148,7 @@ def test_n_step_returns_are_those_of_the_new_goal(played, num_steps):
     """One reward of 1 on the step that reached the goal, if it is among them: gamma^i."""
     buffer, episode = played
     places, _, steps = _relabel(buffer, (10, 100), num_steps, 1.0)
-    batch = buffer_lib.n_step(steps, GAMMA)
+    batch = n_step(steps, GAMMA)
     future, now = _future(places, steps)
     wanted = np.where(future - now < num_steps, GAMMA ** (future - now), 0.0)
     np.testing.assert_allclose(batch.reward, wanted, rtol=1e-5)
@@ -134,7 +156,7 @@ def test_n_step_returns_are_those_of_the_new_goal(played, num_steps):
     np.testing.assert_array_equal(batch.obs[..., 2], future + 1)
     np.testing.assert_array_equal(batch.next_obs[..., 2], future + 1)
     # where the window ends has not changed
-    same = buffer_lib.n_step(buffer_lib.follow(buffer, places, num_steps), GAMMA)
+    same = n_step(follow(buffer, places, num_steps), GAMMA)
     np.testing.assert_array_equal(batch.next_obs[..., :2], same.next_obs[..., :2])
     np.testing.assert_array_equal(batch.extras['discount'], same.extras['discount'])
     np.testing.assert_array_equal(batch.termination, same.termination)

@@ -11,6 +11,7 @@ from tests.data import test_buffer
 
 WORLDS, CAPACITY = 2, 10
 draw = jax.jit(priorities.draw, static_argnums=(3, 4, 5, 6))
+add, update = jax.jit(priorities.add, static_argnums=2), jax.jit(priorities.update)
 
 
 def _full(added=23):
@@ -63,13 +64,14 @@ def test_samples_are_in_no_order():
 def test_what_is_not_whole_is_never_drawn(num_steps, monkeypatch):
     """Also where a point lies at the very end of the sums, behind the last slot that counts."""
     buffer, _ = test_buffer.filled(CAPACITY, (5,), num_worlds=WORLDS)
-    priority = priorities.add(priorities.make(WORLDS, CAPACITY), buffer, 5)
+    priority = add(priorities.make(WORLDS, CAPACITY), buffer, 5)
     places, _ = draw(priority, buffer, jax.random.key(0), (5000,), num_steps, 1.0, 0.4)
     assert set(np.unique(places.time)) == set(range(5 - num_steps + 1))
     monkeypatch.setattr(jax.random, 'uniform', lambda key, shape: jnp.ones(shape))
-    places, weight = priorities.draw(
-        priority, buffer, jax.random.key(0), (4096,), num_steps, 1.0, 0.4
+    fresh = jax.jit(
+        lambda key: priorities.draw(priority, buffer, key, (4096,), num_steps, 1.0, 0.4)
     )
+    places, weight = fresh(jax.random.key(0))  # traced with the patch
     assert int(places.time.max()) == 5 - num_steps
     np.testing.assert_allclose(
         weight, 1.0, rtol=1e-5
@@ -78,12 +80,12 @@ def test_what_is_not_whole_is_never_drawn(num_steps, monkeypatch):
 
 def test_new_steps_have_the_largest_priority():
     buffer, _ = test_buffer.filled(CAPACITY, (4,), num_worlds=WORLDS)
-    priority = priorities.add(priorities.make(WORLDS, CAPACITY), buffer, 4)
+    priority = add(priorities.make(WORLDS, CAPACITY), buffer, 4)
     np.testing.assert_array_equal(priority, np.tile([1.0] * 4 + [0.0] * 6, (2, 1)))
     places = buffer_lib.Places(jnp.array([0, 1]), jnp.array([1, 3]))
-    priority = priorities.update(priority, places, jnp.array([-7.0, 0.5]))
-    buffer = buffer_lib.add(buffer, test_buffer.steps(4, 8, WORLDS))  # 12 in all: around the seam
-    priority = priorities.add(priority, buffer, 8)
+    priority = update(priority, places, jnp.array([-7.0, 0.5]))
+    buffer = test_buffer.add(buffer, test_buffer.steps(4, 8, WORLDS))  # 12 in all: around the seam
+    priority = add(priority, buffer, 8)
     wanted = np.full((2, 10), 7.0 + priorities.EPSILON)
     wanted[:, 2] = 1.0
     wanted[:, 3] = [1.0, 0.5 + priorities.EPSILON]
@@ -104,7 +106,7 @@ def test_seen_errors_change_how_often_a_step_is_drawn():
     one = buffer_lib.Places(world[None], time[None])
     rest = float(priority.sum() - priority[where])
     for error in (-20.0, 0.0):
-        updated = priorities.update(priority, one, jnp.array([error]))
+        updated = update(priority, one, jnp.array([error]))
         mine = abs(error) + priorities.EPSILON
         assert share(updated) == pytest.approx(mine / (mine + rest), abs=1e-3)
     assert 0.0 < mine / (mine + rest) < 1e-3  # no step is lost for good

@@ -1,11 +1,13 @@
 """Small problems whose answers are known: what is learnt, not only that something is."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from jaxpolicy.agents import a2c, bc, diffusion_policy, ppo, ppo_recurrent, reinforce
 from jaxpolicy.data import episodes, windows
@@ -16,10 +18,10 @@ from jaxpolicy.types import Env, EnvState, Spec
 from tests import acting
 from tests.learned import probe_envs
 
-GAMMA, SPEC = probe_envs.GAMMA, probe_envs.SPEC
+GAMMA, SPEC, DISCRETE = probe_envs.GAMMA, probe_envs.SPEC, probe_envs.DISCRETE
 SMALL = {'hidden': (32,), 'activation': 'tanh', 'gamma': GAMMA, 'learning_rate': 3e-3}
 CONFIG = ppo.Config(num_minibatches=4, target_kl=0.0, entropy_cost=0.0, **SMALL)
-ON_POLICY = {  # module, config, rollouts in a step of `_learn`
+ON_POLICY = {  # module, config, rollouts in a round of `_learn`
     'ppo': (ppo, CONFIG, 25),
     'a2c': (a2c, a2c.Config(entropy_cost=0.0, **SMALL), 250),
     'reinforce': (reinforce, reinforce.Config(num_baseline_steps=4, **SMALL), 250),
@@ -27,97 +29,77 @@ ON_POLICY = {  # module, config, rollouts in a step of `_learn`
 every_agent = pytest.mark.parametrize('name', ON_POLICY)
 
 
-def _column(numbers):
-    return jnp.reshape(jnp.asarray(numbers), (-1, 1))
-
-
-def _learn(name, env, limit, steps):
-    """Trains in the real loop; returns V(obs [n]), and the policy's extras at obs."""
-    module, config, updates = ON_POLICY[name]
-    agent = module.make(config, env.spec)
-    loop = on_policy.make(env, agent, 32, 16, iterations_per_round=updates, episode_steps=limit)
-    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step, donate_argnums=0)
-    for _ in range(steps):
-        state, _ = step(state, ())
+@functools.cache
+def _program(name, spec):
+    """(number of the probe, rounds, obs [5, 1]) -> (V [5], the policy's extras at obs)."""
+    module, config, iterations = ON_POLICY[name]
+    agent = module.make(config, spec)
     critic = mlp.MLP(config.hidden, 1, config.activation)
 
-    def value(obs):
-        return critic.apply(state.train.params['critic'], _column(obs))[:, 0]
+    def learn(number, num_rounds, obs):
+        env = probe_envs.make(number, spec)
+        loop = on_policy.make(env, agent, 32, 16, iterations, probe_envs.LIMIT)
+        start = loop.init(jax.random.key(0))
+        train = jax.lax.fori_loop(0, num_rounds, lambda _, s: loop.step(s, ())[0], start).train
+        value = critic.apply(train.params['critic'], obs)
+        return value[:, 0], acting.act_of(agent)(train, obs, jax.random.key(0))[1]
 
-    def policy(obs):
-        return acting.act_of(agent)(state.train, _column(obs), jax.random.key(0))[1]
+    return jax.jit(learn)
 
-    return value, policy
+
+def _learn(name, probe, num_rounds, obs, spec=SPEC):
+    """Trains in the real loop; returns V(obs [n]), and the policy's extras at obs."""
+    learn = _program(name, spec)
+    found = learn(probe_envs.NUMBER[probe], num_rounds, probe_envs.column(obs, 5))
+    return jax.tree.map(lambda x: np.asarray(x)[: len(obs)], found)
 
 
 @every_agent
 def test_a_time_limit_is_not_the_end_of_the_world(name):
     """Reward 1 for ever, seen through episodes of 10 steps: V = 1 / (1 - gamma) = 10."""
-    env = probe_envs.make(probe_envs.zero, lambda obs, action: (obs, 1.0, False), limit=10)
-    value, _ = _learn(name, env, 10, steps=4)
-    np.testing.assert_allclose(value([0.0]), 1 / (1 - GAMMA), rtol=0.03)
+    value, _ = _learn(name, 'for_ever', 4, [0.0])
+    np.testing.assert_allclose(value, 1 / (1 - GAMMA), rtol=0.03)
 
 
 @every_agent
 def test_a_termination_is(name):
     """Reward 1 for five steps: V counts those that are left."""
-
-    def transition(obs, action):
-        return obs + 0.2, 1.0, obs > 0.7  # the fifth step starts at 0.8
-
-    value, _ = _learn(name, probe_envs.make(probe_envs.zero, transition, limit=20), 20, steps=4)
+    value, _ = _learn(name, 'five_steps', 4, [0.0, 0.2, 0.4, 0.6, 0.8])
     left = np.array([5, 4, 3, 2, 1])
-    expected = (1 - GAMMA**left) / (1 - GAMMA)
-    np.testing.assert_allclose(value([0.0, 0.2, 0.4, 0.6, 0.8]), expected, atol=0.12)
+    np.testing.assert_allclose(value, (1 - GAMMA**left) / (1 - GAMMA), atol=0.12)
 
 
 @every_agent
 def test_values_depend_on_what_is_seen(name):
     """One step; the reward is the observation."""
-    env = probe_envs.make(probe_envs.sign, lambda obs, action: (obs, obs, True), limit=5)
-    value, _ = _learn(name, env, 5, steps=2)
-    np.testing.assert_allclose(value([1.0, -1.0]), [1.0, -1.0], atol=0.05)
+    value, _ = _learn(name, 'seen', 2, [1.0, -1.0])
+    np.testing.assert_allclose(value, [1.0, -1.0], atol=0.05)
 
 
 @every_agent
 def test_later_rewards_are_discounted(name):
     """Two steps; only the second is rewarded."""
-
-    def transition(obs, action):
-        return obs + 1.0, obs, obs > 0.5
-
-    value, _ = _learn(name, probe_envs.make(probe_envs.zero, transition, limit=5), 5, steps=2)
-    np.testing.assert_allclose(value([0.0, 1.0]), [GAMMA, 1.0], atol=0.05)
+    value, _ = _learn(name, 'later', 2, [0.0, 1.0])
+    np.testing.assert_allclose(value, [GAMMA, 1.0], atol=0.05)
 
 
 @every_agent
 def test_the_policy_finds_the_best_action(name):
     """One step; the best action is 0.5 times what is seen, and V is what exploration costs."""
-
-    def transition(obs, action):
-        return obs, -((action - 0.5 * obs) ** 2), True
-
-    value, policy = _learn(name, probe_envs.make(probe_envs.sign, transition, limit=5), 5, steps=4)
-    extras = policy([1.0, -1.0])
+    value, extras = _learn(name, 'half', 4, [1.0, -1.0])
     mean, std = extras['mean'][:, 0], np.exp(extras['log_std'][:, 0])
     np.testing.assert_allclose(mean, [0.5, -0.5], atol=0.07)
     assert (std < CONFIG.init_std).all()
-    np.testing.assert_allclose(value([1.0, -1.0]), -(std**2), atol=0.03)
+    np.testing.assert_allclose(value, -(std**2), atol=0.03)
 
 
 @pytest.mark.parametrize('name', ['a2c', 'reinforce'])
 def test_the_policy_finds_the_best_of_two_choices(name):
     """One step; right is the choice of the sign that is seen, and V its probability."""
-
-    def transition(obs, choice):
-        return obs, (choice == (obs > 0)).astype(jnp.float32), True
-
-    env = probe_envs.make(probe_envs.sign, transition, 5, probe_envs.DISCRETE)
-    value, policy = _learn(name, env, 5, steps=1)
-    probs = jax.nn.softmax(policy([1.0, -1.0])['logits'])
-    right = jnp.diagonal(probs[:, ::-1])
+    value, extras = _learn(name, 'right_choice', 1, [1.0, -1.0], DISCRETE)
+    right = np.diagonal(special.softmax(extras['logits'], axis=-1)[:, ::-1])
     assert (right > 0.9).all()
-    np.testing.assert_allclose(value([1.0, -1.0]), right, atol=0.03)
+    np.testing.assert_allclose(value, right, atol=0.03)
 
 
 def _recall(delay: int) -> Env:
@@ -134,7 +116,8 @@ def _recall(delay: int) -> Env:
 
     def reset(key):
         key, sign_key = jax.random.split(key)
-        return state(probe_envs.sign(sign_key), jnp.zeros((), jnp.int32), jnp.zeros(()), key)
+        sign = jnp.where(jax.random.bernoulli(sign_key), 1.0, -1.0)
+        return state(sign, jnp.zeros((), jnp.int32), jnp.zeros(()), key)
 
     def step(before, action):
         sign, time = before.sim
@@ -153,15 +136,15 @@ def test_what_is_out_of_sight_is_recalled_by_those_with_a_memory(cell, low, high
         config = ppo_recurrent.Config(cell=cell, memory_size=32, **shared)
         agent = ppo_recurrent.make(config, env.spec)
     loop = on_policy.make(env, agent, 64, 16, iterations_per_round=25, episode_steps=6)
-    state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
 
     @jax.jit
-    def right(train, keys, key):
-        policy = agent.policy(train, deterministic=True)
-        return evaluate.evaluate(env, policy, keys, key, 6)['right_final']
+    def right(key):
+        state, _ = loop.step(loop.init(key), ())
+        policy = agent.policy(state.train, deterministic=True)
+        keys = jax.random.split(jax.random.key(1), 512)
+        return evaluate.evaluate(env, policy, keys, jax.random.key(2), 6)['right_final']
 
-    found = right(state.train, jax.random.split(jax.random.key(1), 512), jax.random.key(2))
-    assert low < found.mean() <= high
+    assert low < np.mean(right(jax.random.key(0))) <= high
 
 
 MODES, TP = 0.7, 2
@@ -180,10 +163,14 @@ def _imitate(agent, updates=300):
     )
     data = windows.make(data, 1, TP, TP)
     loop = offline.make(agent, num_episodes, epochs_per_round=updates)
-    state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), data)
-    obs = jnp.linspace(-1, 1, 256)[:, None, None]
-    chunk, _ = jax.jit(acting.act_of(agent))(state.train, obs, jax.random.key(1))
-    return np.asarray(chunk)[..., 0]  # [256, Tp]
+
+    @jax.jit
+    def learn(data, obs):
+        state, _ = loop.step(loop.init(jax.random.key(0)), data)
+        return acting.act_of(agent)(state.train, obs, jax.random.key(1))[0]
+
+    obs = np.linspace(-1, 1, 256, dtype=np.float32)[:, None, None]
+    return np.asarray(learn(data, obs))[..., 0]  # [256, Tp]
 
 
 HORIZONS = {'obs_horizon': 1, 'pred_horizon': TP, 'action_horizon': TP, 'warmup_updates': 10}

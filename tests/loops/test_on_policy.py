@@ -1,5 +1,7 @@
 # pyright: reportAttributeAccessIssue=false
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,11 +154,23 @@ def _ppo_loop(module=ppo, env=None):
     return on_policy.make(env or _env(), agent, N, T, iterations_per_round=2, episode_steps=LIMIT)
 
 
+@functools.cache
+def _fragile(module):
+    """The loop with careless and fragile worlds, and its compiled functions.
+
+    init(key), and step(state, junk), to which the state is donated.
+    """
+    loop = _ppo_loop(module, _fragile_env(0.0))
+    step = jax.jit(
+        lambda state, junk: _ppo_loop(module, _fragile_env(junk)).step(state, ()), donate_argnums=0
+    )
+    return loop, jax.jit(loop.init), step
+
+
 @pytest.mark.parametrize('module', [ppo, ppo_recurrent])
 def test_a_restored_run_continues_bitwise(tmp_path, module):
-    loop = _ppo_loop(module, _careless_env())
-    init, step = jax.jit(loop.init), jax.jit(loop.step, donate_argnums=0)
-    whole, _ = step(init(jax.random.key(0)), ())
+    loop, init, step = _fragile(module)
+    whole, _ = step(init(jax.random.key(0)), 0.0)
     start = _bits(whole)
     with checkpoint.open_manager(tmp_path) as manager:
         checkpoint.save(manager, 1, whole, {})
@@ -165,8 +179,8 @@ def test_a_restored_run_continues_bitwise(tmp_path, module):
     rate = optimizers.rate(resumed.train.opt_state)
     assert rate == optimizers.rate(whole.train.opt_state) != jnp.float32(ppo.Config().learning_rate)
     assert len(jax.tree.leaves(resumed.memory)) == (2 if module is ppo_recurrent else 0)
-    whole, metrics = step(whole, ())
-    resumed, resumed_metrics = step(resumed, ())
+    whole, metrics = step(whole, 0.0)
+    resumed, resumed_metrics = step(resumed, 0.0)
     for a, b in zip(_bits((whole, metrics)), _bits((resumed, resumed_metrics)), strict=True):
         np.testing.assert_array_equal(a, b)
     assert any((a != b).any() for a, b in zip(start, _bits(whole), strict=True))
@@ -224,7 +238,7 @@ def test_the_state_keeps_its_types_so_that_step_compiles_once(module):
 
 def _fragile_env(junk) -> Env:
     """Now and then something in a world becomes `junk`, each time something else."""
-    env = _env()
+    env = _careless_env()
 
     def step(state, action):
         after = env.step(state, action)
@@ -252,8 +266,7 @@ def _fragile_env(junk) -> Env:
 @pytest.mark.parametrize('module', [ppo, ppo_recurrent])
 def test_worlds_that_break_are_dropped_and_counted_and_move_nothing(module):
     """How they broke makes no difference to anything: the states are equal to the bit."""
-    init = jax.jit(_ppo_loop(module, _fragile_env(0.0)).init)
-    step = jax.jit(lambda state, junk: _ppo_loop(module, _fragile_env(junk)).step(state, ()))
+    _, init, step = _fragile(module)
     runs = []
     for junk in (np.nan, np.inf, -np.inf):
         state, broken = init(jax.random.key(0)), 0.0

@@ -12,6 +12,8 @@ from jaxpolicy.runs import dagger as dagger_runs
 from jaxpolicy.runs import dataset as demos_lib
 from jaxpolicy.runs import kinds, launch, saved
 
+ALONE = launch.Options(num_devices=1)
+
 
 def recipe(demos, module=dagger, expert=None):
     config = module.get_config()
@@ -29,7 +31,7 @@ def run(demos, tmp_path_factory):
     config = recipe(demos, diffusion)
     config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
     config.loop.num_epochs = 1
-    assert launch.train(config, directory, launch.Options())
+    assert launch.train(config, directory, ALONE)
     return directory
 
 
@@ -52,7 +54,7 @@ def test_a_run_can_be_asked(demos, run, tmp_path):
     truth = expert.see(state)
     _, expected, _ = alone.act(alone.init(truth), truth, jax.random.key(1))
     np.testing.assert_allclose(action, expected, atol=1e-5)
-    assert launch.train(config, tmp_path / 'run', launch.Options(num_seeds=2))
+    assert launch.train(config, tmp_path / 'run', launch.Options(num_seeds=2, num_devices=1))
     names = sorted(path.name for path in (tmp_path / 'run' / 'rounds').iterdir())
     assert names == [f'seed{i}_000{r}.npz' for i in (0, 1) for r in (1, 2)]
 

@@ -1,4 +1,9 @@
-"""One loop as one program: many seeds, many devices, the same numbers."""
+"""One loop as one program: many seeds, many devices, the same numbers.
+
+Each program is compiled once: two seeds are 0 and 1, and one seed is 1.
+"""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +15,25 @@ from jaxpolicy.loops import off_policy_host
 from jaxpolicy.runs import program
 from tests.runs import integrator
 
+LOOPS = {'on_policy': integrator.loop, 'off_policy': integrator.replay_loop}
 
-@pytest.fixture(scope='module', params=['on_policy', 'off_policy'])
+
+@pytest.fixture(scope='module', params=sorted(LOOPS))
 def loop(request):
-    return integrator.loop() if request.param == 'on_policy' else integrator.replay_loop()
+    return request.param
+
+
+@functools.cache
+def compiled(loop, num_seeds, num_devices=1):
+    mesh = sharding.make_mesh(num_devices) if num_devices > 1 else None
+    return program.make(LOOPS[loop](), seed=2 - num_seeds, num_seeds=num_seeds, mesh=mesh)
+
+
+@functools.cache
+def first_round(loop, num_seeds):
+    """State and metrics after a step on one device."""
+    one = compiled(loop, num_seeds)
+    return jax.device_get(one.step(one.init(), ()))
 
 
 def assert_close(wanted, found, tolerance):
@@ -30,21 +50,18 @@ def assert_close(wanted, found, tolerance):
 
 
 def test_seed_i_of_many_is_its_run_alone(loop):
-    many = program.make(loop, seed=5, num_seeds=3)
-    state, metrics = many.step(many.init(), ())
-    alone = program.make(loop, seed=7, num_seeds=1)
-    wanted, wanted_metrics = alone.step(alone.init(), ())
-    assert_close(wanted, jax.tree.map(lambda x: x[2], state), 1e-4)
-    assert_close(wanted_metrics, jax.tree.map(lambda x: x[2], metrics), 1e-3)
+    state, metrics = first_round(loop, 2)
+    wanted, wanted_metrics = first_round(loop, 1)
+    assert_close(wanted, jax.tree.map(lambda x: x[1], state), 1e-4)
+    assert_close(wanted_metrics, jax.tree.map(lambda x: x[1], metrics), 1e-3)
     first = jax.tree.leaves(state.train.params)[0]
     assert not np.allclose(first[0], first[1])
 
 
 @pytest.mark.parametrize('num_seeds', [1, 2])
 def test_eight_devices_make_the_update_of_one(loop, num_seeds):
-    one = program.make(loop, seed=0, num_seeds=num_seeds)
-    wanted, wanted_metrics = one.step(one.init(), ())
-    eight = program.make(loop, seed=0, num_seeds=num_seeds, mesh=sharding.make_mesh(8))
+    wanted, wanted_metrics = first_round(loop, num_seeds)
+    eight = compiled(loop, num_seeds, 8)
     state, metrics = eight.step(eight.init(), ())
     assert len(state.env.reward.sharding.device_set) == 8
     assert not state.env.reward.sharding.is_fully_replicated
@@ -58,13 +75,13 @@ def test_eight_devices_make_the_update_of_one(loop, num_seeds):
 
 def test_environments_that_do_not_divide_are_refused(loop):
     with pytest.raises(ValueError, match='num_envs: expected a multiple of the 3 devices'):
-        program.make(loop, seed=0, num_seeds=1, mesh=sharding.make_mesh(3))
+        compiled(loop, 1, 3)
 
 
 def test_a_buffer_on_the_host_changes_nothing():
-    traced = integrator.replay_loop()
-    wanted = program.make(traced, seed=3, num_seeds=1)
-    found = program.on_host(integrator.replay_loop(off_policy_host.make), traced, seed=3)
+    wanted = compiled('off_policy', 1)
+    host = integrator.replay_loop(off_policy_host.make)
+    found = program.on_host(host, integrator.replay_loop(), seed=1)
     wanted_state, state = wanted.init(), found.init()
     for _ in range(2):
         wanted_state, wanted_metrics = wanted.step(wanted_state, ())

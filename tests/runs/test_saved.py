@@ -16,6 +16,8 @@ from jaxpolicy.runs import evaluation, kinds, launch, saved
 from jaxpolicy.runs import recipe as recipes
 from tests import fork
 
+ALONE = launch.Options(num_devices=1)
+
 
 def recipe(demos, **fields):
     config = diffusion.get_config()
@@ -31,7 +33,7 @@ def recipe(demos, **fields):
 def teacher(demos, tmp_path_factory):
     directory = tmp_path_factory.mktemp('teacher') / 'run'
     config = recipe(demos, objective='flow', sampler='euler', num_sample_steps=2)
-    assert launch.train(config, directory, launch.Options())
+    assert launch.train(config, directory, ALONE)
     return directory
 
 
@@ -45,7 +47,7 @@ def student(demos, workdir, **fields):
 def test_a_student_keeps_its_teacher(demos, teacher, tmp_path, num_seeds):
     config = student(demos, tmp_path)
     config.teacher.workdir = str(teacher)
-    options = launch.Options(num_seeds=num_seeds)
+    options = launch.Options(num_seeds=num_seeds, num_devices=1)
     assert launch.train(config, tmp_path / 'run', options)
     wanted, found = weights(teacher), weights(tmp_path / 'run')
     for name, value in wanted.items():
@@ -80,18 +82,18 @@ def test_teachers_that_do_not_fit(demos, teacher, tmp_path, fields, teacher_fiel
     elif teacher_fields:
         config.teacher.workdir = str(tmp_path / 'other')
         other = recipe(demos, **teacher_fields)
-        assert launch.train(other, tmp_path / 'other', launch.Options())
+        assert launch.train(other, tmp_path / 'other', ALONE)
     else:
         config.teacher.workdir = str(teacher)
     with pytest.raises(ValueError, match=message):
-        launch.train(config, tmp_path / 'run', launch.Options())
+        launch.train(config, tmp_path / 'run', ALONE)
 
 
 def test_agents_that_learn_alone_want_no_teacher(demos, teacher, tmp_path):
     config = recipe(demos)
     config.teacher.workdir = str(teacher)
     with pytest.raises(ValueError, match='expected none for this agent'):
-        launch.train(config, tmp_path, launch.Options())
+        launch.train(config, tmp_path, ALONE)
 
 
 def test_a_policy_is_loaded_ready_to_act(teacher):
@@ -151,7 +153,7 @@ def test_a_policy_needs_no_simulator_no_data_and_no_code_of_its_task(tmp_path, m
     config = tiny('bc', 'pusht_gym', path)
     config.eval.every = 0
     directory = tmp_path / 'run'
-    assert launch.train(config, directory, launch.Options())
+    assert launch.train(config, directory, ALONE)
     before, spec = acts(directory)
     assert spec.obs.shape == (20,) and spec.action.shape == (2,)
     about = spec_file.read_about(directory)
@@ -171,7 +173,7 @@ def test_a_policy_needs_no_simulator_no_data_and_no_code_of_its_task(tmp_path, m
 def test_a_robot_of_ones_own_has_no_simulator(tmp_path, obs):
     path = demonstrations(tmp_path / 'own_robot.npz', obs, 4)
     directory = tmp_path / 'run'
-    assert launch.train(tiny('bc', '', path), directory, launch.Options(record=True))
+    assert launch.train(tiny('bc', '', path), directory, launch.Options(num_devices=1, record=True))
     path.unlink()
     _, spec = acts(directory)
     shapes = jax.tree.map(lambda s: s.shape, spec.obs)
@@ -185,7 +187,7 @@ def test_a_robot_of_ones_own_has_no_simulator(tmp_path, obs):
     config.eval.every = 1
     demonstrations(path, obs, 4)
     with pytest.raises(ValueError, match=r'eval.every: expected 0 for a run without a simulator'):
-        launch.train(config, tmp_path / 'other', launch.Options())
+        launch.train(config, tmp_path / 'other', ALONE)
 
 
 def test_a_damaged_description_is_named(teacher, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from flax import struct
 
 from experiments.studies.shift import disturbances
+from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.tasks import detour, parts, pusht
 from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
 from jaxpolicy.types import Env, EnvState, Spec
@@ -193,7 +194,7 @@ def test_outward_draws_leave_the_box_and_keep_their_directions():
 def test_starts_of_tasks_lie_outside_the_box_always():
     keys = jax.random.split(jax.random.key(0), 200)
     env = detour.make(detour.Config(joint_noise_inner=0.06))
-    offset = jax.jit(jax.vmap(env.reset))(keys).obs[:, :7] - _home()
+    offset = jax.jit(jax.vmap(env.reset))(keys).obs[:, :7] - arm.make(7, detour.HOME).home
     np.testing.assert_allclose(np.abs(offset).max(1), 0.06, atol=1e-5)
     env = pusht.make(pusht.Config(obs='state', block_inner=170.0))
     state = jax.jit(jax.vmap(env.reset))(keys)
@@ -201,11 +202,6 @@ def test_starts_of_tasks_lie_outside_the_box_always():
     pose = np.asarray(state.sim.world.pose[:, :2]) - np.array([250.0, 250.0 + 45.0])
     free = np.abs(pose).max(1) <= 171.0  # not pushed out of a wall or of the agent
     assert free.mean() > 0.5 and (np.abs(pose).max(1) > 165.0).all()
-
-
-def _home():
-    plain = detour.make(detour.Config(joint_noise=0.0))
-    return jax.jit(plain.reset)(jax.random.key(0)).obs[:7]
 
 
 def test_the_agent_stays_where_its_action_says():

@@ -33,7 +33,7 @@ def workdirs(detour_demos, tmp_path_factory):
         config.data.path, config.env.episode_steps = str(detour_demos), STEPS
         config.loop.batch_size = 16
         config.eval.every, config.loop.num_epochs, config.loop.epochs_per_round = 0, 1, 1
-        assert launch.train(config, root / name, launch.Options(seed))
+        assert launch.train(config, root / name, launch.Options(seed, num_devices=1))
     return [str(root / name) for name in ('a', 'b')]
 
 
@@ -81,7 +81,11 @@ def test_mistakes_end_in_one_line(workdirs):
     assert done.stderr.count('\n') == 1 and 'shift: error: --shifts: expected some' in done.stderr
 
 
-@pytest.mark.parametrize('name', sorted(set(table.SHIFTS) - {'pusht_gym'}))
+# The shifts of reach are also detour's.
+ON_DEVICE = ['detour', 'pick', 'pusht', pytest.param('reach', marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize('name', ON_DEVICE)
 def test_a_step_of_a_shifted_task_keeps_all_shapes_and_types(name):
     task, shifts = envs.resolve(name), table.SHIFTS[name]
     size = task.make(task.config).spec.obs.shape
@@ -98,6 +102,11 @@ def test_a_step_of_a_shifted_task_keeps_all_shapes_and_types(name):
     state = jax.eval_shape(lambda s: make(s).reset(jax.random.key(0)), strength)
     assert jax.eval_shape(step, strength, state) == state
     assert jax.eval_shape(truth.truth, state).shape == size
+
+
+def test_the_shifts_of_every_task_are_tested():
+    assert set(table.SHIFTS) == {'detour', 'pick', 'pusht', 'reach', 'pusht_gym'}
+    assert set(table.SHIFTS['reach'].items()) <= set(table.SHIFTS['detour'].items())
 
 
 def test_nominal_strengths_change_nothing():
@@ -202,7 +211,7 @@ def test_a_run_of_push_t_in_its_simulator(tmp_path):
     episodes.save(tmp_path / 'demos.npz', episodes.Episodes(*arrays, {}))
     config = flags.load('configs/smoke/bc.py')
     config.data.path, config.eval.every, config.loop.num_epochs = str(tmp_path / 'demos.npz'), 0, 1
-    assert launch.train(config, tmp_path / 'run', launch.Options())
+    assert launch.train(config, tmp_path / 'run', launch.Options(num_devices=1))
     loaded = shift.load([str(tmp_path / 'run')], 'latest', on_host=True)
     shifts = shift.choose(loaded[0].shifts, ['control_rate'], ['2'])
     shown = measure.demonstrations(loaded, None)

@@ -7,8 +7,8 @@ Playground defines rewards, metrics, observations (an array, or a dict such as '
 in the DM-Control-suite tasks it is set only if a world became NaN. None of its wrappers is used:
 time limits, true last observations and fresh starts are those of `envs.wrap`.
 
-Between two steps an environment keeps Playground's state without MJX's private arrays (contacts,
-constraints, factorised matrices), because every physics step computes these anew.
+Between two steps an environment keeps only those of MJX's arrays that the task's next steps read,
+such as positions, velocities and the solver's warm start, because a step computes the others anew.
 
 Source: Zakka et al., 2025 (arXiv:2502.08844). The DM-Control-suite tasks come with the package; for
 the others Playground fetches robot models when one is made for the first time.
@@ -28,6 +28,7 @@ import numpy as np
 from flax import struct
 from mujoco import mjx
 
+from jaxpolicy.envs.physics import needed
 from jaxpolicy.envs.physics import stepping as physics
 from jaxpolicy.envs.render import pictures
 from jaxpolicy.envs.tasks import parts
@@ -54,7 +55,7 @@ class Config:
 class Sim(struct.PyTreeNode):
     """The task's state."""
 
-    state: PyTree  # Playground's; its `data` is a dict of MJX's public arrays
+    state: PyTree  # Playground's; its `data` is a dict of those arrays of MJX that steps read
     overrides: dict[str, jax.Array]  # the fields of the model that this episode drew
 
 
@@ -88,31 +89,46 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
         if randomization_fn is None:
             raise ValueError(f'env.randomize: {config.task} has no domain randomisation')
         draw = randomize.from_playground(randomization_fn)
-    with physics.tracing():
-        shapes = jax.eval_shape(inner.reset, jax.random.key_data(jax.random.key(0)))
-    # A step computes the private arrays anew, so that blank ones are enough.
-    blank = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.data)
-    shapes = shapes.replace(data=_public(shapes.data))
 
-    def pack(state, drawn: dict[str, jax.Array]) -> tuple[PyTree, Sim]:
-        state = _like(shapes, state.replace(data=_public(state.data)))
-        return _plain(state.obs), Sim(state, drawn)
-
-    def reset(key: Key) -> EnvState:
+    def fresh(key: Key) -> tuple[PyTree, Key, dict[str, jax.Array]]:
         key, reset_key, model_key = jax.random.split(key, 3)
         drawn = draw(inner.mjx_model, config, model_key) if draw else {}
         with physics.tracing(), _model(inner, drawn):
-            state = inner.reset(jax.random.key_data(reset_key))
-        obs, sim = pack(state, drawn)
+            return inner.reset(jax.random.key_data(reset_key)), key, drawn
+
+    shapes, _, drawn_shapes = jax.eval_shape(fresh, jax.random.key(0))
+    # A step computes what it does not read anew, so that blank arrays are enough.
+    blank = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.data)
+    action_shape = jax.ShapeDtypeStruct((inner.action_size,), jnp.float32)
+
+    @jax.jit  # traced once, however often a program steps
+    def advance(data: dict[str, jax.Array], state: PyTree, drawn, action: jax.Array):
+        """(data, the rest of the state) and the rewards of one of our steps."""
+        theirs = _copied(state).replace(data=blank.replace(**data))
+        with physics.tracing(), _model(inner, drawn):
+            theirs, reward = _repeat(inner, theirs, jnp.clip(action, -1, 1), config.action_repeat)
+        return _public(theirs.data), (theirs.replace(data=None), reward)
+
+    rest = shapes.replace(data=None)
+    carried = needed.needed(advance, _public(shapes.data), rest, drawn_shapes, action_shape)
+    shapes = shapes.replace(data=_only(carried, _public(shapes.data)))
+
+    def pack(state, data: dict[str, jax.Array], drawn) -> tuple[PyTree, Sim]:
+        state = _like(shapes, state.replace(data=_only(carried, data)))
+        return _plain(state.obs), Sim(state, drawn)
+
+    def reset(key: Key) -> EnvState:
+        state, key, drawn = fresh(key)
+        obs, sim = pack(state, _public(state.data), drawn)
         zero, no = jnp.zeros((), jnp.float32), jnp.zeros((), bool)
         return EnvState(obs, obs, zero, no, no, _metrics(sim.state), key, sim)
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
-        sim = _copied(state.sim)
-        theirs = sim.state.replace(data=blank.replace(**sim.state.data))
-        with physics.tracing(), _model(inner, sim.overrides):
-            theirs, reward = _repeat(inner, theirs, jnp.clip(action, -1, 1), config.action_repeat)
-        obs, sim = pack(theirs, sim.overrides)
+        sim: Sim = state.sim
+        data, (theirs, reward) = advance(
+            sim.state.data, sim.state.replace(data=None), sim.overrides, action
+        )
+        obs, sim = pack(theirs, data, sim.overrides)
         return state.replace(
             obs=obs,
             next_obs=obs,
@@ -124,7 +140,7 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
         )
 
     obs = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), _plain(shapes.obs))
-    return Env(reset, step, Spec(obs, jax.ShapeDtypeStruct((inner.action_size,), jnp.float32)))
+    return Env(reset, step, Spec(obs, action_shape))
 
 
 def _repeat(env: Any, state: Any, action: jax.Array, times: int) -> tuple[Any, jax.Array]:
@@ -186,6 +202,10 @@ def _public(data: mjx.Data) -> dict[str, Any]:
     items = vars(data).items()
     kept = {name: x for name, x in items if name[0] != '_' and x is not None}
     return {name: x for name, x in kept.items() if 0 not in np.shape(x)}
+
+
+def _only(names: set[str], data: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: data[name] for name in sorted(names)}
 
 
 def _copied(tree: PyTree) -> PyTree:

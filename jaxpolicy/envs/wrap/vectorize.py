@@ -7,8 +7,11 @@ from jaxpolicy.types import Env, PyTree
 
 
 def vectorize(env: Env) -> Env:
-    """Batches an environment: reset(keys [N]), step(state, action [N, A]); `spec` is unbatched."""
-    return Env(jax.vmap(env.reset), jax.vmap(env.step), env.spec)
+    """Batches an environment: reset(keys [N]), step(state, action [N, A]); `spec` is unbatched.
+
+    Both are jitted inside, so that all programs of a process share one trace of the environment.
+    """
+    return Env(jax.vmap(jax.jit(env.reset)), jax.vmap(jax.jit(env.step)), env.spec)
 
 
 def select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy import types
-from jaxpolicy.envs.tasks import reach
+from jaxpolicy.envs.tasks import pendulum
 from jaxpolicy.envs.wrap import time_limit, vectorize
 
 gymnasium = pytest.importorskip('gymnasium')
@@ -61,17 +61,19 @@ def test_gymnasium_checks_the_single_environment():
     (name,) = gymnasium_vector.register('reach')
     env = gymnasium.make(name, num_dof=6)
     assert env.observation_space.shape == (27,) and env.action_space.shape == (6,)
+    (name,) = gymnasium_vector.register('pendulum')  # it compiles quickly
+    env = gymnasium.make(name, episode_steps=50)
     env_checker.check_env(env.unwrapped, skip_render_check=True)
     env_checker.check_env(gymnasium_vector.SingleEnv(_count(50)), skip_render_check=True)
 
 
-def test_a_vector_of_reach_takes_our_steps():
-    (name,) = gymnasium_vector.register('reach')
+def test_a_vector_takes_our_steps():
+    (name,) = gymnasium_vector.register('pendulum')
     envs = gymnasium.make_vec(name, num_envs=3, episode_steps=5)
     assert envs.metadata['autoreset_mode'] is gymnasium.vector.AutoresetMode.SAME_STEP
-    assert envs.spec.id == 'jaxpolicy/reach-v0'
+    assert envs.spec.id == 'jaxpolicy/pendulum-v0'
     obs, infos = envs.reset(seed=7)
-    env = vectorize.vectorize(reach.make(reach.Config()))
+    env = vectorize.vectorize(pendulum.make(pendulum.Config()))
     state = jax.jit(env.reset)(jnp.stack([jax.random.key(s) for s in (7, 8, 9)]))
     step = jax.jit(env.step)
     np.testing.assert_array_equal(obs, state.obs)
@@ -175,8 +177,8 @@ def test_gymnasiums_vector_wrappers_count_episodes():
 
 
 def test_pictures():
-    env = gymnasium_vector.make('reach', render_mode='rgb_array')
+    env = gymnasium_vector.make('pendulum', render_mode='rgb_array')
     env.reset(seed=0)
     picture = env.render()
     assert picture.shape == (480, 640, 3) and picture.std() > 1.0
-    assert gymnasium_vector.make('reach').render() is None
+    assert gymnasium_vector.make('pendulum').render() is None

@@ -145,36 +145,51 @@ def test_starts_are_where_the_docstring_says(episode):
     np.testing.assert_allclose(first.sim.opening, gripper.MAX_OPENING)
 
 
-def test_episodes_follow_each_other_at_the_time_limit():
-    env = vectorize.vectorize(time_limit.time_limit(pick.make(pick.Config(backend='native')), 5))
-    pool = jax.jit(env.reset)(jax.random.split(jax.random.key(0), 4))
-    env = auto_reset.auto_reset(env, pool)
-    state, ended = jax.jit(env.reset)(jax.random.split(jax.random.key(1), 4)), []
-    step = jax.jit(env.step)
-    for _ in range(11):
-        state = step(state, jnp.ones((4, D + 1)))
-        ended.append(bool(state.truncation.all()))
-        assert not state.termination.any()
-    assert ended == [False] * 4 + [True] + [False] * 4 + [True, False]
-    assert step._cache_size() == 1
+@pytest.fixture(scope='module')
+def drawn_episodes():
+    """Eleven steps in which episodes of five steps, each with its own draws, follow each other.
 
-
-def test_what_an_episode_draws_stays_with_it_until_the_next():
+    The first states and those after each step, [12, N]; and how often the step was compiled.
+    """
     entries = {
         'weight': ('body_mass+body_inertia', 'scale', 'uniform', 0.5, 2.0, 'cube'),
         'grip': ('pair_friction', 'scale', 'uniform', 0.5, 1.5),
         'gain': ('env.action_scale', 'scale', 'uniform', 0.5, 1.5),
     }
     draw = randomize.drawer(randomize.parse(entries))
-    env = vectorize.vectorize(pick.make(pick.Config(backend='native'), draw))
-    state = jax.jit(env.reset)(jax.random.split(jax.random.key(0), 4))
-    drawn = state.sim.overrides
-    assert len(np.unique(drawn['body_mass'][:, -1])) == 4
-    assert set(drawn) == {'body_mass', 'body_inertia', 'pair_friction', 'env.action_scale'}
-    after = jax.jit(env.step)(state, jnp.ones((4, D + 1)))
-    jax.tree.map(np.testing.assert_array_equal, after.sim.overrides, drawn)
-    moved = after.sim.target - state.sim.target
-    np.testing.assert_allclose(moved[:, 0], drawn['env.action_scale'], rtol=1e-4)
+    one = pick.make(pick.Config(backend='native'), draw)
+    env = vectorize.vectorize(time_limit.time_limit(one, 5))
+    reset = jax.jit(env.reset)
+    pool, first = (reset(jax.random.split(jax.random.key(seed), 4)) for seed in (0, 1))
+    env = auto_reset.auto_reset(env, pool)
+    states = [first.replace(metrics=first.metrics | {'nan_world': jnp.zeros(4)})]
+    step = jax.jit(env.step)
+    for _ in range(11):
+        states.append(step(states[-1], jnp.ones((4, D + 1))))
+    states = jax.device_get([state.replace(key=()) for state in states])
+    return jax.tree.map(lambda *x: np.stack(x), *states), step._cache_size()
+
+
+def test_episodes_follow_each_other_at_the_time_limit(drawn_episodes):
+    states, num_programs = drawn_episodes
+    assert not states.termination.any()
+    ended = np.array([False] * 4 + [True] + [False] * 4 + [True, False])
+    np.testing.assert_array_equal(states.truncation[1:], np.tile(ended[:, None], 4))
+    assert num_programs == 1
+
+
+def test_what_an_episode_draws_stays_with_it_until_the_next(drawn_episodes):
+    states, _ = drawn_episodes
+    sim = states.sim.inner
+    assert len(np.unique(sim.overrides['body_mass'][0, :, -1])) == 4
+    assert set(sim.overrides) == {'body_mass', 'body_inertia', 'pair_friction', 'env.action_scale'}
+    for drawn in sim.overrides.values():
+        np.testing.assert_array_equal(drawn[1:5], np.stack([drawn[0]] * 4))
+        np.testing.assert_array_equal(drawn[6:10], np.stack([drawn[5]] * 4))
+    scale = sim.overrides['env.action_scale']
+    assert (scale[5] != scale[0]).any()
+    moved = sim.target[1] - sim.target[0]
+    np.testing.assert_allclose(moved[:, 0], scale[0], rtol=1e-4)
 
 
 def test_joint_targets_do_not_wind_up(game):

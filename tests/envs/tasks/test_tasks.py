@@ -2,7 +2,7 @@
 # (A jitted function's cache is not in its type.)
 """Both tasks: types, observations, geometry, rewards, pictures; and the expert of detour."""
 
-import itertools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,11 @@ def _types(tree):
     return jax.tree.map(lambda x: (x.shape, str(x.dtype), x.weak_type), tree)
 
 
-@pytest.mark.parametrize(('name', 'num_dof'), list(itertools.product(ARMS, [7, 6])))
+# Tracing takes long, and the tasks share the arm: the quick tests see the short one in one of them.
+SHORT = [pytest.param(name, 6, marks=[pytest.mark.slow] * (name != 'reach')) for name in ARMS]
+
+
+@pytest.mark.parametrize(('name', 'num_dof'), [*((name, 7) for name in ARMS), *SHORT])
 def test_a_step_keeps_every_type(name, num_dof):
     task = envs.resolve(name)
     env = task.make(task.module.Config(num_dof=num_dof))
@@ -35,11 +39,16 @@ def test_a_step_keeps_every_type(name, num_dof):
     assert all((m.shape, m.dtype) == ((), jnp.float32) for m in first.metrics.values())
 
 
-def test_reach_rewards_nearness_and_counts_what_is_held():
-    config = reach.Config(hold_steps=3)
-    env = reach.make(config)
+@pytest.fixture(scope='module')
+def reach_env():
+    """The env, and its first state."""
+    env = reach.make(reach.Config(hold_steps=3))
+    return env, jax.jit(env.reset)(jax.random.key(0))
+
+
+def test_reach_rewards_nearness_and_counts_what_is_held(reach_env):
+    env, state = reach_env
     step = jax.jit(env.step)
-    state = jax.jit(env.reset)(jax.random.key(0))
     far = step(state, jnp.zeros(7))
     ee = state.sim.body.trail[0]
     near = state.replace(sim=state.sim.replace(goal=ee + jnp.array([0.0, 0.03, 0.0])))
@@ -208,14 +217,27 @@ def test_starts_and_goals_are_where_the_docstring_says(episodes):
     assert (np.abs(sim.goal - np.array([0.63, 0.0, 0.20])) <= np.array([0.03, 0.04, 0.04])).all()
 
 
-@pytest.mark.parametrize('name', TASKS)
-def test_pictures_show_the_goal(name):
-    task = envs.resolve(name)
-    state = jax.jit(task.make(task.config).reset)(jax.random.key(0))
-    states = jax.tree.map(lambda x: x[None], state)
-    frames = task.render(task.config, states, 60, 80)
+@pytest.fixture(params=TASKS)
+def pictured(request):
+    """A task, its config, and the first state [1] of an episode; as it was for another test."""
+    name, task = request.param, envs.resolve(request.param)
+    if name == 'detour':
+        first = request.getfixturevalue('episodes')[0]
+        return task, task.config, jax.tree.map(lambda x: x[:1], first.replace(sim=first.sim.inner))
+    if name == 'reach':
+        state, config = request.getfixturevalue('reach_env')[1], task.config
+    else:
+        fields = {'backend': 'native'} if name == 'pick' else {}  # which compiles quickly
+        config = dataclasses.replace(task.config, **fields)
+        state = jax.jit(task.make(config).reset)(jax.random.key(0))
+    return task, config, jax.tree.map(lambda x: x[None], state)
+
+
+def test_pictures_show_the_goal(pictured):
+    task, config, states = pictured
+    frames = task.render(config, states, 60, 80)
     assert frames.shape == (1, 60, 80, 3)
     assert frames.dtype == np.uint8
     red, green, blue = np.moveaxis(frames[0].astype(int), -1, 0)
     assert ((green > red + 20) & (green > blue + 20)).sum() > 5
-    assert (((red > green + 50) & (red > blue + 50)).sum() > 20) == (name == 'detour')
+    assert (((red > green + 50) & (red > blue + 50)).sum() > 20) == (task.name == 'detour')

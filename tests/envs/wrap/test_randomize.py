@@ -12,7 +12,7 @@ from mujoco import mjx
 
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.physics import stepping as physics
-from jaxpolicy.envs.tasks import parts, reach
+from jaxpolicy.envs.tasks import parts, pick, reach
 from jaxpolicy.envs.wrap import auto_reset, randomize, time_limit, vectorize
 
 ENTRIES = {
@@ -76,7 +76,8 @@ def test_what_was_drawn_acts_as_in_a_model_edited_by_hand(robot):
 
 def test_every_episode_of_every_world_is_drawn_anew():
     draw = randomize.drawer(randomize.parse({'speed': ENTRIES['speed']}))
-    env = vectorize.vectorize(time_limit.time_limit(reach.make(reach.Config(), draw), 2))
+    one = pick.make(pick.Config(backend='native'), draw)  # which compiles quickly
+    env = vectorize.vectorize(time_limit.time_limit(one, 2))
     reset = jax.jit(env.reset)
     pool = reset(jax.random.split(jax.random.key(1), 16))
     state = reset(jax.random.split(jax.random.key(0), 16))
@@ -85,17 +86,17 @@ def test_every_episode_of_every_world_is_drawn_anew():
     step = jax.jit(env.step)
     seen = []
     for _ in range(4):
-        speed = np.asarray(parts.find(state.sim, arm.Body).overrides['env.action_scale'])
-        before = np.asarray(parts.find(state.sim, arm.Body).target)
-        state = step(state, jnp.ones((16, 7)))
+        speed = np.asarray(state.sim.inner.overrides['env.action_scale'])
+        before = np.asarray(state.sim.inner.target)
+        state = step(state, jnp.ones((16, 8)))
         if not state.truncation[0]:
-            moved = np.asarray(parts.find(state.sim, arm.Body).target) - before
+            moved = np.asarray(state.sim.inner.target) - before
             np.testing.assert_allclose(moved[:, 0], speed, rtol=1e-3)
         seen.append(speed)
     assert len(np.unique(seen[0])) == 16
     np.testing.assert_array_equal(seen[0], seen[1])  # the same all through the episode
     assert (seen[1] != seen[2]).all() and step._cache_size() == 1
-    fresh = np.asarray(parts.find(pool.sim, arm.Body).overrides['env.action_scale'])
+    fresh = np.asarray(pool.sim.inner.overrides['env.action_scale'])
     assert np.isin(seen[2], fresh).all()  # each start of the pool brings its own draw
 
 
@@ -145,17 +146,22 @@ def _friction(model: mjx.Model, rng: jax.Array):
 
 
 def test_a_playground_style_function_is_accepted():
-    draw = randomize.from_playground(_friction)
-    env = vectorize.vectorize(reach.make(reach.Config(), draw))
-    state = jax.jit(env.reset)(jax.random.split(jax.random.key(0), 4))
-    overrides = parts.find(state.sim, arm.Body).overrides
-    assert {name: x.shape for name, x in overrides.items()} == {
+    robot = arm.make(7, reach.HOME, randomize.from_playground(_friction))
+    draw = jax.jit(jax.vmap(lambda key: robot.draw(reach.Config(), key)))
+    drawn = draw(jax.random.split(jax.random.key(0), 4))
+    assert {name: x.shape for name, x in drawn.items()} == {
         'dof_frictionloss': (4, 7),
         'body_mass': (4, 8),
     }
-    assert len(np.unique(overrides['dof_frictionloss'])) == 4
-    after = jax.eval_shape(env.step, state, jnp.ones((4, 7)))
-    assert after == jax.eval_shape(lambda x: x, state)
+    assert len(np.unique(drawn['dof_frictionloss'])) == 4
+
+    def move(drawn):
+        body = robot.start(jnp.asarray(robot.home), drawn)
+        return body, robot.move(body, jnp.ones(7))[0]
+
+    body, after = jax.eval_shape(jax.vmap(move), drawn)
+    assert after == body
+    assert after.overrides == jax.eval_shape(lambda x: x, drawn)
 
 
 @pytest.mark.parametrize(

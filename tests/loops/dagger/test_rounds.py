@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -66,10 +67,17 @@ def data():
     return dagger.Data(_demos(), ())
 
 
+@functools.cache
+def compiled(gate_name):
+    """init and step of the loop with this gate, compiled once for all tests."""
+    loop = dagger.make(_parts(gate_name))
+    return jax.jit(loop.init), jax.jit(loop.step)
+
+
 @pytest.mark.parametrize('name', gates.GATES)
 def test_asking_mends_what_demonstrations_left_out(name, data):
-    loop = dagger.make(_parts(name))
-    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
+    init, step = compiled(name)
+    state = init(jax.random.key(0))
     rows = []
     for _ in range(4):
         state, metrics = step(state, data)
@@ -86,9 +94,8 @@ def test_asking_mends_what_demonstrations_left_out(name, data):
 
 
 def test_unspent_budget_raises_the_next(data):
-    parts = _parts('expert')
-    loop = dagger.make(parts._replace(config=dataclasses.replace(CONFIG, first_updates=1)))
-    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
+    init, step = compiled('expert')
+    state = init(jax.random.key(0))
     scale = 1.0
     for _ in range(2):
         state, _ = step(state, data)
@@ -111,9 +118,8 @@ def test_a_round_can_learn_from_the_beginning(data):
 
 
 def test_a_round_continues_exactly(data):
-    loop = dagger.make(_parts())
-    state, step = jax.jit(loop.init)(jax.random.key(3)), jax.jit(loop.step)
-    state, _ = step(state, data)
+    init, step = compiled('beta')
+    state, _ = step(init(jax.random.key(3)), data)
     saved = jax.tree.map(lambda x: x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else
                          jnp.asarray(np.asarray(x)), state)  # fmt: skip
     once, again = step(state, data)[0], step(saved, data)[0]
@@ -123,16 +129,18 @@ def test_a_round_continues_exactly(data):
 
 
 def test_labels_fill_up_and_are_sampled(data):
-    nothing = Chunk(jnp.zeros((1, 2, 1)), jnp.zeros((1, 4, 1)), jnp.ones((1, 4), bool))
-    none = aggregate.make(8, nothing)
-    batch = aggregate.sample(data.demos, none, jax.random.key(0), 256, 0.5)
-    assert (batch.obs >= 0).all()  # demonstrations only, which come from the right
-    chunk = Chunk(jnp.full((3, 2, 1), -7.0), jnp.zeros((3, 4, 1)), jnp.ones((3, 4), bool))
-    some = aggregate.add(none, chunk, jnp.array([True, True, False]))
-    more = aggregate.add(some, chunk, jnp.array([True, False, False]))
+    sample = jax.jit(aggregate.sample, static_argnums=(3, 4))
+    add, size = jax.jit(aggregate.add), 4000
+    chunk = Chunk(np.full((3, 2, 1), -7, np.float32), np.zeros((3, 4, 1), np.float32),
+                  np.ones((3, 4), bool))  # fmt: skip
+    none = aggregate.make(8, jax.tree.map(lambda x: x[:1], chunk))
+    batch = sample(data.demos, none, jax.random.key(0), size, 0.25)
+    assert (np.asarray(batch.obs) >= 0).all()  # demonstrations only, which come from the right
+    some = add(none, chunk, np.array([True, True, False]))
+    more = add(some, chunk, np.array([True, False, False]))
     assert (some.count, more.count) == (2, 3)
-    batch = aggregate.sample(data.demos, more, jax.random.key(0), 2000, 0.25)
-    assert abs((batch.obs[:, 0, 0] == -7.0).mean() - 0.25) < 0.03
-    batch = aggregate.sample(data.demos, more, jax.random.key(0), 4000, 0.0)
+    batch = sample(data.demos, more, jax.random.key(0), size, 0.25)
+    assert abs((np.asarray(batch.obs)[:, 0, 0] == -7.0).mean() - 0.25) < 0.03
+    batch = sample(data.demos, more, jax.random.key(0), size, 0.0)
     natural = 3 / (3 + windows.num_windows(data.demos))
-    assert abs((batch.obs[:, 0, 0] == -7.0).mean() - natural) < 0.02
+    assert abs((np.asarray(batch.obs)[:, 0, 0] == -7.0).mean() - natural) < 0.02
