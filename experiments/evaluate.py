@@ -71,7 +71,8 @@ def main(_):
     for mode in config.eval.modes:
         show(config, mode, summary_lib.summarize(found[mode]))
     if FLAGS.video:
-        evaluation.record(out / 'video.mp4', evaluator, trained, first_seed)
+        film, num_episodes = out / 'video.mp4', FLAGS.num_episodes
+        evaluation.record(film, evaluator, trained, num_episodes, first_seed)
     print(f'written: {out}')
 
 

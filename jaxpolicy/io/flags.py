@@ -44,12 +44,22 @@ def define_config(default: str | None = None, required: bool = False) -> flags.F
 def run_main(main: Callable[[list[str]], Any]) -> None:
     """Calls `absl.app.run(main)`; a mistake on the command line ends in one line and status 2.
 
-    Of what libraries log, only warnings and errors are shown; `--verbosity=0` shows more.
+    Of what libraries log, only warnings and errors are shown; `--verbosity=0` shows more. Compiled
+    programs are kept on disk; `--compile_cache` says where (see `compile_cache`).
     """
+    flags.DEFINE_string(
+        'compile_cache',
+        '',
+        "The folder in which compiled programs are kept, or 'off'; '': the user's cache folder, or "
+        'that of JAX_COMPILATION_CACHE_DIR.',
+    )
 
     def quiet_main(argv: list[str]) -> Any:
         if not flags.FLAGS['verbosity'].present:
             logging.set_verbosity(logging.WARNING)
+        from jaxpolicy.io import compile_cache  # imports JAX, which `--help` need not wait for
+
+        compile_cache.use(flags.FLAGS.compile_cache)
         return main(argv)
 
     app.run(quiet_main, flags_parser=_parse_or_exit)

@@ -1,8 +1,8 @@
 """Evaluation of policies in whole episodes, where steps after an episode's first end do not count.
 
-`evaluate` runs environments on the device in one scan, `trace` also keeps every step, and
-`evaluate_host` steps simulators outside JAX. `evaluate` and `evaluate_host` give arrays with one
-number per episode, so that the caller can report n and a confidence interval.
+`evaluate` runs environments on the device in one scan, `evaluate_and_trace` also keeps every step
+of some, and `evaluate_host` steps simulators outside JAX. `evaluate` and `evaluate_host` give
+arrays with one number per episode, so that the caller can report n and a confidence interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +28,14 @@ class Tally(struct.PyTreeNode):
     broken: jax.Array  # [N] bool: a number of the episode was not finite
 
 
+class Trace(struct.PyTreeNode):
+    """What happened in the first P of N episodes, step by step."""
+
+    metrics: dict[str, jax.Array]  # [T, P], after each step
+    valid: jax.Array  # [T, P] bool, True up to and including an episode's first end
+    states: EnvState  # after each step of the first S episodes, leaves [T, S, ...]
+
+
 def evaluate(
     env: Env, policy: Policy, keys: Key, act_key: Key, num_steps: int
 ) -> dict[str, jax.Array]:
@@ -44,6 +52,27 @@ def evaluate(
       not finite, else 0), and f'{m}_max', f'{m}_final' and f'{m}_mean' of each metric m of the
       environment, taken over the steps up to the episode's first end.
     """
+    return evaluate_and_trace(env, policy, keys, act_key, num_steps, 0, 0)[0]
+
+
+def evaluate_and_trace(
+    env: Env,
+    policy: Policy,
+    keys: Key,
+    act_key: Key,
+    num_steps: int,
+    num_traced: int,
+    num_states: int,
+) -> tuple[dict[str, jax.Array], Trace]:
+    """Runs the episodes of `evaluate`, and also keeps every step of some, for pictures and videos.
+
+    Args:
+      num_traced: P, how many episodes keep their metrics; they are the first ones.
+      num_states: S, how many episodes keep their whole states.
+
+    Returns:
+      what `evaluate` returns, and the trace.
+    """
     state = env.reset(keys)
     carry = (state, policy.init(state.obs), _start(state.reward, state.metrics))
 
@@ -52,39 +81,12 @@ def evaluate(
         key = jax.random.fold_in(act_key, t)
         memory, action, _ = policy.act(memory, state.obs, key)
         state = env.step(state, action)
-        return (state, memory, _add(tally, state)), None
+        metrics, running = jax.tree.map(lambda x: x[:num_traced], (state.metrics, tally.running))
+        kept = Trace(metrics, running, jax.tree.map(lambda x: x[:num_states], state))
+        return (state, memory, _add(tally, state)), kept
 
-    (_, _, tally), _ = jax.lax.scan(step, carry, jnp.arange(num_steps))
-    return _summary(tally)
-
-
-def trace(
-    env: Env, policy: Policy, keys: Key, act_key: Key, num_steps: int, num_states: int = 1
-) -> tuple[dict[str, jax.Array], jax.Array, EnvState]:
-    """Runs the episodes that `evaluate` runs and keeps every step, for pictures and videos.
-
-    Args:
-      num_states: how many episodes keep their whole states; they are the first ones.
-
-    Returns:
-      The metrics after each step, {name: [T, N]}; which steps belong to an episode, [T, N] bool,
-      True up to and including its first end; the states after each step, leaves
-      [T, num_states, ...].
-    """
-    state = env.reset(keys)
-    carry = (state, policy.init(state.obs), jnp.ones(state.reward.shape, bool))
-
-    def step(carry, t):
-        state, memory, running = carry
-        key = jax.random.fold_in(act_key, t)
-        memory, action, _ = policy.act(memory, state.obs, key)
-        state = env.step(state, action)
-        kept = jax.tree.map(lambda x: x[:num_states], state)
-        still = running & ~(state.termination | state.truncation)
-        return (state, memory, still), (state.metrics, running, kept)
-
-    _, (metrics, valid, states) = jax.lax.scan(step, carry, jnp.arange(num_steps))
-    return metrics, valid, states
+    (_, _, tally), trace = jax.lax.scan(step, carry, jnp.arange(num_steps))
+    return _summary(tally), trace
 
 
 def compiled(make_policy: Callable[[PyTree], Policy]) -> Callable[[PyTree], Policy]:

@@ -13,10 +13,11 @@ from jaxpolicy import sharding, types
 from jaxpolicy.envs.wrap import disturb
 from jaxpolicy.io import summary
 from jaxpolicy.loops import evaluate
-from jaxpolicy.runs import environment, learner, sections
+from jaxpolicy.runs import compiling, environment, learner, sections
 
 PyTree = types.PyTree
 
+NUM_TRACED, NUM_FILMED = 64, 2  # the first episodes, which keep their metrics, and their states
 FPS = 30.0  # frames per second of videos, for a task without `control_hz`
 
 
@@ -27,19 +28,25 @@ class Evaluation(NamedTuple):
     episodes(train, num_episodes, first_seed, mode) -> metrics of each episode, {name:
       [num_episodes]} or, with several seeds, {name: [S, num_episodes]}; mode: 'deterministic' or
       'stochastic'.
-    frames(train, seed) -> uint8 [T, H, W, 3], the pictures of one episode of the first seed's
-      agent; it raises a RuntimeError where nothing can be drawn.
+    traced(train, num_episodes, first_seed, mode) -> (what `episodes` returns, `evaluate.Trace` of
+      the first episodes of the first seed's agent); it is the same program as `episodes`, and the
+      same call again costs nothing. A RuntimeError where a simulator runs outside JAX.
+    frames(train, num_episodes, first_seed) -> uint8 [T, H, W, 3], the pictures of the first of
+      these episodes, acted by the first seed's agent; a RuntimeError where nothing can be drawn.
     policy(train) -> Policy, for the train state of one seed.
     fps: frames per second of simulated time.
     spec: of the environment.
+    task(train, num_episodes) -> what `compiling` needs to compile `episodes` ahead; or None.
     """
 
     template: PyTree
     episodes: Callable[[PyTree, int, int, str], dict[str, np.ndarray]]
-    frames: Callable[[PyTree, int], np.ndarray]
+    traced: Callable[[PyTree, int, int, str], tuple[dict[str, np.ndarray], evaluate.Trace]]
+    frames: Callable[[PyTree, int, int], np.ndarray]
     policy: Callable[[PyTree], types.Policy]
     fps: float
     spec: types.Spec
+    task: Callable[[PyTree, int], compiling.Task | None] = lambda train, num_episodes: None
 
 
 def make(
@@ -97,10 +104,12 @@ def means(
     return found
 
 
-def record(path: Path, evaluation: Evaluation, train: PyTree, seed: int) -> None:
-    """Writes a video of one episode, or prints why nothing can be drawn."""
+def record(
+    path: Path, evaluation: Evaluation, train: PyTree, num_episodes: int, first_seed: int
+) -> None:
+    """Writes a video of the first of these episodes, or prints why nothing can be drawn."""
     try:
-        frames = evaluation.frames(train, seed)
+        frames = evaluation.frames(train, num_episodes, first_seed)
     except RuntimeError as error:
         print(f'no video: {error}', file=sys.stderr)
         return
@@ -112,6 +121,10 @@ def record(path: Path, evaluation: Evaluation, train: PyTree, seed: int) -> None
 def _act_key(seed) -> jax.Array:
     """The policy's key, which differs from all keys that episodes' starts are drawn from."""
     return jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
+
+
+def _numbers(num_episodes: int, first_seed: int) -> np.ndarray:
+    return np.arange(first_seed, first_seed + num_episodes, dtype=np.uint32)
 
 
 def _on_device(config, num_seeds, mesh, agent) -> Evaluation:
@@ -129,37 +142,44 @@ def _on_device(config, num_seeds, mesh, agent) -> Evaluation:
     def run(train, seeds, deterministic):
         def one(train, keys):
             policy = policy_of(train, deterministic)
-            return evaluate.evaluate(env, policy, keys, _act_key(seeds[0]), num_steps)
+            return evaluate.evaluate_and_trace(
+                env, policy, keys, _act_key(seeds[0]), num_steps, NUM_TRACED, NUM_FILMED
+            )
 
-        one = jax.vmap(one, in_axes=(0, None)) if num_seeds > 1 else one
-        return one(train, start(seeds))
+        if num_seeds == 1:
+            return one(train, start(seeds))
+        found, trace = jax.vmap(one, in_axes=(0, None))(train, start(seeds))
+        return found, jax.tree.map(lambda x: x[0], trace)
 
     whole = None
     if mesh is not None:
         whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    run = jax.jit(run, out_shardings=whole)  # one program for both modes
+    run = jax.jit(run, out_shardings=whole)  # one program for both modes, episodes and pictures
+    last: list[tuple] = []  # the last call and what it returned
 
-    @jax.jit
-    def trace(train, seeds):
-        policy, keys = policy_of(train, counts), jax.vmap(jax.random.key)(seeds)
-        return evaluate.trace(env, policy, keys, _act_key(seeds[0]), num_steps)
+    def traced(train, num_episodes, first_seed, mode):
+        call = (num_episodes, first_seed, mode)
+        if not (last and last[0] is train and last[1] == call):
+            seeds = _numbers(num_episodes, first_seed)
+            found = jax.device_get(run(train, seeds, learner.MODES[mode]))
+            last[:] = [train, call, found]
+        return last[2]
 
-    def episodes(train, num_episodes, first_seed, mode):
-        seeds = np.arange(first_seed, first_seed + num_episodes, dtype=np.uint32)
-        return jax.device_get(run(train, seeds, learner.MODES[mode]))
-
-    def frames(train, seed):
+    def frames(train, num_episodes, first_seed):
         if task.render is None:
             raise RuntimeError(f'the module of {task.name!r} has no function render')
-        seeds = np.array([seed], np.uint32)
-        _, valid, states = trace(learner.first(train, num_seeds), seeds)
-        states = jax.tree.map(lambda x: x[: int(valid.sum()), 0], states)
+        _, trace = traced(train, num_episodes, first_seed, config.eval.modes[0])
+        states = jax.tree.map(lambda x: x[: int(trace.valid[:, 0].sum()), 0], trace.states)
         return task.render(chosen, states, 320, 320)
+
+    def ahead(train, num_episodes):
+        return compiling.Task(run, (train, _numbers(num_episodes, 0), True))
 
     shapes, fps = learner.template(agent, num_seeds), FPS
     if task.control_hz is not None:
         fps = task.control_hz(chosen)
-    return Evaluation(shapes, episodes, frames, lambda t: policy_of(t, counts), fps, env.spec)
+    policy, episodes = lambda t: policy_of(t, counts), lambda *call: traced(*call)[0]
+    return Evaluation(shapes, episodes, traced, frames, policy, fps, env.spec, ahead)
 
 
 def _on_host(config, num_seeds, agent) -> Evaluation:
@@ -191,8 +211,11 @@ def _on_host(config, num_seeds, agent) -> Evaluation:
         ]
         return jax.tree.map(lambda *x: np.stack(x), *each)
 
-    def frames(train, seed):
-        pictures = []
+    def traced(train, num_episodes, first_seed, mode):
+        raise RuntimeError(f'{task.name!r} runs outside JAX, where steps are not kept')
+
+    def frames(train, num_episodes, first_seed):
+        pictures, seed = [], first_seed
 
         def step(action):
             result = env.step(action)
@@ -207,4 +230,6 @@ def _on_host(config, num_seeds, agent) -> Evaluation:
     shapes, fps = learner.template(agent, num_seeds), FPS
     if task.control_hz is not None:
         fps = task.control_hz(chosen)
-    return Evaluation(shapes, episodes, frames, lambda t: policy_of(t, counts), fps, env.spec)
+    return Evaluation(
+        shapes, episodes, traced, frames, lambda t: policy_of(t, counts), fps, env.spec
+    )

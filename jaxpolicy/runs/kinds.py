@@ -25,7 +25,7 @@ KINDS = {  # config.loop.name: module
 }
 
 
-def _as_it_is(state: types.LoopState, num_seeds: int) -> types.LoopState:
+def as_it_is(state: types.LoopState, num_seeds: int) -> types.LoopState:
     del num_seeds
     return state
 
@@ -53,7 +53,7 @@ class Run(NamedTuple):
     fingerprint: str = ''
     is_sharded: bool = False
     traced: types.Loop | None = None
-    begin: Callable[[types.LoopState, int], types.LoopState] = _as_it_is
+    begin: Callable[[types.LoopState, int], types.LoopState] = as_it_is
     keep: Callable[[Path, types.LoopState, int], None] | None = None
 
 

@@ -1,29 +1,17 @@
-"""Trains a run in its workdir: rounds, metrics, evaluations and checkpoints.
-
-The device is given round i + 1 before the metrics of round i are read, and another thread writes
-the checkpoints, so that neither keeps the device waiting. An evaluation does interrupt training,
-because its episodes need the same device.
-"""
+"""Trains a run in its workdir: makes it of its config, and what it needs, for `execution`."""
 
 import contextlib
 import os
 import signal
-import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from ml_collections import config_dict
 
 from jaxpolicy import sharding, types
-from jaxpolicy.io import checkpoint, metrics, progress, spec_file, summary, workdir
-from jaxpolicy.runs import environment, evaluation, kinds, program, sections
-
-_copy_tree = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
-COUNTS: tuple[str, ...] = ('updates', 'env_steps')  # what the metrics of a round count
+from jaxpolicy.io import checkpoint, metrics, spec_file, workdir
+from jaxpolicy.runs import environment, evaluation, execution, kinds, program, sections
 
 
 class Options(NamedTuple):
@@ -36,7 +24,10 @@ class Options(NamedTuple):
 
 
 class StopRequest:
-    """A context in which a first SIGTERM or Ctrl-C only sets `received`; a second acts as usual."""
+    """A context in which a first SIGTERM or Ctrl-C only sets `received`, and says so.
+
+    A second one acts as usual.
+    """
 
     def __init__(self):
         self.received = False
@@ -53,6 +44,8 @@ class StopRequest:
 
     def _note(self, *unused) -> None:
         self.received = True
+        # Not `print`: the signal may have come amid another one.
+        os.write(2, b'\nstopping after this round, and saving; once more stops at once, unsaved\n')
         self.__exit__()
 
 
@@ -90,13 +83,15 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
         writer = metrics.NullWriter()
         if sharding.is_main():
             writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
-        trainer = Trainer(config, directory, run, evaluator, compiled, manager, writer)
-        state, finished = trainer.run(request)
+        work = execution.Trainer(config, directory, run, evaluator, compiled, manager, writer)
+        state, finished = work.run(request)
         if writer.num_rows:
             metrics.plot(directory)
         if finished and options.record and evaluator and jax.process_count() == 1:
-            film, seed = directory / 'video.mp4', config.eval.first_seed
-            evaluation.record(film, evaluator, state.train, seed)
+            film, episodes = directory / 'video.mp4', config.eval
+            evaluation.record(
+                film, evaluator, state.train, episodes.num_episodes, episodes.first_seed
+            )
     return finished
 
 
@@ -138,108 +133,3 @@ def describe(directory: Path, config: config_dict.ConfigDict, spec: types.Spec) 
         about['units'] = f'see the module {task.module.__name__}'
         about['control_hz'] = task.control_hz(chosen) if task.control_hz else None
     spec_file.write(directory, spec, about)
-
-
-class Trainer:
-    """Trains one run in this process; its method `run` does all the work."""
-
-    def __init__(self, config, directory, run: kinds.Run, evaluator, compiled, manager, writer):
-        self._config, self._directory, self._run = config, directory, run
-        self._evaluator, self._program = evaluator, compiled
-        self._manager, self._writer = manager, writer
-        self._pending: list[tuple[int, Any]] = []  # rounds whose metrics nobody has read yet
-        # Counts up to the last row, as Python's integers, which do not overflow.
-        self._done: dict[str, int] = dict.fromkeys(COUNTS, 0)
-        self._train_s = 0.0  # seconds of training, evaluations left out
-        self._since = time.perf_counter()  # the time up to which `_train_s` counts
-
-    def run(self, request) -> tuple[Any, bool]:
-        """Runs rounds to the last one or a signal; returns the last state and whether all ran."""
-        run, config = self._run, self._config
-        state, index = self._start()
-        bar = progress.Progress(run.num_rounds, index, 'round')
-        self._since = time.perf_counter()
-        with bar:
-            while index < run.num_rounds:
-                state, found = self._program.step(state, run.data)
-                index += 1
-                if run.keep:
-                    run.keep(self._directory, state, index)
-                self._pending.append((index, found))
-                stopped = sharding.stop_agreed(request.received, index)
-                last = stopped or index == run.num_rounds
-                evaluate = index == run.num_rounds or _due(index, config.eval.every)
-                if evaluate or last or _due(index, config.checkpoint.every):
-                    self._save(state, index, evaluate, bar)
-                else:
-                    self._write(keep=1)  # the device still computes the round that is kept
-                bar.update(index, self._done)
-                if stopped:
-                    break
-        self._manager.wait_until_finished()
-        return state, index == run.num_rounds
-
-    def _start(self):
-        """The state to begin with and its round: a new state, or the last one that was saved.
-
-        Rows of metrics that were written after the saved state are dropped.
-        """
-        index = checkpoint.latest_step(self._manager)
-        if index is None:
-            self._writer.truncate(0)
-            return self._program.init(), 0
-        state, meta = checkpoint.restore(self._manager, index, self._program.template)
-        sections.check_same(meta['data'], self._run.fingerprint)
-        self._writer.truncate(meta['rows'])
-        self._train_s = meta['train_s']
-        # Runs of older versions did not save the counts; their last row has them.
-        last = self._writer.last_row() if 'updates' not in meta else meta
-        self._done = {name: int(last[name]) for name in COUNTS}
-        print(f'continuing after update {self._done["updates"]}', file=sys.stderr)
-        return state, index
-
-    def _write(self, keep: int = 0, extra: dict | None = None) -> None:
-        """Writes the rows of all pending rounds but the last `keep`; `extra` joins the last row."""
-        while len(self._pending) > keep:
-            index, found = self._pending.pop(0)
-            row = jax.device_get(found)
-            for name in COUNTS:  # the same for all seeds
-                self._done[name] += int(np.asarray(row.pop(name)).reshape(-1)[0])
-            row = {f'train/{name}': x for name, x in row.items()}
-            self._count_time()
-            row['time/train_s'] = self._train_s
-            row |= extra if extra and not self._pending else {}
-            self._writer.write(summary.over_seeds(row), index, **self._done)
-
-    def _count_time(self) -> None:
-        now = time.perf_counter()
-        self._train_s, self._since = self._train_s + now - self._since, now
-
-    def _save(self, state, index: int, evaluate: bool, bar) -> None:
-        """Evaluates if asked to, writes every row, and has a copy of the state saved."""
-        score = None
-        extra: dict[str, Any] = {}
-        jax.block_until_ready(state.train.step)
-        self._count_time()
-        if evaluate and self._evaluator:
-            begin = time.perf_counter()
-            extra = evaluation.means(self._config, self._evaluator, state.train)
-            score = float(extra[f'eval/{self._config.eval.score}'].mean())
-            extra['time/eval_s'] = time.perf_counter() - begin
-            self._since = time.perf_counter()
-            bar.evaluation({k: v for k, v in summary.over_seeds(extra).items() if k in extra})
-        self._write(extra=extra)
-        meta = self._done | {'round': index, 'train_s': self._train_s}
-        meta |= {'rows': self._writer.num_rows, 'data': self._run.fingerprint}
-        # A copy is saved, as the next round reuses the state's memory while saving goes on.
-        checkpoint.save(self._manager, index, _copy(state), meta, score)
-
-
-def _copy(state):
-    """A copy of the state; the memory is copied apart, as it may lie on another device."""
-    rest = _copy_tree(state.replace(memory=()))
-    return rest.replace(memory=_copy_tree(state.memory))
-
-
-def _due(index: int, every: int) -> bool:
-    return bool(every) and index % every == 0

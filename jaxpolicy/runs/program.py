@@ -18,6 +18,9 @@ class Program(NamedTuple):
     init() -> LoopState.
     step(LoopState, data) -> (LoopState, metrics); the state that is passed in is donated.
     template: a LoopState of ShapeDtypeStructs, with shardings where there are several devices.
+    jitted: the functions inside `init` and `step` that `compiling` may compile ahead, by name;
+      'init' takes the seeds, 'step' what `step` takes. Empty where there are several programs.
+    first: the seeds that 'init' takes.
 
     With several seeds every leaf of the state and every metric has a leading axis [S].
     """
@@ -25,6 +28,8 @@ class Program(NamedTuple):
     init: Callable[[], types.LoopState]
     step: Callable[[types.LoopState, PyTree], tuple[types.LoopState, types.Metrics]]
     template: types.LoopState
+    jitted: dict[str, Any] = {}  # noqa: RUF012 (nothing writes to it)
+    first: Any = None
 
 
 def seeds(seed: int, num_seeds: int) -> np.ndarray:
@@ -47,17 +52,18 @@ def make(
       ValueError: the environments do not divide over the devices.
     """
 
-    def init_one(seed):
+    def init(seed):
         return loop.init(jax.random.key(seed))
 
     first = seeds(seed, num_seeds)
     several = num_seeds > 1
-    init = jax.vmap(init_one) if several else init_one
+    init = jax.vmap(init) if several else init
     step = jax.vmap(loop.step, in_axes=(0, None)) if several else loop.step
     shapes = jax.eval_shape(init, first)
     if mesh is None:
         init_fn, step_fn = jax.jit(init), jax.jit(step, donate_argnums=0)
-        return Program(lambda: init_fn(first), step_fn, shapes)
+        jitted = {'init': init_fn, 'step': step_fn}
+        return Program(lambda: init_fn(first), step_fn, shapes, jitted, first)
     where = shardings(mesh, shapes, several)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     init_fn = jax.jit(init, out_shardings=where)
@@ -65,7 +71,8 @@ def make(
     template = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where
     )
-    return Program(lambda: init_fn(first), step_fn, template)
+    jitted = {'init': init_fn, 'step': step_fn}
+    return Program(lambda: init_fn(first), step_fn, template, jitted, first)
 
 
 def of_run(run: kinds.Run, seed: int, num_seeds: int, mesh: jax.sharding.Mesh | None) -> Program:

@@ -117,14 +117,15 @@ def test_episodes_with_numbers_that_are_no_numbers_are_told_apart():
 def test_trace_keeps_the_steps_of_evaluate():
     keys, act_key = jax.random.split(jax.random.key(2), 5), jax.random.key(3)
     env, policy, num_steps = make_walk(), make_policy(0.4), LIMIT + 4
-    result = evaluate.evaluate(env, policy, keys, act_key, num_steps)
-    metrics, valid, states = evaluate.trace(env, policy, keys, act_key, num_steps, num_states=2)
-    np.testing.assert_array_equal(valid.sum(0), result['length'])
+    expected = evaluate.evaluate(env, policy, keys, act_key, num_steps)
+    result, trace = evaluate.evaluate_and_trace(env, policy, keys, act_key, num_steps, 4, 2)
+    jax.tree.map(np.testing.assert_array_equal, result, expected)
+    valid, height = trace.valid, trace.metrics['height']  # [T, 4]
+    np.testing.assert_array_equal(valid.sum(0), result['length'][:4])
     assert (np.diff(valid.astype(int), axis=0) <= 0).all()  # a prefix of each column
-    height = np.where(valid, metrics['height'], -np.inf)
-    np.testing.assert_array_equal(height.max(0), result['height_max'])
-    assert states.obs.shape == (num_steps, 2, 1)
-    np.testing.assert_allclose(np.sin(3 * states.sim.inner), metrics['height'][:, :2], atol=1e-5)
+    np.testing.assert_array_equal(np.where(valid, height, -np.inf).max(0), result['height_max'][:4])
+    assert trace.states.obs.shape == (num_steps, 2, 1)
+    np.testing.assert_allclose(np.sin(3 * trace.states.sim.inner), height[:, :2], atol=1e-5)
 
 
 def test_no_key_is_used_twice():

@@ -15,7 +15,6 @@ from jaxpolicy.io import summary as summary_lib
 from jaxpolicy.loops import evaluate
 from jaxpolicy.runs import dataset, environment, evaluation, learner, saved
 
-NUM_PATHS, NUM_VIDEOS = 64, 2
 WARM_UP_STEPS, LATENCY_STEPS = 8, 200
 
 
@@ -40,14 +39,13 @@ def of_run(name: str, directory: Path, first_seed: int) -> Result:
     run = saved.open_run(directory, 'latest')
     config, evaluator = run.config, evaluation.make(run.config, run.num_seeds, agent=run.agent)
     mode = config.eval.modes[0]
-    episodes = evaluator.episodes(run.train, config.eval.num_episodes, first_seed, mode)
-    paths, states = _trace(run, evaluator, first_seed)
+    episodes, trace = evaluator.traced(run.train, config.eval.num_episodes, first_seed, mode)
     rows = metrics.read(directory)
     return Result(
         name=name,
         summary=summary_lib.summarize(episodes),
-        paths=paths,
-        video=_film(run, states, directory / 'video.mp4', evaluator.fps),
+        paths=_paths(trace),
+        video=_film(run, trace, directory / 'video.mp4', evaluator.fps),
         latency_ms=latency_ms(evaluator.policy, run.first, run.spec),
         rows=rows,
         experience=_experience(run, rows[-1]['env_steps']),
@@ -70,32 +68,22 @@ def latency_ms(
     return 1e3 * (time.perf_counter() - begin) / LATENCY_STEPS
 
 
-def _trace(
-    run: saved.Saved, evaluator: evaluation.Evaluation, first_seed: int
-) -> tuple[list[np.ndarray], list[types.EnvState]]:
-    """The end effector's paths, [T, 2] m each, and the states of the episodes that are filmed."""
-    env = environment.make_env(run.config)
-
-    @jax.jit
-    def trace(train, keys, key):
-        policy = evaluator.policy(train)
-        return evaluate.trace(env, policy, keys, key, run.config.env.episode_steps, NUM_VIDEOS)
-
-    keys = jax.vmap(jax.random.key)(first_seed + jnp.arange(NUM_PATHS))
-    steps, valid, states = jax.device_get(trace(run.first, keys, jax.random.key(0)))
-    places = np.stack([steps['ee_x'], steps['ee_y']], axis=-1)  # [T, N, 2]
-    paths = [places[valid[:, i], i] for i in range(NUM_PATHS)]
-    shown = [jax.tree.map(lambda x, i=i: x[valid[:, i], i], states) for i in range(NUM_VIDEOS)]
-    return paths, shown
+def _paths(trace: evaluate.Trace) -> list[np.ndarray]:
+    """The end effector's paths, [T, 2] m each."""
+    places = np.stack([trace.metrics['ee_x'], trace.metrics['ee_y']], axis=-1)  # [T, P, 2]
+    return [places[valid, i] for i, valid in enumerate(np.transpose(trace.valid))]
 
 
-def _film(run: saved.Saved, episodes: list[types.EnvState], path: Path, fps: float) -> Path | None:
-    """Writes the episodes beside each other; None where nothing can be drawn."""
+def _film(run: saved.Saved, trace: evaluate.Trace, path: Path, fps: float) -> Path | None:
+    """Writes the traced episodes beside each other; None where nothing can be drawn."""
     task, chosen = environment.on_device(run.config)
     try:
         if task.render is None:
             raise RuntimeError(f'the module of {task.name!r} has no function render')
-        frames = [task.render(chosen, states, 240, 240) for states in episodes]
+        frames = []
+        for i in range(trace.states.reward.shape[1]):
+            states = jax.tree.map(lambda x, i=i: x[trace.valid[:, i], i], trace.states)
+            frames.append(task.render(chosen, states, 240, 240))
         video.write_mp4(path, video.montage(frames, len(frames)), fps)
     except RuntimeError as error:
         print(f'no video: {error}')

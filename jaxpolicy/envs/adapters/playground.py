@@ -97,21 +97,13 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
             return inner.reset(jax.random.key_data(reset_key)), key, drawn
 
     shapes, _, drawn_shapes = jax.eval_shape(fresh, jax.random.key(0))
-    # A step computes what it does not read anew, so that blank arrays are enough.
     blank = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.data)
     action_shape = jax.ShapeDtypeStruct((inner.action_size,), jnp.float32)
 
-    @jax.jit  # traced once, however often a program steps
-    def advance(data: dict[str, jax.Array], state: PyTree, drawn, action: jax.Array):
-        """(data, the rest of the state) and the rewards of one of our steps."""
-        theirs = _copied(state).replace(data=blank.replace(**data))
-        with physics.tracing(), _model(inner, drawn):
-            theirs, reward = _repeat(inner, theirs, jnp.clip(action, -1, 1), config.action_repeat)
-        return _public(theirs.data), (theirs.replace(data=None), reward)
-
-    rest = shapes.replace(data=None)
-    carried = needed.needed(advance, _public(shapes.data), rest, drawn_shapes, action_shape)
-    shapes = shapes.replace(data=_only(carried, _public(shapes.data)))
+    advance = _advancing(inner, config, blank)
+    public, rest = _public(shapes.data), shapes.replace(data=None)
+    carried = needed.needed(advance, public, rest, drawn_shapes, action_shape)
+    shapes = shapes.replace(data=_only(carried, public))
 
     def pack(state, data: dict[str, jax.Array], drawn) -> tuple[PyTree, Sim]:
         state = _like(shapes, state.replace(data=_only(carried, data)))
@@ -125,9 +117,8 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
         sim: Sim = state.sim
-        data, (theirs, reward) = advance(
-            sim.state.data, sim.state.replace(data=None), sim.overrides, action
-        )
+        rest = sim.state.replace(data=None)
+        data, (theirs, reward) = advance(sim.state.data, rest, sim.overrides, action)
         obs, sim = pack(theirs, data, sim.overrides)
         return state.replace(
             obs=obs,
@@ -141,6 +132,20 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
 
     obs = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), _plain(shapes.obs))
     return Env(reset, step, Spec(obs, action_shape))
+
+
+def _advancing(inner: Any, config: Config, blank: mjx.Data) -> Any:
+    """One of our steps, jitted: it is traced once, however often a program steps."""
+
+    @jax.jit
+    def advance(data: dict[str, jax.Array], state: PyTree, drawn, action: jax.Array):
+        """(data, (the rest of the state, the sum of the rewards)); the rest has no `data`."""
+        theirs = _copied(state).replace(data=blank.replace(**data))
+        with physics.tracing(), _model(inner, drawn):
+            theirs, reward = _repeat(inner, theirs, jnp.clip(action, -1, 1), config.action_repeat)
+        return _public(theirs.data), (theirs.replace(data=None), reward)
+
+    return advance
 
 
 def _repeat(env: Any, state: Any, action: jax.Array, times: int) -> tuple[Any, jax.Array]:
