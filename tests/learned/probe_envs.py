@@ -40,7 +40,8 @@ def _sign(key):
 
 
 def _rare(key):
-    return jnp.where(jax.random.bernoulli(key, 0.1), 1.0, 0.0)
+    """Which of both it is, is too little for a network to see."""
+    return jnp.where(jax.random.bernoulli(key, 0.1), 1e-6, 0.0)
 
 
 PROBES = {
@@ -52,8 +53,8 @@ PROBES = {
     'later': Probe(_zero, lambda obs, action: (obs + 1.0, obs, obs > 0.5)),
     # one step; the reward is the observation
     'seen': Probe(_sign, lambda obs, action: (obs, obs, True)),
-    # the same, but the reward is 1 in one of ten episodes and 0 in the others
-    'rare': Probe(_rare, lambda obs, action: (obs, obs, True)),
+    # one step; the reward is 1 in one of ten episodes and 0 in the others, which look alike
+    'rare': Probe(_rare, lambda obs, action: (obs, 1e6 * obs, True)),
     # one step; the reward is the observation plus half the action
     'seen_and_done': Probe(_sign, lambda obs, action: (obs, obs + 0.5 * action, True)),
     # one step; the best action is half of what is seen

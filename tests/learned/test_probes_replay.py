@@ -136,8 +136,8 @@ def test_the_policy_finds_the_best_action(name):
 def test_prioritised_samples_and_their_weights_leave_values_right():
     """A reward of one in ten episodes, drawn far more often than it comes: Q is its mean."""
     exponents = {'priority_exponent': 0.6, 'priority_beta': 1.0}
-    value, _, _ = _learn('dqn', 'rare', 2, [0.0, 1.0], **exponents)
-    np.testing.assert_allclose(value, [0.0, 1.0], atol=0.05)
+    value, _, _ = _learn('dqn', 'rare', 2, [0.0, 0.0], [0.0, 1.0], **exponents)
+    np.testing.assert_allclose(value, 0.1, atol=0.05)
 
 
 def test_the_entropy_is_brought_to_its_target():
