@@ -60,10 +60,6 @@ class Compiler:
 
         self._tasks[name] = self._pool.submit(compile_it)
 
-    def is_ready(self, name: str) -> bool:
-        """Whether the function need not be waited for."""
-        return name not in self._tasks or self._tasks[name].done()
-
     def wait(self, name: str) -> Stages | None:
         """Waits for a function; None where nobody added it. Errors of XLA are raised here."""
         return self._tasks[name].result() if name in self._tasks else None

@@ -29,8 +29,9 @@ class Evaluation(NamedTuple):
       [num_episodes]} or, with several seeds, {name: [S, num_episodes]}; mode: 'deterministic' or
       'stochastic'.
     traced(train, num_episodes, first_seed, mode) -> (what `episodes` returns, `evaluate.Trace` of
-      the first episodes of the first seed's agent); it is the same program as `episodes`, and the
-      same call again costs nothing. A RuntimeError where a simulator runs outside JAX.
+      the first episodes of the first seed's agent). It is the same program as `episodes`, and a
+      call that was made with the same weights costs nothing. A RuntimeError where the simulator
+      runs outside JAX.
     frames(train, num_episodes, first_seed) -> uint8 [T, H, W, 3], the pictures of the first of
       these episodes, acted by the first seed's agent; a RuntimeError where nothing can be drawn.
     policy(train) -> Policy, for the train state of one seed.
@@ -155,15 +156,18 @@ def _on_device(config, num_seeds, mesh, agent) -> Evaluation:
     if mesh is not None:
         whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     run = jax.jit(run, out_shardings=whole)  # one program for both modes, episodes and pictures
-    last: list[tuple] = []  # the last call and what it returned
+    known: dict[tuple, Any] = {}  # calls with the weights of the last call, and what they returned
+    weights: list[PyTree] = [None]
 
-    def traced(train, num_episodes, first_seed, mode):
-        call = (num_episodes, first_seed, mode)
-        if not (last and last[0] is train and last[1] == call):
+    def traced(train, *call):
+        if weights[0] is not train:
+            known.clear()
+            weights[0] = train
+        if call not in known:
+            num_episodes, first_seed, mode = call
             seeds = _numbers(num_episodes, first_seed)
-            found = jax.device_get(run(train, seeds, learner.MODES[mode]))
-            last[:] = [train, call, found]
-        return last[2]
+            known[call] = jax.device_get(run(train, seeds, learner.MODES[mode]))
+        return known[call]
 
     def frames(train, num_episodes, first_seed):
         if task.render is None:

@@ -73,7 +73,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _apart(self, bar: progress.Progress, what: str):
-        """For what is compiled: said, and counted for itself."""
+        """A context for compiling, which is said, and whose seconds are counted for themselves."""
         self._count_time()
         with bar.apart(what):
             yield
@@ -100,7 +100,8 @@ class Trainer:
             return state, 0
         state, meta = checkpoint.restore(self._manager, index, compiled.template)
         sections.check_same(meta['data'], self._run.fingerprint)
-        self._compile(compiler, state, data)
+        if index < self._run.num_rounds:
+            self._compile(compiler, state, data)
         self._writer.truncate(meta['rows'])
         self._train_s, self._compile_s = meta['train_s'], meta.get('compile_s', 0.0)
         # Runs of older versions did not save the counts; their last row has them.

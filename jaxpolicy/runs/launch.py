@@ -1,4 +1,8 @@
-"""Trains a run in its workdir: makes it of its config, and what it needs, for `execution`."""
+"""Trains a run in its workdir.
+
+Here the workdir is locked and checked, and the run, its evaluation and its programs are made of the
+config. `execution` then does the training.
+"""
 
 import contextlib
 import os
