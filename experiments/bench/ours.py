@@ -11,7 +11,7 @@ from ml_collections import config_dict
 from jaxpolicy import types
 from jaxpolicy.envs.wrap import auto_reset
 from jaxpolicy.loops import rollout
-from jaxpolicy.runs import environment, kinds, learner, program
+from jaxpolicy.runs import compiling, environment, kinds, learner, program
 
 PyTree = types.PyTree
 
@@ -35,6 +35,11 @@ def start(config: config_dict.ConfigDict, seed: int) -> Contender:
     """A run from scratch; its first round compiles."""
     run = kinds.make_run(config)
     compiled = program.of_run(run, seed, num_seeds=1, mesh=None)
+    if compiled.jitted:  # beside each other, as training compiles them
+        with compiling.Compiler() as compiler:
+            compiler.add('init', compiling.Task(compiled.jitted['init'], (compiled.first,)))
+            task = compiling.Task(compiled.jitted['step'], (compiled.template, run.data))
+            compiler.add('step', task)
     make_policy = learner.make_policy(config, learner.make_agent(config, run.spec))
     states = [compiled.init()]
 

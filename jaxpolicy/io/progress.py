@@ -44,6 +44,8 @@ class Progress:
         known = [(name.replace('_', ' '), n) for name, n in (counts or {}).items() if n]
         self._counts = ''.join(f', {n:,} {name}' for name, n in known)
         self._done = done
+        if done == self._initial:
+            return  # nothing is known yet of how long a step takes
         due = time.monotonic() - self._printed >= self._every_s
         if self._is_live or due or done >= self._total:
             self._show(self._line())

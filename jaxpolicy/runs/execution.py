@@ -62,7 +62,7 @@ class Trainer:
                     self._save(state, index, evaluate, bar, compiler)
                 else:
                     self._write(keep=1)  # the device still computes the round that is kept
-                bar.update(index, self._done)
+                bar.update(index - len(self._pending), self._done)  # the rounds that are over
         self._manager.wait_until_finished()
         if index < run.num_rounds:
             where = (

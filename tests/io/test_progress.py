@@ -46,6 +46,7 @@ def test_what_is_apart_is_said_and_counts_in_no_rate(monkeypatch):
             clock[0] += 40.0
             while not stream.getvalue():
                 time.sleep(0.01)
+        bar.update(0)  # the device still computes the first one: no estimate can be right
         clock[0] += 2.0
         bar.update(1)
     said, took, line = stream.getvalue().splitlines()

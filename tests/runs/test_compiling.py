@@ -67,7 +67,7 @@ def test_a_run_compiles_each_of_its_programs_once(
 
     def interrupted(bar, done, counts):
         show(bar, done, counts)
-        if done == 1:  # Ctrl-C
+        if done == 1:  # Ctrl-C: one round is over, and the next one is under way
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(progress.Progress, 'update', interrupted)
