@@ -12,7 +12,7 @@ _DEVICES = '--xla_force_host_platform_device_count=8'
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{_DEVICES} {quick.XLA_FLAGS} {os.environ.get("XLA_FLAGS", "")}'.strip()
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_ROOT / '.cache' / 'jax'))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.02')
 if sys.platform == 'linux' and 'DISPLAY' not in os.environ:
     os.environ.setdefault('MUJOCO_GL', 'egl')
 os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')

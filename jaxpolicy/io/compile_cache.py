@@ -31,7 +31,7 @@ def use(choice: str = '') -> Path | None:
     if choice == OFF:
         jax.config.update('jax_enable_compilation_cache', False)
         return None
-    told = jax.config.jax_compilation_cache_dir
+    told = jax.config.values['jax_compilation_cache_dir']
     if told and not choice:
         return Path(told)
     folder = (Path(choice) if choice else _users()) / _processor()
