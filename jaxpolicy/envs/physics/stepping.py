@@ -1,11 +1,9 @@
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo is a compiled module without type stubs.)
-"""What every MJX task shares: stepping, kinematics, and a cure for slow kinematics on CPU."""
+"""What every MJX task shares: stepping and kinematics."""
 
 import contextlib
-import inspect
 import io
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,72 +15,22 @@ with contextlib.redirect_stdout(io.StringIO()):  # MJX prints that its optional 
     import mujoco
     from mujoco import mjx
 
-try:
-    from mujoco.mjx._src import scan
-except ImportError:  # a newer MJX may move its private modules; see `chain_barrier`
-    scan = None
+from jaxpolicy.envs.physics import links
 
 PyTree = Any
 Overrides = Mapping[str, jax.Array]  # fields of the model that differ from world to world
 Step = Callable[..., tuple[jax.Array, jax.Array]]
 
-# The parameters of `scan.body_tree` that the barrier below was written and measured for.
-_BODY_TREE = ['m', 'f', 'in_types', 'out_types', 'args', 'reverse']
-
-
-def barrier_applies() -> bool:
-    """Whether the installed MJX still has the function that `chain_barrier` wraps."""
-    body_tree = None if scan is None else vars(scan).get('body_tree')
-    return callable(body_tree) and list(inspect.signature(body_tree).parameters) == _BODY_TREE
-
-
-@contextlib.contextmanager
-def chain_barrier() -> Iterator[None]:
-    """Traces MJX so that XLA's CPU backend computes each body's pose once.
-
-    It works around this problem: `scan.body_tree` walks the bodies from the base to the tip, and
-    each body needs its parent's result. XLA on CPU fuses through the whole walk. So every output of
-    every body recomputes the chain above it, which makes an arm about 3 times (jax 0.12) to 2,000
-    times (jax 0.10) slower. An optimisation barrier on what a parent hands to its children stops
-    the fusion and leaves the values alone. The workaround covers only what is traced inside the
-    context and does nothing on accelerators. If MJX's private function has changed, it warns and
-    does nothing.
-    """
-    if jax.default_backend() != 'cpu':
-        yield
-        return
-    if scan is None or not barrier_applies():
-        warnings.warn(
-            'mujoco.mjx._src.scan.body_tree has changed: MJX runs without the kinematic-chain '
-            'barrier and may be very slow on CPU',
-            stacklevel=3,
-        )
-        yield
-        return
-    original = scan.body_tree
-
-    def body_tree(m, f, in_types, out_types, *args, reverse=False):
-        def fenced(carry, *xs):
-            return f(None if carry is None else jax.lax.optimization_barrier(carry), *xs)
-
-        return original(m, fenced, in_types, out_types, *args, reverse=reverse)
-
-    scan.body_tree = body_tree
-    try:
-        yield
-    finally:
-        scan.body_tree = original
-
 
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
-    """The setting in which all MJX code must be traced: the barrier, and float32 products.
+    """The setting in which all MJX code must be traced: the walk of `links`, and float32 products.
 
     On accelerators the default matrix product rounds its inputs (TF32 or bfloat16), which is too
     coarse for physics.
     """
     if jax.default_backend() == 'cpu':
-        with chain_barrier():
+        with links.walk():
             yield
     else:
         with jax.default_matmul_precision('highest'):

@@ -1,8 +1,6 @@
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo is a compiled module without type stubs.)
-"""The kinematic-chain barrier leaves the physics alone, and leaves MJX as it was."""
-
-import contextlib
+"""Our walk along the links leaves the physics alone, and leaves MJX as it was."""
 
 import jax
 import jax.numpy as jnp
@@ -10,62 +8,58 @@ import mujoco
 import numpy as np
 import pytest
 
+from jaxpolicy.envs.physics import links
 from jaxpolicy.envs.physics import stepping as physics
 
 LINK = (
     '<body pos="0 0 {pos}"><joint axis="{axis}" damping="1"/>'
     '<geom type="capsule" fromto="0 0 0 0 0 0.3" size="0.04"/>'
 )
-CHAIN = (
-    '<mujoco><option jacobian="dense"><flag contact="disable" constraint="disable"/></option>'
-    '<worldbody>'
-    + LINK.format(pos=0, axis='0 1 0')
-    + LINK.format(pos=0.3, axis='1 0 0')
-    + LINK.format(pos=0.3, axis='0 1 0')
-    + '<site name="tip" pos="0 0 0.3"/></body></body></body></worldbody></mujoco>'
-)
+_OPTION = '<option jacobian="dense"><flag contact="disable" constraint="disable"/></option>'
+_MJCF = '<mujoco>' + _OPTION + '<worldbody>{}</worldbody></mujoco>'
+_TIP = '<site name="tip" pos="0 0 0.3"/>'
+_BASE = LINK.format(pos=0, axis='0 1 0')
+_MIDDLE, _LAST = LINK.format(pos=0.3, axis='1 0 0'), LINK.format(pos=0.3, axis='0 1 0')
+CHAIN = _MJCF.format(_BASE + _MIDDLE + _LAST + _TIP + '</body>' * 3)
+FORK = _MJCF.format(_BASE + _MIDDLE + _TIP + '</body>' + _LAST + '</body></body>')
 
 
-def _simulate():
-    """Joint positions and velocities of two chains after a fall of 0.1 s, and their tips."""
-    model = mujoco.MjModel.from_xml_string(CHAIN)
-    step, kinematics = physics.make_step(model, 50), physics.make_kinematics(model)
+@pytest.mark.parametrize('reverse', [False, True])
+@pytest.mark.parametrize('robot', [CHAIN, FORK])
+def test_the_walk_gives_what_mjxs_own_gives(robot, reverse):
+    model = physics.put(mujoco.MjModel.from_xml_string(robot))[0]
 
-    def fall(qpos):
-        qpos, qvel = step(qpos, jnp.zeros(3), jnp.zeros(0))
-        return qpos, qvel, kinematics(qpos).site_xpos[0]
+    def link(carry, joint_types, axis, body):
+        total = body if carry is None else carry[0] + 2.0 * body
+        return total, axis * len(joint_types) + total, axis[:, 0]
 
-    start = jnp.array([[0.3, -0.2, 0.5], [0.1, 0.4, -0.3]])
-    return start, *jax.jit(jax.vmap(fall))(start)
-
-
-def test_results_agree_with_and_without_the_barrier(monkeypatch):
-    start, *fenced = _simulate()
-    monkeypatch.setattr(physics, 'chain_barrier', contextlib.nullcontext)
-    _, *plain = _simulate()
-    for a, b in zip(fenced, plain, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-    assert np.abs(fenced[0] - start).max() > 0.01
+    args = model.jnt_type, jnp.arange(9.0).reshape(3, 3), jnp.arange(4.0) + 1.0
+    walked = vars(links.scan)['body_tree'](model, link, 'jjb', 'bjv', *args, reverse=reverse)
+    with links.walk():
+        ours = vars(links.scan)['body_tree'](model, link, 'jjb', 'bjv', *args, reverse=reverse)
+    for a, b in zip(ours, walked, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
-def test_the_barrier_reaches_the_program_and_is_removed_again():
-    original = vars(physics.scan)['body_tree']
-    kinematics = physics.make_kinematics(mujoco.MjModel.from_xml_string(CHAIN))
-    program = str(jax.make_jaxpr(lambda q: kinematics(q).site_xpos)(jnp.zeros(3)))
-    assert 'optimization_barrier' in program
-    assert vars(physics.scan)['body_tree'] is original
-    with pytest.raises(KeyError), physics.chain_barrier():
+def test_the_walk_reaches_the_program_and_is_removed_again():
+    original = vars(links.scan)['body_tree']
+    for model, mark in ((CHAIN, 'scan['), (FORK, 'optimization_barrier')):
+        kinematics = physics.make_kinematics(mujoco.MjModel.from_xml_string(model))
+        program = str(jax.make_jaxpr(lambda q, k=kinematics: k(q).site_xpos)(jnp.zeros(3)))
+        assert mark in program
+        assert vars(links.scan)['body_tree'] is original
+    with pytest.raises(KeyError), links.walk():
         raise KeyError
-    assert vars(physics.scan)['body_tree'] is original
+    assert vars(links.scan)['body_tree'] is original
 
 
 def test_another_mjx_is_left_alone_with_a_warning(monkeypatch):
     def other(model, function):
         return model, function
 
-    monkeypatch.setattr(physics.scan, 'body_tree', other)
-    with pytest.warns(UserWarning, match='body_tree has changed'), physics.chain_barrier():
-        assert vars(physics.scan)['body_tree'] is other
+    monkeypatch.setattr(links.scan, 'body_tree', other)
+    with pytest.warns(UserWarning, match='body_tree has changed'), links.walk():
+        assert vars(links.scan)['body_tree'] is other
 
 
 def test_a_model_with_constraints_is_refused():
