@@ -3,7 +3,7 @@
 # make setup   only build the virtual environment
 # make lint    only check the style and the types
 # make sizes   print how large the project is, and how much of it a run imports
-# make slow    run the tests that take minutes
+# make slow    run the tests that take longer, some minutes in all
 # make clean   remove the virtual environment, caches and builds
 #
 # PYTHON=python3.12  which Python to use (default: the newest one here that JAX supports)
@@ -43,7 +43,7 @@ sizes: setup
 	@$(VENV)/bin/python -m tests.sizes
 
 slow: setup
-	$(VENV)/bin/python -m pytest -m slow $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -m slow -n $(WORKERS) $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build dist *.egg-info
