@@ -27,6 +27,14 @@ ON_POLICY = {  # module, config, rollouts in a round of `_learn`
     'reinforce': (reinforce, reinforce.Config(num_baseline_steps=4, **SMALL), 250),
 }
 every_agent = pytest.mark.parametrize('name', ON_POLICY)
+# One program for each agent. A2C and REINFORCE share their policies: each shows one kind of them.
+SPECS = {'ppo': SPEC, 'a2c': DISCRETE, 'reinforce': SPEC}
+
+
+def _agents(*names, spec):
+    """Parametrises a test; agents that elsewhere act by another `spec` are another program."""
+    slow = [pytest.param(n, marks=[pytest.mark.slow] * (SPECS[n] is not spec)) for n in names]
+    return pytest.mark.parametrize('name', slow)
 
 
 @functools.cache
@@ -47,9 +55,9 @@ def _program(name, spec):
     return jax.jit(learn)
 
 
-def _learn(name, probe, num_rounds, obs, spec=SPEC):
+def _learn(name, probe, num_rounds, obs, spec=None):
     """Trains in the real loop; returns V(obs [n]), and the policy's extras at obs."""
-    learn = _program(name, spec)
+    learn = _program(name, spec or SPECS[name])
     found = learn(probe_envs.NUMBER[probe], num_rounds, probe_envs.column(obs, 5))
     return jax.tree.map(lambda x: np.asarray(x)[: len(obs)], found)
 
@@ -83,17 +91,17 @@ def test_later_rewards_are_discounted(name):
     np.testing.assert_allclose(value, [GAMMA, 1.0], atol=0.05)
 
 
-@every_agent
+@_agents('ppo', 'a2c', 'reinforce', spec=SPEC)
 def test_the_policy_finds_the_best_action(name):
     """One step; the best action is 0.5 times what is seen, and V is what exploration costs."""
-    value, extras = _learn(name, 'half', 4, [1.0, -1.0])
+    value, extras = _learn(name, 'half', 4, [1.0, -1.0], SPEC)
     mean, std = extras['mean'][:, 0], np.exp(extras['log_std'][:, 0])
     np.testing.assert_allclose(mean, [0.5, -0.5], atol=0.07)
     assert (std < CONFIG.init_std).all()
     np.testing.assert_allclose(value, -(std**2), atol=0.03)
 
 
-@pytest.mark.parametrize('name', ['a2c', 'reinforce'])
+@_agents('a2c', 'reinforce', spec=DISCRETE)
 def test_the_policy_finds_the_best_of_two_choices(name):
     """One step; right is the choice of the sign that is seen, and V its probability."""
     value, extras = _learn(name, 'right_choice', 1, [1.0, -1.0], DISCRETE)
@@ -127,14 +135,17 @@ def _recall(delay: int) -> Env:
     return vectorize.vectorize(time_limit.time_limit(Env(reset, step, spec), 2 * delay))
 
 
-@pytest.mark.parametrize('cell, low, high', [('', 0.4, 0.6), ('gru', 0.95, 1), ('lstm', 0.95, 1)])
-def test_what_is_out_of_sight_is_recalled_by_those_with_a_memory(cell, low, high):
-    """Five steps after it was shown; without a memory nobody does better than guessing."""
-    env, shared = _recall(delay=5), dataclasses.asdict(CONFIG)
-    agent = ppo.make(CONFIG, env.spec)
-    if cell:
-        config = ppo_recurrent.Config(cell=cell, memory_size=32, **shared)
-        agent = ppo_recurrent.make(config, env.spec)
+def _forgetful(policy):
+    """The policy, but each step is the first that it remembers."""
+    return policy._replace(act=lambda carry, obs, key: policy.act(policy.init(obs), obs, key))
+
+
+@pytest.mark.parametrize('cell', ['gru', pytest.param('lstm', marks=pytest.mark.slow)])
+def test_what_is_out_of_sight_is_recalled_by_those_with_a_memory(cell):
+    """Five steps after it was shown; with its memory lost it does no better than guessing."""
+    env = _recall(delay=5)
+    config = ppo_recurrent.Config(cell=cell, memory_size=32, **dataclasses.asdict(CONFIG))
+    agent = ppo_recurrent.make(config, env.spec)
     loop = on_policy.make(env, agent, 64, 16, iterations_per_round=25, episode_steps=6)
 
     @jax.jit
@@ -142,9 +153,15 @@ def test_what_is_out_of_sight_is_recalled_by_those_with_a_memory(cell, low, high
         state, _ = loop.step(loop.init(key), ())
         policy = agent.policy(state.train, deterministic=True)
         keys = jax.random.split(jax.random.key(1), 512)
-        return evaluate.evaluate(env, policy, keys, jax.random.key(2), 6)['right_final']
+        found = [
+            evaluate.evaluate(env, p, keys, jax.random.key(2), 6)['right_final']
+            for p in (policy, _forgetful(policy))
+        ]
+        return [jnp.mean(x) for x in found]
 
-    assert low < np.mean(right(jax.random.key(0))) <= high
+    remembering, forgetful = right(jax.random.key(0))
+    assert 0.95 < remembering <= 1.0
+    assert 0.4 < forgetful < 0.6
 
 
 MODES, TP = 0.7, 2
