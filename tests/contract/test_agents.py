@@ -247,14 +247,30 @@ CASES = {
 }
 
 
-def _compiled(f, *args, **options):
-    """Compiled for such arguments, others are refused; traced while JAX looks for reused keys."""
+# Beside each of the others stands one of these, a case of the same agent. Quick tests run these,
+# and trace the others, for which the slow tests run the same as for these.
+RUN = {
+    'bc_mixture', 'diffusion_mlp', 'mip', 'mean_flow', 'drifting', 'ppo_asymmetric', 'ppo_gru',
+    'a2c', 'reinforce_discrete', 'redq', 'td3', 'fast_td3', 'dqn', 'iql',
+}  # fmt: skip
+# The same for the program of several seeds and devices: one of each kind of batches and updates.
+SHARDED = {'diffusion_mlp', 'ppo_gru', 'redq', 'reinforce_discrete'}
+
+
+def _cases(quick, names=tuple(CASES), **options):
+    """Parametrises with these cases, of which all but the `quick` ones are slow."""
+    params = [pytest.param(n, marks=[pytest.mark.slow] * (n not in quick)) for n in names]
+    return pytest.mark.parametrize('name', params, **options)
+
+
+def _traced(f, *args, **options):
+    """Traced for such arguments while JAX looks for reused keys; compiled, it refuses others."""
     with jax.debug_key_reuse(True):
-        return jax.jit(f, **options).lower(*args).compile()
+        return jax.jit(f, **options).trace(*args)
 
 
 class Built:
-    """A case, and the programs that all tests of it share: each is compiled once."""
+    """A case, and the programs that all tests of it share: each is traced and compiled once."""
 
     def __init__(self, case: Case):
         self.case, self.agent = case, case.make()
@@ -265,23 +281,34 @@ class Built:
         return jax.eval_shape(self.agent.init, KEY)
 
     @functools.cached_property
+    def traced_init(self):
+        return _traced(self.agent.init, KEY)
+
+    @functools.cached_property
+    def traced_update(self):
+        inputs = (self.abstract, self.case.batch(0), KEY)
+        return _traced(self.agent.update, *inputs, donate_argnums=0)
+
+    @functools.cached_property
+    def traced_act(self):
+        def act(state, carry, obs, key, deterministic):
+            return self.agent.policy(state, deterministic).act(carry, obs, key)[1:]
+
+        return _traced(act, self.abstract, self.carry, self.obs, KEY, False)
+
+    @functools.cached_property
     def init(self):
-        return _compiled(self.agent.init, KEY)
+        return self.traced_init.lower().compile()
 
     @functools.cached_property
     def update(self):
         """Donates its state."""
-        inputs = (self.abstract, self.case.batch(0), KEY)
-        return _compiled(self.agent.update, *inputs, donate_argnums=0)
+        return self.traced_update.lower().compile()
 
     @functools.cached_property
     def act(self):
         """Amid an episode: (state, carry, obs, key, deterministic) -> (action, extras)."""
-
-        def act(state, carry, obs, key, deterministic):
-            return self.agent.policy(state, deterministic).act(carry, obs, key)[1:]
-
-        return _compiled(act, self.abstract, self.carry, self.obs, KEY, False)
+        return self.traced_act.lower().compile()
 
 
 @functools.cache
@@ -302,9 +329,9 @@ def _linear_optimisers():
         yield
 
 
-@pytest.fixture(params=CASES)
-def built(request) -> Built:
-    return _build(request.param)
+@pytest.fixture
+def built(name) -> Built:
+    return _build(name)
 
 
 def _shapes(tree):
@@ -328,6 +355,7 @@ def _assert_close(found, expected, moved_from):
     assert moved > 1e-3  # or the comparison would say nothing
 
 
+@_cases(RUN)
 def test_init_is_known_without_running_it(built):
     abstract, state = built.abstract, built.init(KEY)
     assert jax.tree.structure(abstract) == jax.tree.structure(state)
@@ -337,6 +365,7 @@ def test_init_is_known_without_running_it(built):
     assert state.step == 0
 
 
+@_cases(RUN)
 def test_update_compiles_once_donates_and_counts(built):
     state = built.init(KEY)
     for i in range(3):  # a program that is compiled refuses a state of other types
@@ -354,16 +383,7 @@ def test_update_compiles_once_donates_and_counts(built):
         assert np.isfinite(leaf).all()
 
 
-# Beside each of them stands another case of the same agent, which the quick tests shard.
-VARIANTS = {
-    'bc_mse', 'bc_gaussian', 'flow_transformer', 'diffusion_unet', 'shortcut', 'consistency', 'ppo',
-    'ppo_lstm', 'a2c_discrete', 'reinforce', 'sac', 'td3_bc',
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    'name', [pytest.param(n, marks=[pytest.mark.slow] * (n in VARIANTS)) for n in CASES]
-)
+@_cases(SHARDED)
 def test_seeds_stack_and_batches_shard_over_eight_devices(name):
     """In one program, which does for each seed what an update alone on one device does."""
     built = _build(name)
@@ -391,6 +411,7 @@ def test_seeds_stack_and_batches_shard_over_eight_devices(name):
             np.testing.assert_allclose(stacked_metrics[name][i], value, rtol=1e-3, atol=1e-5)
 
 
+@_cases(RUN)
 def test_checkpoints_are_bitwise(built, tmp_path):
     state, _ = built.update(built.init(KEY), built.case.batch(1), jax.random.key(2))
     loop = LoopState(train=state, env=(), key=jax.random.key(3))
@@ -413,6 +434,7 @@ def test_checkpoints_are_bitwise(built, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@_cases(RUN)
 def test_act(built):
     state, inputs = built.init(KEY), (built.carry, built.obs)
     for deterministic in (False, True):
@@ -430,6 +452,7 @@ def test_act(built):
         np.testing.assert_allclose(few[:2], action[:2], atol=1e-5)
 
 
+@_cases(RUN)
 def test_statistics_travel_in_the_state(built):
     """Acting needs nothing but the state: other statistics, other actions."""
     state = built.init(KEY)
@@ -454,7 +477,7 @@ def _shift(obs):
     return jax.tree.map(lambda x: np.asarray(x) + np.float32(1.0), obs)
 
 
-@pytest.mark.parametrize('name', [n for n, case in CASES.items() if case.batch_axis == 1])
+@_cases(RUN, [n for n, case in CASES.items() if case.batch_axis == 1])
 def test_broken_transitions_teach_nothing(name):
     built = _build(name)
     batch, key = built.case.batch(1), jax.random.key(2)
@@ -474,17 +497,42 @@ def test_broken_transitions_teach_nothing(name):
         np.testing.assert_array_equal(a, b)
 
 
-def test_no_key_is_used_twice(built):
-    assert built.init and built.update and built.act  # or tracing them raises a KeyReuseError
+@_cases(CASES)
+def test_no_key_is_used_twice_and_all_shapes_are_known(built):
+    """From tracing alone, which raises a KeyReuseError; seeds stack too."""
+    init, update, act = built.traced_init, built.traced_update, built.traced_act
+    state, metrics = update.out_info
+    expected = _types(built.abstract)
+    assert _types(init.out_info) == _types(state) == expected
+    assert not any(weak for _, _, weak in jax.tree.leaves(expected, is_leaf=_is_type))
+    num_rows = built.case.batch(0).action.shape[:2]
+    for name, value in metrics.items():
+        assert value.shape == (num_rows if name == 'td_error' else ()), name
+    assert act.out_info[0].shape == built.case.action_shape
+    assert act.out_info[0].dtype == built.case.action_dtype
+
+    states = jax.eval_shape(jax.vmap(built.agent.init), SEEDS)
+    together = jax.vmap(built.agent.update, in_axes=(0, None, 0))
+    found = jax.eval_shape(together, states, built.case.batch(0), SEEDS)
+    each = (expected, _types(metrics))
+    assert _types(found) == jax.tree.map(lambda x: ((3, *x[0]), *x[1:]), each, is_leaf=_is_type)
+
+
+def _types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+
+def _is_type(x):
+    return isinstance(x, tuple) and len(x) == 3 and isinstance(x[0], tuple)
 
 
 def test_the_key_reuse_check_is_awake():
     def twice(key):
         return jax.random.normal(key) + jax.random.uniform(key)
 
-    jax.jit(twice).lower(KEY)  # an earlier trace is not taken for a checked one
+    jax.jit(twice).trace(KEY)  # an earlier trace is not taken for a checked one
     with pytest.raises(jax.errors.KeyReuseError):
-        _compiled(twice, KEY)
+        _traced(twice, KEY)
 
 
 @pytest.mark.parametrize(
