@@ -1,5 +1,7 @@
 """Implicit Q-learning on data whose values and policies have closed forms."""
 
+import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -12,14 +14,16 @@ from jaxpolicy.nets import critics
 from jaxpolicy.types import Spec, Transition
 from tests import acting
 
-GAMMA = 0.9
+GAMMA, NUM_OBS = 0.9, 3
+SPEC = Spec(jax.ShapeDtypeStruct((NUM_OBS,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+CONFIG = iql.Config(hidden=(32,), gamma=GAMMA, tau=0.05, learning_rate=5e-3)
 
 
-def _batch(rows, num_obs):
+def _batch(rows):
     """(obs, action, reward, next obs or None) -> [1, B]; observations are one-hot."""
     obs, action, reward, following = zip(*rows, strict=True)
     going_on = [0 if n is None else n for n in following]
-    ones, seen = np.ones((1, len(rows)), np.float32), np.eye(num_obs, dtype=np.float32)
+    ones, seen = np.ones((1, len(rows)), np.float32), np.eye(NUM_OBS, dtype=np.float32)
     return Transition(
         obs=seen[np.array([obs])],
         action=np.float32([action])[..., None],
@@ -31,42 +35,46 @@ def _batch(rows, num_obs):
     )
 
 
-def _learn(rows, num_obs, num_updates=1500, **fields):
-    """The state after learning from all rows at once, V and Q of it, and the agent."""
-    spec = Spec(
-        jax.ShapeDtypeStruct((num_obs,), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
-    )
-    config = iql.Config(hidden=(32,), gamma=GAMMA, tau=0.05, learning_rate=5e-3, **fields)
-    agent, batch = iql.make(config, spec), _batch(rows, num_obs)
+@functools.cache
+def _program():
+    """(batch, expectile, beta, actions [3]) -> what is learnt; see `_learn`."""
 
-    @jax.jit
-    def learn():
+    def learn(batch, expectile, beta, actions):
+        config = dataclasses.replace(CONFIG, expectile=expectile, beta=beta)
+        agent = iql.make(config, SPEC)
+
         def one(state, key):
             return agent.update(state, batch, key)[0], None
 
-        keys = jax.random.split(jax.random.key(1), num_updates)
-        return jax.lax.scan(one, agent.init(jax.random.key(0)), keys)[0]
-
-    state = learn()
-
-    def value(obs):
+        keys = jax.random.split(jax.random.key(1), 1500)
+        state = jax.lax.scan(one, agent.init(jax.random.key(0)), keys)[0]
+        seen = jnp.eye(NUM_OBS)
         net = critics.Critic(config.hidden, 1, config.activation, config.layer_norm)
-        output: Any = net.apply(state.params['value'], jnp.eye(num_obs)[obs])
-        return float(output[0])
-
-    def worth(obs, action):
+        value: Any = net.apply(state.params['value'], seen)
         net = critics.Critics(2, config.hidden, 1, config.activation, config.layer_norm)
-        x = jnp.eye(num_obs)[obs]
-        output: Any = net.apply(state.params['critic'], x, jnp.asarray([action]))
-        return output[:, 0]
+        x, done = jnp.repeat(seen, 3, axis=0), jnp.tile(actions, NUM_OBS)[:, None]
+        worth: Any = net.apply(state.params['critic'], x, done)
+        act = acting.act_of(agent)
+        mode, _ = act(state, seen, jax.random.key(0), True)
+        sample, _ = act(state, jnp.broadcast_to(seen[0], (4000, NUM_OBS)), jax.random.key(1))
+        return value[:, 0], worth.reshape(2, NUM_OBS, 3), mode[:, 0], sample
 
-    def mode(obs):
-        action, _ = acting.act_of(agent)(
-            state, jnp.eye(num_obs)[obs][None], jax.random.key(0), True
-        )
-        return float(action[0, 0])
+    return jax.jit(learn)
 
-    return agent, state, value, worth, mode
+
+@pytest.fixture
+def learn(monkeypatch):
+    """(rows, actions, expectile, beta) -> V [obs], both Q [obs, action], modes [obs], samples at 0.
+
+    One program learns from any ten rows at once; the check of the config cannot compare its numbers
+    there.
+    """
+    monkeypatch.setattr(iql, '_validate', lambda config, spec: None)
+
+    def learn(rows, actions, expectile, beta):
+        return jax.device_get(_program()(_batch(rows), expectile, beta, np.float32(actions)))
+
+    return learn
 
 
 def _expectile(x, level):
@@ -87,25 +95,23 @@ BANDIT = [
 
 
 @pytest.mark.parametrize('level,beta', [(0.5, 0.0), (0.5, 2.0), (0.9, 2.0), (0.98, 6.0)])
-def test_a_bandit(level, beta):
+def test_a_bandit(level, beta, learn):
     """V is the expectile of the rewards, and the policy the data weighed by exp(beta A)."""
-    agent, state, value, worth, mode = _learn(BANDIT, 1, expectile=level, beta=beta)
-    for action, reward in zip(ACTIONS, REWARDS, strict=True):
-        np.testing.assert_allclose(worth(0, action), reward, atol=0.02)
+    value, worth, mode, sample = learn(BANDIT, ACTIONS, level, beta)
+    np.testing.assert_allclose(worth[:, 0], [REWARDS, REWARDS], atol=0.02)
     wanted = _expectile(np.repeat(REWARDS, COUNTS), level)
-    np.testing.assert_allclose(value(0), wanted, atol=0.02)
+    np.testing.assert_allclose(value[0], wanted, atol=0.02)
     # the best action brings 2, all others at most 1, and the data hardly has it
     assert (wanted < 0.9) == (level == 0.5) and (wanted > 1.5) == (level > 0.95)
     weight = np.array(COUNTS) * np.exp(np.minimum(beta * (REWARDS - wanted), np.log(100.0)))
     weight /= weight.sum()
     mean = (weight * ACTIONS).sum()
     std = np.sqrt((weight * (ACTIONS - mean) ** 2).sum())
-    np.testing.assert_allclose(mode(0), mean, atol=0.02)
+    np.testing.assert_allclose(mode[0], mean, atol=0.02)
     if beta == 0.0:
         np.testing.assert_allclose(mean, -0.29)  # what cloning averages to
     if beta == 6.0:
         assert mean > 0.65
-    sample, _ = acting.act_of(agent)(state, jnp.ones((4000, 1)), jax.random.key(1))
     assert np.abs(sample).max() <= 1.0
     if std < 0.2:  # few samples are clipped
         np.testing.assert_allclose(np.std(sample), std, rtol=0.1, atol=0.01)
@@ -122,18 +128,18 @@ CHAIN = [
 ]
 
 
-def test_parts_of_episodes_are_put_together():
-    _, _, value, worth, mode = _learn(CHAIN, 3, expectile=0.9, beta=10.0)
+def test_parts_of_episodes_are_put_together(learn):
+    value, worth, mode, _ = learn(2 * CHAIN, (-0.5, 0.0, 0.5), 0.9, 10.0)
     # the 0.9-expectile of 0 and 1, once each, is 0.9
-    np.testing.assert_allclose(value(1), 0.9, atol=0.02)
-    np.testing.assert_allclose(worth(0, 0.5), GAMMA * 0.9, atol=0.02)
-    np.testing.assert_allclose(worth(0, -0.5), 0.3, atol=0.02)
-    np.testing.assert_allclose(value(0), 0.9 * 0.81 + 0.1 * 0.3, atol=0.02)
+    np.testing.assert_allclose(value[1], 0.9, atol=0.02)
+    np.testing.assert_allclose(worth[:, 0, 2], GAMMA * 0.9, atol=0.02)
+    np.testing.assert_allclose(worth[:, 0, 0], 0.3, atol=0.02)
+    np.testing.assert_allclose(value[0], 0.9 * 0.81 + 0.1 * 0.3, atol=0.02)
     # exp(10 (0.81 - 0.3)) is 164 to 1, though in the data -0.5 brought more
-    assert mode(0) > 0.45 and mode(1) > 0.45
-    _, _, value, worth, mode = _learn(CHAIN, 3, expectile=0.5, beta=0.0)
-    np.testing.assert_allclose(worth(0, 0.5), GAMMA * 0.5, atol=0.02)
-    np.testing.assert_allclose([mode(0), mode(1)], 0.0, atol=0.02)  # cloning
+    assert mode[0] > 0.45 and mode[1] > 0.45
+    value, worth, mode, _ = learn(2 * CHAIN, (-0.5, 0.0, 0.5), 0.5, 0.0)
+    np.testing.assert_allclose(worth[:, 0, 2], GAMMA * 0.5, atol=0.02)
+    np.testing.assert_allclose([mode[0], mode[1]], 0.0, atol=0.02)  # cloning
 
 
 def test_weights_are_limited_and_teach_the_policy_alone():
