@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,71 +8,94 @@ import pytest
 from jaxpolicy.agents import mip
 from jaxpolicy.nets import mlp_denoiser
 from jaxpolicy.types import Chunk, Spec
-from tests import acting
+from tests import acting, weights
 
 B, TO, TP, A = 6, 2, 4, 2
 SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
-CONFIG = {'network': 'mlp', 'pred_horizon': TP, 'action_horizon': 2, 'width': 16, 'num_blocks': 1}
+CONFIG = {
+    'network': 'mlp',
+    'pred_horizon': TP,
+    'action_horizon': 2,
+    'width': 16,
+    'num_blocks': 1,
+    'warmup_updates': 1,
+    'learning_rate': 3e-3,
+    't_star': 0.8,
+    'clip': 100.0,
+}
 RNG = np.random.default_rng(0)
 
 
+@functools.cache
 def _make(**fields):
-    return mip.make(mip.Config(**CONFIG | {'warmup_updates': 1} | fields), SPEC)
+    return mip.make(mip.Config(**CONFIG | fields), SPEC)
+
+
+@functools.cache
+def _program():
+    """The agent's jitted `init` and `update`, which do not depend on the steps of sampling."""
+    agent = _make()
+    return jax.jit(agent.init), jax.jit(agent.update)
+
+
+@functools.cache
+def _act(num_sample_steps):
+    return jax.jit(acting.act_of(_make(num_sample_steps=num_sample_steps)))
 
 
 def _batch():
     return Chunk(
-        obs=jnp.asarray(RNG.normal(size=(B, TO, 3)), jnp.float32),
-        action=jnp.asarray(RNG.uniform(-1, 1, size=(B, TP, A)), jnp.float32),
-        mask=jnp.arange(TP) < 1 + jnp.arange(B)[:, None] % TP,
+        obs=RNG.normal(size=(B, TO, 3)).astype(np.float32),
+        action=RNG.uniform(-1, 1, size=(B, TP, A)).astype(np.float32),
+        mask=np.arange(TP) < 1 + np.arange(B)[:, None] % TP,
     )
 
 
-def _wiggle(state):
-    """Random weights in place of the initial ones, whose last layer is zero."""
-    leaves, structure = jax.tree.flatten(state.params)
-    keys = jax.random.split(jax.random.key(9), len(leaves))
-    moved = [x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    params = jax.tree.unflatten(structure, moved)
-    return state.replace(params=params, target_params=params)
-
-
 def test_loss_and_actions_by_hand():
-    agent, batch, key = _make(t_star=0.8, clip=100.0), _batch(), jax.random.key(5)
-    state = _wiggle(jax.jit(agent.init)(jax.random.key(0)))
-    _, metrics = jax.jit(agent.update)(state, batch, key)
+    batch, key = _batch(), jax.random.key(5)
+    init, update = _program()
+    state = init(jax.random.key(0))
+    params = weights.random(state.params)  # those of the last layer are zero at first
+    state = state.replace(params=params, target_params=params)
+    _, metrics = update(state, batch, key)
 
+    @jax.jit
     def f(x, k):
-        return mlp_denoiser.MLPDenoiser(16, 1).apply(
-            state.params['policy'], x, jnp.full(B, k), batch.obs.reshape(B, TO, 3)
-        )
+        return mlp_denoiser.MLPDenoiser(16, 1).apply(params['policy'], x, k, batch.obs)
 
-    first = f(jnp.zeros((B, TP, A)), 100.0)
-    z = jax.random.normal(key, (B, TP, A))
-    second = f(0.8 * batch.action + 0.2 * z, 20.0)
-    mask, action = np.asarray(batch.mask), np.asarray(batch.action)
+    def network(x, k):
+        return np.asarray(f(np.float32(x), np.full(B, k, np.float32)))
+
+    mask, action = batch.mask, batch.action
+    first = network(np.zeros((B, TP, A)), 100.0)
+    z = np.asarray(jax.random.normal(key, (B, TP, A)))
+    second = network(0.8 * action + 0.2 * z, 20.0)
     for name, output in (('mse', first), ('mse_second', second)):
         expected = ((output - action) ** 2)[mask].mean()
         np.testing.assert_allclose(metrics[name], expected, rtol=1e-4)
-    chunk, _ = jax.jit(acting.act_of(agent))(state, batch.obs, jax.random.key(0))
-    np.testing.assert_allclose(chunk, f(0.8 * first, 20.0), atol=1e-5)
-    plain = _make(num_sample_steps=1, clip=100.0)
-    chunk, _ = jax.jit(acting.act_of(plain))(state, batch.obs, jax.random.key(0))
+    chunk, _ = _act(2)(state, batch.obs, jax.random.key(0))
+    np.testing.assert_allclose(chunk, network(0.8 * first, 20.0), atol=1e-5)
+    chunk, _ = _act(1)(state, batch.obs, jax.random.key(0))
     np.testing.assert_allclose(chunk, first, atol=1e-5)
+
+
+@functools.cache
+def _learnt():
+    """A batch of a function, and a state that learnt it."""
+    batch = _batch()
+    action = np.tanh(batch.obs[:, 1:, :2]) * np.linspace(0.2, 1.0, TP, dtype=np.float32)[:, None]
+    batch = batch.replace(action=action, mask=np.ones_like(batch.mask))
+    init, update = _program()
+    state = init(jax.random.key(0))
+    for key in jax.random.split(jax.random.key(1), 400):
+        state, _ = update(state, batch, key)
+    return batch, state
 
 
 @pytest.mark.parametrize('num_sample_steps', [1, 2])
 def test_it_learns_a_function(num_sample_steps):
-    agent = _make(num_sample_steps=num_sample_steps, learning_rate=3e-3)
-    batch = _batch()
-    batch = batch.replace(
-        action=jnp.tanh(batch.obs[:, 1:, :2]) * jnp.linspace(0.2, 1.0, TP)[:, None],
-        mask=jnp.ones_like(batch.mask),
-    )
-    state, update = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update)
-    for i in range(400):
-        state, _ = update(state, batch, jax.random.key(i))
-    chunk, _ = jax.jit(acting.act_of(agent))(state, batch.obs, jax.random.key(0))
+    batch, state = _learnt()
+    chunk, _ = _act(num_sample_steps)(state, batch.obs, jax.random.key(0))
     assert np.abs(chunk - batch.action).max() < 0.1
 
 
