@@ -12,7 +12,7 @@ from jaxpolicy import optimizers
 from jaxpolicy.agents import ppo, transforms
 from jaxpolicy.ops import distributions, normalize
 from jaxpolicy.types import Spec, Transition
-from tests import acting
+from tests import acting, weights
 
 T, N, A = 4, 6, 2
 SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
@@ -28,12 +28,28 @@ def _act(agent):
 @functools.cache
 def _start(agent):
     """Its first state, and its jitted update; the tests share both."""
+    if agent is RUNNING:
+        return _start(PLAIN)[0].replace(stats={'obs': _statistics()}), jax.jit(agent.update)
     return jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.update)
 
 
+def _statistics(spec=SPEC):
+    return normalize.welford(spec.obs)
+
+
+DICT_SPEC = SPEC._replace(
+    obs={
+        'state': jax.ShapeDtypeStruct((2,), jnp.float32),
+        'privileged_state': jax.ShapeDtypeStruct((2, 2), jnp.float32),
+    }
+)
 PLAIN = ppo.make(CONFIG, SPEC)
-CONSTANT = ppo.make(dataclasses.replace(CONFIG, target_kl=0.0), SPEC)  # its learning rate
 RUNNING = transforms.standardize_obs(PLAIN, SPEC.obs, clip=2.0)
+# Its learning rate is constant, and it sees only a part of a dict.
+CONSTANT = ppo.make(
+    dataclasses.replace(CONFIG, target_kl=0.0, actor_obs=('state',), critic_obs=('state',)),
+    DICT_SPEC,
+)
 
 
 def _rollout(agent, state, seed, offset=0.0):
@@ -50,6 +66,18 @@ def _rollout(agent, state, seed, offset=0.0):
         next_obs=next_obs,
         extras={**extras, 'valid': np.ones((T, N), np.float32)},
     )
+
+
+def _dict_rollout(seed):
+    """The same, but of dicts and of another agent."""
+    obs, next_obs = (
+        weights.random(
+            jax.tree.map(lambda s: s.update(shape=(T, N, *s.shape)), DICT_SPEC.obs), 1.0, i
+        )
+        for i in (2 * seed, 2 * seed + 1)
+    )
+    batch = jax.device_get(_rollout(PLAIN, _start(PLAIN)[0], seed))
+    return batch.replace(obs=obs, next_obs=next_obs)
 
 
 def _equal(a, b):
@@ -179,7 +207,7 @@ def test_the_learning_rate_is_state(offset, factor):
 
 def test_a_constant_learning_rate_is_constant():
     state, update = _start(CONSTANT)
-    new, _ = update(state, _rollout(PLAIN, state, 0), jax.random.key(0))
+    new, _ = update(state, _dict_rollout(0), jax.random.key(0))
     assert _rates(new) == pytest.approx([1e-3, 1e-3])
     gap = jax.tree.map(lambda a, b: np.abs(a - b).max(), new.params, state.params)
     assert min(max(jax.tree.leaves(gap[name])) for name in gap) > 1e-4
@@ -187,7 +215,7 @@ def test_a_constant_learning_rate_is_constant():
 
 def test_the_learning_rate_in_the_state_is_the_one_that_steps():
     state, update = _start(CONSTANT)
-    new, _ = update(_with_rate(state, 0.0), _rollout(PLAIN, state, 0), jax.random.key(0))
+    new, _ = update(_with_rate(state, 0.0), _dict_rollout(0), jax.random.key(0))
     _equal(new.params, state.params)
 
 
@@ -270,20 +298,15 @@ def test_one_norm_of_actor_and_critic_is_clipped(monkeypatch):
     )  # fmt: skip
 
 
-DICT_SPEC = SPEC._replace(
-    obs={
-        'state': jax.ShapeDtypeStruct((2,), jnp.float32),
-        'privileged_state': jax.ShapeDtypeStruct((2, 2), jnp.float32),
-    }
-)
-
-
 def test_actor_and_critic_see_what_they_are_told_to():
     config = dataclasses.replace(
         CONFIG, actor_obs=('state',), critic_obs=('privileged_state', 'state')
     )
     agent = transforms.standardize_obs(ppo.make(config, DICT_SPEC), DICT_SPEC.obs)
-    state = jax.jit(agent.init)(jax.random.key(0))
+    assert jax.eval_shape(agent.init, jax.random.key(0)).stats['obs'] == jax.eval_shape(
+        lambda: _statistics(DICT_SPEC)
+    )
+    state = weights.acting(agent, obs=_statistics(DICT_SPEC))
 
     def inputs(name):
         return min(x.shape[0] for x in jax.tree.leaves(state.params[name]) if x.ndim == 2)
@@ -302,18 +325,9 @@ def test_actor_and_critic_see_what_they_are_told_to():
 
 
 def test_what_neither_sees_moves_nothing():
-    config = dataclasses.replace(CONFIG, actor_obs=('state',), critic_obs=('state',))
-    agent = ppo.make(config, DICT_SPEC)
-    state, update = _start(agent)
-    rng = np.random.default_rng(0)
-    obs, other_obs = (
-        {
-            name: rng.normal(size=(T, N, *s.shape)).astype(np.float32)
-            for name, s in DICT_SPEC.obs.items()
-        }
-        for _ in range(2)
-    )
-    batch = _rollout(PLAIN, _start(PLAIN)[0], 0).replace(next_obs=obs)
+    state, update = _start(CONSTANT)
+    batch, other_obs = _dict_rollout(0), _dict_rollout(1).obs
+    obs = batch.obs
 
     def run(obs):
         return update(state, batch.replace(obs=obs), jax.random.key(0))

@@ -73,9 +73,15 @@ def _make(agent, iterations_per_round=1):
     return on_policy.make(_env(), agent, N, T, iterations_per_round, LIMIT)
 
 
-def test_every_rollout_continues_and_acts_with_the_newest_weights():
+@functools.cache
+def _kept():
+    """Jitted init and step of a loop whose agent keeps its rollouts."""
     loop = _make(_keeper())
-    init, step = jax.jit(loop.init), jax.jit(loop.step)
+    return jax.jit(loop.init), jax.jit(loop.step)
+
+
+def test_every_rollout_continues_and_acts_with_the_newest_weights():
+    init, step = _kept()
     state, starts = init(jax.random.key(0)), []
     for i in range(4):
         before = np.asarray(state.env.obs)
@@ -97,8 +103,8 @@ def test_every_rollout_continues_and_acts_with_the_newest_weights():
 
 
 def test_first_episodes_end_at_different_times():
-    loop = _make(_keeper())
-    state, _ = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
+    init, step = _kept()
+    state, _ = step(init(jax.random.key(0)), ())
     truncation = np.asarray(state.train.rollout['truncation'])
     assert len(set(truncation.argmax(axis=0))) > 1
     # from then on every episode has its full length
@@ -108,8 +114,8 @@ def test_first_episodes_end_at_different_times():
 
 
 def test_metrics_are_averages_over_rollouts_and_sums_over_episodes():
-    loop = _make(_keeper(), iterations_per_round=5)
-    state, metrics = jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
+    loop = _make(_keeper(), iterations_per_round=5)  # which begins as any other
+    state, metrics = jax.jit(loop.step)(_kept()[0](jax.random.key(0)), ())
     assert state.train.step == metrics['updates'] == 5
     assert metrics['env_steps'] == 5 * N * T
     assert metrics['updates'].dtype == metrics['env_steps'].dtype == jnp.int32
@@ -167,7 +173,7 @@ def _fragile(module):
     return loop, jax.jit(loop.init), step
 
 
-@pytest.mark.parametrize('module', [ppo, ppo_recurrent])
+@pytest.mark.parametrize('module', [pytest.param(ppo, marks=pytest.mark.slow), ppo_recurrent])
 def test_a_restored_run_continues_bitwise(tmp_path, module):
     loop, init, step = _fragile(module)
     whole, _ = step(init(jax.random.key(0)), 0.0)
@@ -263,7 +269,7 @@ def _fragile_env(junk) -> Env:
     return Env(reset, step, env.spec)
 
 
-@pytest.mark.parametrize('module', [ppo, ppo_recurrent])
+@pytest.mark.parametrize('module', [pytest.param(ppo, marks=pytest.mark.slow), ppo_recurrent])
 def test_worlds_that_break_are_dropped_and_counted_and_move_nothing(module):
     """How they broke makes no difference to anything: the states are equal to the bit."""
     _, init, step = _fragile(module)
@@ -286,4 +292,5 @@ def test_worlds_that_break_are_dropped_and_counted_and_move_nothing(module):
 def test_no_key_is_used_twice():
     with jax.debug_key_reuse(True):
         loop = _ppo_loop()
-        jax.jit(loop.step)(jax.jit(loop.init)(jax.random.key(0)), ())
+        start = jax.jit(loop.init).trace(jax.random.key(0)).out_info  # raises a KeyReuseError
+        jax.jit(loop.step).trace(start, ())
