@@ -25,6 +25,9 @@ CONFIG = {
     'num_train_steps': K,
     'num_sample_steps': 4,
     'learning_rate': 0.01,
+    'weight_decay': 0.0,
+    'sampler': 'ddim',
+    'objective': 'x0',
 }
 RNG = np.random.default_rng(0)
 NET = jax.jit(mlp_denoiser.MLPDenoiser(16, 1).apply)
@@ -32,6 +35,7 @@ NET = jax.jit(mlp_denoiser.MLPDenoiser(16, 1).apply)
 
 @functools.cache
 def _make(**fields):
+    """Without fields it is the agent that most tests share."""
     return diffusion_policy.make(diffusion_policy.Config(**CONFIG | fields), SPEC)
 
 
@@ -89,15 +93,16 @@ def test_the_condition_is_dropped_for_its_share_of_samples():
     """With all of it dropped, what is observed does not matter; without, it does."""
     batch = _batch()
     other = batch.replace(obs=batch.obs + np.float32(1.0))
-    for dropout, same in ((0.999999, True), (0.0, False)):
-        state, update = _start(_make(condition_dropout=dropout))
+    state, without = _start(_make())
+    dropping = jax.jit(_make(condition_dropout=0.999999).update)
+    for update, same in ((dropping, True), (without, False)):
         losses = [update(_wiggle(state), b, jax.random.key(1))[1]['mse'] for b in (batch, other)]
         assert (losses[0] == losses[1]) == same
 
 
 def test_guidance_extrapolates_from_the_unconditional_prediction():
     """One DDIM step with x_0 as the target: the sample is the prediction itself."""
-    fields = {'objective': 'x0', 'sampler': 'ddim', 'num_sample_steps': 1, 'clip': 100.0}
+    fields = {'num_sample_steps': 1, 'clip': 100.0}
     obs, found = _batch().obs, {}
     for weight in (0.0, 1.0, 2.5):
         agent = _make(condition_dropout=0.1, guidance=weight, **fields)
@@ -112,7 +117,7 @@ def test_padded_targets_do_not_count():
 
     Padded actions, noised, are still inputs: the chunk is denoised as a whole.
     """
-    agent, batch = _make(sampler='ddim', objective='x0'), _batch()
+    agent, batch = _make(), _batch()
     state, update = _start(agent)
     new, metrics = update(state, batch, jax.random.key(1))
     square = np.asarray(batch.action)[np.asarray(batch.mask)] ** 2
@@ -131,7 +136,7 @@ def test_padded_targets_do_not_count():
 
 
 def test_nothing_but_padding_moves_nothing():
-    agent, batch = _make(weight_decay=0.0), _batch()
+    agent, batch = _make(), _batch()
     state, update = _start(agent)
     empty = batch.replace(mask=np.zeros_like(batch.mask))
     new = state
@@ -142,7 +147,7 @@ def test_nothing_but_padding_moves_nothing():
 
 
 def test_the_ema_averages_updated_weights_and_acts():
-    agent, batch = _make(sampler='ddim', objective='x0'), _batch()
+    agent, batch = _make(), _batch()
     state, update = _start(agent)
     first, _ = update(state, batch, jax.random.key(1))
     second, _ = update(first, batch, jax.random.key(2))
@@ -168,7 +173,7 @@ def test_the_ema_averages_updated_weights_and_acts():
 @pytest.mark.parametrize('sampler', registry.TABLES['samplers'])
 def test_actions_are_clipped_samples(sampler):
     """Untrained eps = 0 makes x_0 = x_K / sqrt(alpha_bar), which is huge without the clip."""
-    agent, obs = _make(sampler=sampler, clip=0.5), _batch().obs
+    agent, obs = _make(sampler=sampler, objective='eps', clip=0.5), _batch().obs
     state, act = weights.acting(agent, std=0.0), jax.jit(acting.act_of(agent))
     action, _ = act(state, obs, jax.random.key(1))
     np.testing.assert_allclose(np.abs(action).max(), 0.5, atol=1e-5)
@@ -187,7 +192,7 @@ def test_actions_are_clipped_samples(sampler):
         ({'sampler': 'midpoint', 'num_sample_steps': 3}, 'even number for midpoint, found 3'),
         ({'guidance': 2.0}, 'agent.guidance: expected 1.0 without condition_dropout, found 2.0'),
         ({'condition_dropout': 1.0}, 'agent.condition_dropout: .*found 1.0'),
-        ({'eta': 0.5}, "agent.eta: expected 0 for 'ddpm', found 0.5"),
+        ({'sampler': 'ddpm', 'eta': 0.5}, "agent.eta: expected 0 for 'ddpm', found 0.5"),
     ],
 )
 def test_mistakes_are_named(fields, message):

@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 
 from jaxpolicy.nets import unet1d
+from tests import weights
 
 
 @pytest.fixture(params=[0, 128], ids=['rows first', 'weights first'], autouse=True)
 def _either_order(request, monkeypatch):
     """Both orders of a CPU's product, at any number of rows."""
     monkeypatch.setattr(unet1d, 'FEW_ROWS', request.param)
+
+
+def _normal(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
 
 
 def _reference(params, x):
@@ -29,25 +34,31 @@ CASES = [(1, 5), (4, 5), (5, 5), (9, 5), (2, 4), (4, 4)]
 @pytest.mark.parametrize('length, kernel_size', CASES)
 def test_conv_is_a_convolution_at_every_length(length, kernel_size):
     net = unet1d.Conv1d(features=6, kernel_size=kernel_size)
-    x_key, key, weight_key, bias_key = jax.random.split(jax.random.key(0), 4)
-    x = jax.random.normal(x_key, (3, length, 4))
-    params = net.init(key, x)
-    params['params']['bias'] = jax.random.normal(bias_key, (6,))
+    rng = np.random.default_rng(0)
+    x, weight = _normal(rng, 3, length, 4), _normal(rng, 3, length, 6)
+    params = jax.eval_shape(net.init, jax.random.key(0), x)
     assert params['params']['kernel'].shape == (6, kernel_size, 4)
-    np.testing.assert_allclose(net.apply(params, x), _reference(params, x), atol=1e-5)
+    params = weights.random(params)
 
-    weight = jax.random.normal(weight_key, (3, length, 6))
-    grads = [
-        jax.jit(jax.grad(lambda p, x: jnp.sum(weight * f(p, x) ** 2), argnums=(0, 1)))(params, x)
-        for f in (net.apply, _reference)
-    ]
+    @jax.jit
+    def both(params, x):
+        def loss(f):
+            return lambda p, x: jnp.sum(weight * f(p, x) ** 2)
+
+        functions = (net.apply, _reference)
+        outputs = [f(params, x) for f in functions]
+        return outputs, [jax.grad(loss(f), argnums=(0, 1))(params, x) for f in functions]
+
+    outputs, grads = both(params, x)
+    np.testing.assert_allclose(*outputs, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *grads)
 
 
 def test_a_cpu_gets_no_convolution():
     """XLA's convolutions are slow there, for short sequences and inside loops."""
     net = unet1d.UNet1D(dims=(8, 16), step_embed_dim=8)
-    x, k, condition = jnp.zeros((1, 4, 2)), jnp.zeros((1,), jnp.int32), jnp.zeros((1, 3))
+    x, condition = np.zeros((1, 4, 2), np.float32), np.zeros((1, 3), np.float32)
+    k = np.zeros(1, np.int32)
     params = jax.eval_shape(net.init, jax.random.key(0), x, k, condition)
     assert 'conv_general_dilated' not in str(jax.make_jaxpr(net.apply)(params, x, k, condition))
 
@@ -57,33 +68,39 @@ def test_a_cpu_gets_no_convolution():
     'size, stride, padding, dilation', [(3, 2, (1, 1), 1), (4, 1, (2, 2), 2), (5, 3, (0, 4), 2)]
 )
 def test_strides_and_dilations_are_those_of_a_convolution(length, size, stride, padding, dilation):
-    x_key, kernel_key = jax.random.split(jax.random.key(length))
-    x = jax.random.normal(x_key, (2, length, 3))
-    kernel = jax.random.normal(kernel_key, (4, size, 3))
-    wanted = jax.lax.conv_general_dilated(
-        x, kernel, (stride,), (padding,), (dilation,), dimension_numbers=('NWC', 'OWI', 'NWC')
-    )
-    found = unet1d.convolve(x, kernel, stride, padding, dilation)
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    rng = np.random.default_rng(length)
+    x, kernel = _normal(rng, 2, length, 3), _normal(rng, 4, size, 3)
+
+    @jax.jit
+    def both(x, kernel):
+        wanted = jax.lax.conv_general_dilated(
+            x, kernel, (stride,), (padding,), (dilation,), dimension_numbers=('NWC', 'OWI', 'NWC')
+        )
+        return unet1d.convolve(x, kernel, stride, padding, dilation), wanted
+
+    np.testing.assert_allclose(*both(x, kernel), atol=1e-5)
 
 
-def test_mish_is_jaxs():
-    x = jnp.concatenate([jnp.linspace(-30.0, 30.0, 601), jnp.asarray([-1e4, 1e4])])
-    for f in (lambda g: g(x), lambda g: jax.vmap(jax.grad(g))(x)):
-        np.testing.assert_allclose(f(unet1d.mish), f(jax.nn.mish), rtol=2e-5, atol=1e-6)
+@pytest.mark.parametrize('transform', [lambda f: f, lambda f: jax.vmap(jax.grad(f))])
+def test_mish_is_jaxs(transform):
+    x = np.float32([*np.linspace(-30.0, 30.0, 601), -1e4, 1e4])
+    found = jax.jit(lambda x: [transform(f)(x) for f in (unet1d.mish, jax.nn.mish)])(x)
+    np.testing.assert_allclose(*found, rtol=2e-5, atol=1e-6)
 
 
 def test_upsampling_is_flaxs_transposed_convolution():
-    x = jax.random.normal(jax.random.key(0), (2, 4, 3))
-    params = unet1d.Upsample1d().init(jax.random.key(1), x)
+    x = _normal(np.random.default_rng(0), 2, 4, 3)
+    net = unet1d.Upsample1d()
+    params = weights.random(jax.eval_shape(net.init, jax.random.key(1), x))
     theirs = jax.tree.map(lambda a: a.transpose(1, 2, 0) if a.ndim == 3 else a, params)
-    wanted = nn.ConvTranspose(3, (4,), strides=(2,), padding='SAME').apply(theirs, x)
-    np.testing.assert_allclose(unet1d.Upsample1d().apply(params, x), wanted, atol=1e-5)
+    other = nn.ConvTranspose(3, (4,), strides=(2,), padding='SAME')
+    found = jax.jit(lambda *p: [f.apply(q, x) for f, q in zip((net, other), p, strict=True)])
+    np.testing.assert_allclose(*found(params, theirs), atol=1e-5)
 
 
 def _shapes(net, horizon, action_dim, condition_dim):
-    x = jnp.zeros((2, horizon, action_dim))
-    k, condition = jnp.zeros(2, jnp.int32), jnp.zeros((2, condition_dim))
+    x = np.zeros((2, horizon, action_dim), np.float32)
+    k, condition = np.zeros(2, np.int32), np.zeros((2, condition_dim), np.float32)
     params = jax.eval_shape(net.init, jax.random.key(0), x, k, condition)
     return params, jax.eval_shape(net.apply, params, x, k, condition)
 
@@ -135,10 +152,9 @@ def test_a_horizon_that_does_not_halve_is_refused():
 
 def test_the_output_depends_on_every_input():
     net = unet1d.UNet1D((16, 32), kernel_size=3, num_groups=4, step_embed_dim=16)
-    keys = jax.random.split(jax.random.key(0), 3)
-    x, condition = jax.random.normal(keys[0], (2, 8, 3)), jax.random.normal(keys[1], (2, 7))
-    k = jnp.asarray([3, 50])
-    params = jax.jit(net.init)(keys[2], x, k, condition)
+    rng = np.random.default_rng(0)
+    x, condition, k = _normal(rng, 2, 8, 3), _normal(rng, 2, 7), np.array([3, 50], np.int32)
+    params = weights.random(jax.eval_shape(net.init, jax.random.key(0), x, k, condition))
     run = jax.jit(net.apply)
     y = run(params, x, k, condition)
     for other in ((x + 1.0, k, condition), (x, k + 9, condition), (x, k, condition + 1.0)):
