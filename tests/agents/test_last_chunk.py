@@ -1,5 +1,7 @@
 """Plans that begin with the last one: what is carried, where sampling starts, what is kept."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from jaxpolicy.agents import bc, diffusion_policy
 from jaxpolicy.agents.parts import last_chunk
 from jaxpolicy.nets import mlp_denoiser
 from jaxpolicy.types import Spec
+from tests import weights
 
 TO, TP, TA, A = 2, 4, 2, 2
 SPEC = Spec(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((A,), jnp.float32))
@@ -17,53 +20,43 @@ CONFIG = diffusion_policy.Config(
     num_sample_steps=4, objective='flow', sampler='euler', clip=100.0,
 )  # fmt: skip
 RNG = np.random.default_rng(0)
-HISTORY = jnp.zeros((2, TO, 3))
+HISTORY = np.zeros((2, TO, 3), np.float32)
+PLAIN = diffusion_policy.make(CONFIG, SPEC)
+STATE = weights.acting(PLAIN)  # its last layer, too, says something
 
 
+@functools.cache
 def _make(warm_start_steps=0, inpaint_actions=0):
     sampling = diffusion_policy.sampling(CONFIG, SPEC)
-    agent = diffusion_policy.make(CONFIG, SPEC)
     return last_chunk.plan_from_last_chunk(
-        agent, sampling, TA, TO, warm_start_steps, inpaint_actions
+        PLAIN, sampling, TA, TO, warm_start_steps, inpaint_actions
     )
 
 
-def _state(agent):
-    """Random weights in place of the initial ones, whose last layer is zero."""
-    state = jax.jit(agent.init)(jax.random.key(0))
-    leaves, structure = jax.tree.flatten(state.params)
-    keys = jax.random.split(jax.random.key(9), len(leaves))
-    moved = [x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-    params = jax.tree.unflatten(structure, moved)
-    return state.replace(params=params, target_params=params)
+@functools.cache
+def _jitted(agent):
+    return jax.jit(lambda carry: agent.policy(STATE).act(carry, HISTORY, jax.random.key(1)))
 
 
 def _plan(agent, carry=None):
     """(the chunk, the carry after it)."""
-
-    def run(state, key):
-        policy = agent.policy(state)
-        first = policy.init(HISTORY) if carry is None else carry
-        return policy.act(first, HISTORY, key)
-
-    after, chunk, extras = jax.jit(run)(_state(agent), jax.random.key(1))
+    first = agent.policy(STATE).init(HISTORY) if carry is None else carry
+    after, chunk, extras = _jitted(agent)(first)
     assert extras == {}
-    return np.asarray(chunk), after
+    return np.asarray(chunk), jax.device_get(after)
 
 
 def _under_way():
     """A carry of which the second row begins its episode."""
-    last = jnp.asarray(RNG.normal(size=(2, TP, A)), jnp.float32)
-    return {'last': last, 'fresh': jnp.asarray([False, True])}
+    last = RNG.normal(size=(2, TP, A)).astype(np.float32)
+    return {'last': last, 'fresh': np.array([False, True])}
 
 
 def test_an_episode_begins_with_no_chunk_and_plans_as_the_agent_alone():
     agent = _make(warm_start_steps=1)
-    carry = agent.policy(_state(agent)).init(HISTORY)
+    carry = agent.policy(STATE).init(HISTORY)
     assert carry['last'].shape == (2, TP, A) and carry['fresh'].all()
-    plain = diffusion_policy.make(CONFIG, SPEC)
-    alone = jax.jit(lambda s, key: plain.policy(s).act((), HISTORY, key))
-    _, expected, _ = alone(_state(plain), jax.random.key(1))
+    _, expected, _ = _jitted(PLAIN)(())
     np.testing.assert_allclose(_plan(agent)[0], expected, atol=1e-6)
 
 
@@ -78,8 +71,9 @@ def test_a_warm_start_runs_only_the_last_steps_from_the_last_chunk():
     agent, carry = _make(warm_start_steps=1), _under_way()
     chunk, _ = _plan(agent, carry)
     eps = jax.random.normal(jax.random.split(jax.random.key(1))[0], (2, TP, A))
-    x, params = 0.75 * carry['last'] + 0.25 * eps, _state(agent).params['denoiser']
-    velocity = mlp_denoiser.MLPDenoiser(16, 1).apply(params, x, jnp.full(2, 25.0), HISTORY)
+    x, net = 0.75 * carry['last'] + 0.25 * np.asarray(eps), mlp_denoiser.MLPDenoiser(16, 1)
+    time = np.full(2, 25.0, np.float32)
+    velocity = jax.jit(net.apply)(STATE.params['denoiser'], x, time, HISTORY)
     np.testing.assert_allclose(chunk[0], (x + 0.25 * velocity)[0], atol=1e-5)
     # the one that begins its episode starts from noise, as if it were alone
     cold, _ = _plan(_make(warm_start_steps=4))

@@ -21,7 +21,7 @@ CONFIG = dagger.Config(
     queries_per_round=24,
     batch_size=64,
     first_updates=150,
-    updates_per_round=150,
+    updates_per_round=160,
     restart=False,
     risk_updates=20,
 )
@@ -42,10 +42,10 @@ def _demos() -> windows.Windows:
     return windows.make(data, 2, 4, 2)
 
 
-def _parts(gate_name='beta', head='mixture'):
+def _parts(gate_name):
     config = bc.Config(
-        head=head, num_components=2, width=32, num_blocks=1, pred_horizon=4, action_horizon=2,
-        learning_rate=3e-3, warmup_updates=10,
+        head='mixture', num_components=2, width=32, num_blocks=1, pred_horizon=4,
+        action_horizon=2, learning_rate=3e-3, warmup_updates=10,
     )  # fmt: skip
     agent = bc.make(config, point.SPEC)
     known = None
@@ -59,7 +59,8 @@ def _parts(gate_name='beta', head='mixture'):
         'thrifty': lambda: gates.thrifty(known.predict),
     }[gate_name]()
     make_expert = lambda weights: point.expert()  # noqa: E731
-    return dagger.Parts(agent, point.env(), make_expert, gate, known, CONFIG, point.HORIZONS)
+    config = dataclasses.replace(CONFIG, restart=gate_name == 'expert')  # the others go on
+    return dagger.Parts(agent, point.env(), make_expert, gate, known, config, point.HORIZONS)
 
 
 @pytest.fixture(scope='module')
@@ -105,15 +106,14 @@ def test_unspent_budget_raises_the_next(data):
         np.testing.assert_allclose(state.memory.budget_scale, scale, rtol=1e-5)
 
 
-def test_a_round_can_learn_from_the_beginning(data):
-    parts = _parts()
-    config = dataclasses.replace(CONFIG, restart=True, first_updates=1, updates_per_round=0)
-    loop = dagger.make(parts._replace(config=config))
-    state, step = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
+@pytest.mark.parametrize('gate, steps', [('expert', (150, 160)), ('beta', (150, 310))])
+def test_a_round_can_learn_from_the_beginning_or_go_on(gate, steps, data):
+    init, step = compiled(gate)
+    state = init(jax.random.key(0))
     blocks = 2 * CONFIG.num_envs * point.HORIZONS.num_blocks * point.HORIZONS.action
-    for expected in (1, 0):
+    for total, updates in zip(steps, (150, 160), strict=True):
         state, metrics = step(state, data)
-        assert state.train.step == metrics['updates'] == expected
+        assert (state.train.step, metrics['updates']) == (total, updates)
         assert metrics['env_steps'] == blocks + CONFIG.queries_per_round * 3  # Tp - To + 1
 
 
