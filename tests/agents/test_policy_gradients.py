@@ -1,6 +1,7 @@
 """A2C and REINFORCE: what an update does to a rollout, worked out by hand."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,19 @@ from scipy import special
 
 from jaxpolicy.agents import a2c, reinforce
 from jaxpolicy.types import Spec, Transition
-from tests import acting
+from tests import acting, weights
 
 T, N, M = 5, 3, 4
 SPEC = Spec(jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((M,), jnp.int8))
 ENDED = np.zeros((T, N), bool)  # by the task in one world, by time in another, in the last not
 ENDED[2, :2] = True
 MODULES = {'a2c': a2c, 'reinforce': reinforce}
-LINEAR = {'hidden': (), 'gamma': 0.9, 'learning_rate': 1.0}  # logits and values: W x + b
+GAMMA = 0.9
+LINEAR = {'hidden': (), 'gamma': GAMMA, 'learning_rate': 1.0}  # logits and values: W x + b
+DEFAULTS = {  # the numbers that tests change: data of one program
+    'a2c': {'entropy_cost': 0.0, 'value_cost': 0.5, 'max_grad_norm': 1e9, 'reward_scale': 1.0},
+    'reinforce': {'baseline_learning_rate': 1.0, 'reward_scale': 1.0},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +49,24 @@ def _rollout(seed=0):
     )
 
 
+@functools.cache
+def _program(name, num_baseline_steps=1):
+    """(costs and the like, state, batch) -> (state, metrics), and a state to start from."""
+    more = {'num_baseline_steps': num_baseline_steps} if name == 'reinforce' else {}
+    config = MODULES[name].Config(**LINEAR, **more)
+
+    def update(numbers, state, batch):
+        agent = MODULES[name].make(dataclasses.replace(config, **numbers), SPEC)
+        return agent.update(state, batch, jax.random.key(0))
+
+    agent = MODULES[name].make(config, SPEC)
+    return jax.jit(update), _state(agent), jax.jit(acting.act_of(agent))
+
+
 def _state(agent):
     """Parameters that say something: those of a fresh policy are next to 0."""
     state = jax.jit(agent.init)(jax.random.key(0))
-    rng = np.random.default_rng(7)
-    draw = lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype)  # noqa: E731
-    return state.replace(params=jax.tree.map(draw, state.params))
+    return state.replace(params=weights.random(state.params, std=1.0, seed=7))
 
 
 def _linear(params, obs):
@@ -56,11 +74,10 @@ def _linear(params, obs):
     return obs @ np.asarray(layer['kernel']) + np.asarray(layer['bias'])
 
 
-def _moved(name, config, batch):
+def _moved(name, batch, numbers, num_baseline_steps=1):
     """(state, metrics, gradients of actor and critic: of kernel and bias, in one array)."""
-    agent = MODULES[name].make(config, SPEC)
-    state = _state(agent)
-    new, metrics = jax.jit(agent.update)(state, batch, jax.random.key(0))
+    update, state, _ = _program(name, num_baseline_steps)
+    new, metrics = jax.device_get(update(DEFAULTS[name] | numbers, state, batch))
     grads = {}
     for network in ('actor', 'critic'):
         a, b = (s.params[network]['params']['Dense_0'] for s in (state, new))
@@ -90,29 +107,27 @@ def _targets(batch, next_value, gamma, bootstrap):
 
 
 def test_a2c_steps_down_the_gradient_of_n_step_advantages():
-    config = a2c.Config(entropy_cost=0.0, value_cost=0.5, max_grad_norm=1e9, **LINEAR)
     batch = _rollout()
-    state, metrics, found = _moved('a2c', config, batch)
+    state, metrics, found = _moved('a2c', batch, {})
     next_value = _linear(state.params['critic'], batch.next_obs)[..., 0]
-    target = _targets(batch, next_value, config.gamma, bootstrap=1.0)
+    target = _targets(batch, next_value, GAMMA, bootstrap=1.0)
     expected = _expected(state, batch, target, np.ones((T, N)))
     np.testing.assert_allclose(found['actor'], expected['actor'], atol=1e-5)
     np.testing.assert_allclose(found['critic'], 0.5 * expected['critic'], atol=1e-5)
     norm = np.sqrt(sum((x**2).sum() for x in found.values()))
     np.testing.assert_allclose(metrics['grad_norm'], norm, rtol=1e-4)
 
-    clipped = dataclasses.replace(config, max_grad_norm=0.1 * norm)  # one norm for both
-    _, _, clipped = _moved('a2c', clipped, batch)
+    _, _, clipped = _moved('a2c', batch, {'max_grad_norm': 0.1 * norm})  # one norm for both
     for network in found:
         np.testing.assert_allclose(clipped[network], 0.1 * found[network], atol=1e-5)
 
 
 def test_a2c_is_paid_for_entropy():
     """All rewards and values 0: what is left is the entropy's gradient."""
-    config = a2c.Config(entropy_cost=0.3, value_cost=0.0, max_grad_norm=1e9, **LINEAR)
-    batch = _rollout()
-    base = a2c.Config(entropy_cost=0.0, value_cost=0.0, max_grad_norm=1e9, **LINEAR)
-    (state, _, found), (_, _, without) = (_moved('a2c', c, batch) for c in (config, base))
+    batch, costs = _rollout(), ({'entropy_cost': 0.3}, {'entropy_cost': 0.0})
+    (state, _, found), (_, _, without) = (
+        _moved('a2c', batch, {'value_cost': 0.0, **cost}) for cost in costs
+    )
     logits = _linear(state.params['actor'], batch.obs)
     probs = special.softmax(logits, -1)
     surprise = -special.log_softmax(logits, -1)
@@ -123,13 +138,12 @@ def test_a2c_is_paid_for_entropy():
 
 
 def test_reinforce_steps_down_the_gradient_of_known_returns():
-    config = reinforce.Config(baseline_learning_rate=1.0, **LINEAR)
     batch = _rollout()
-    state, metrics, found = _moved('reinforce', config, batch)
+    state, metrics, found = _moved('reinforce', batch, {})
     next_value = _linear(state.params['critic'], batch.next_obs)[..., 0]
     known = np.zeros((T, N))
     known[:3, :2] = 1.0  # later no episode ends, nor does one in the third world
-    target = _targets(batch, next_value, config.gamma, bootstrap=np.nan)
+    target = _targets(batch, next_value, GAMMA, bootstrap=np.nan)
     expected = _expected(state, batch, np.where(known, target, 0.0), known)
     for network in found:
         np.testing.assert_allclose(found[network], expected[network], atol=1e-5)
@@ -137,12 +151,11 @@ def test_reinforce_steps_down_the_gradient_of_known_returns():
 
 
 def test_reinforce_bootstraps_where_time_ran_out_and_nowhere_else():
-    agent, batch = reinforce.make(reinforce.Config(**LINEAR), SPEC), _rollout()
-    state, update = _state(agent), jax.jit(agent.update)
+    batch, (update, state, _) = _rollout(), _program('reinforce')
 
     def baseline(next_obs):
-        new, _ = update(state, batch.replace(next_obs=next_obs), jax.random.key(0))
-        return new.params['critic']['params']['Dense_0']['bias']
+        new, _ = update(DEFAULTS['reinforce'], state, batch.replace(next_obs=next_obs))
+        return np.asarray(new.params['critic']['params']['Dense_0']['bias'])
 
     felt = np.zeros((T, N), bool)
     for t, n in np.ndindex(T, N):
@@ -153,9 +166,8 @@ def test_reinforce_bootstraps_where_time_ran_out_and_nowhere_else():
 
 
 def test_the_baseline_takes_its_number_of_steps():
-    batch, one = _rollout(), reinforce.Config(baseline_learning_rate=0.1, **LINEAR)
-    first = _moved('reinforce', one, batch)
-    several = _moved('reinforce', dataclasses.replace(one, num_baseline_steps=30), batch)
+    batch, numbers = _rollout(), {'baseline_learning_rate': 0.1}
+    first, several = (_moved('reinforce', batch, numbers, steps) for steps in (1, 30))
     np.testing.assert_array_equal(first[2]['actor'], several[2]['actor'])
     assert np.abs(several[2]['critic']).max() > 3 * np.abs(first[2]['critic']).max()
     assert several[1]['explained_variance'] == first[1]['explained_variance']  # of the old one
@@ -163,21 +175,20 @@ def test_the_baseline_takes_its_number_of_steps():
 
 @pytest.mark.parametrize('name', MODULES)
 def test_rewards_are_scaled(name):
-    config = MODULES[name].Config(**LINEAR)
-    scaled, batch = dataclasses.replace(config, reward_scale=0.1), _rollout()
-    smaller = batch.replace(reward=0.1 * batch.reward)
-    a, b = _moved(name, scaled, batch)[2], _moved(name, config, smaller)[2]
+    batch = _rollout()
+    smaller = batch.replace(reward=np.float32(0.1) * batch.reward)
+    a, b = _moved(name, batch, {'reward_scale': 0.1})[2], _moved(name, smaller, {})[2]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), a, b)
 
 
 @pytest.mark.parametrize('name', MODULES)
 def test_choices_are_one_hot(name):
-    agent = MODULES[name].make(MODULES[name].Config(**LINEAR), SPEC)
-    state, obs = _state(agent), jnp.ones((500, 2))
-    action, extras = acting.act_of(agent)(state, obs, jax.random.key(1))
-    assert action.dtype == jnp.int8 and (action.sum(-1) == 1).all()
+    _, state, act = _program(name)
+    obs = np.ones((500, 2), np.float32)
+    action, extras = jax.device_get(act(state, obs, jax.random.key(1), False))
+    assert action.dtype == np.int8 and (action.sum(-1) == 1).all()
     probs = special.softmax(extras['logits'][0])
     np.testing.assert_allclose(action.mean(0), probs, atol=0.1)
     np.testing.assert_allclose(extras['log_prob'], np.log(probs)[action.argmax(-1)], rtol=1e-4)
-    mode, _ = acting.act_of(agent)(state, obs, jax.random.key(1), deterministic=True)
-    assert (mode.argmax(-1) == probs.argmax()).all()
+    mode, _ = act(state, obs, jax.random.key(1), True)
+    assert (np.asarray(mode).argmax(-1) == probs.argmax()).all()
