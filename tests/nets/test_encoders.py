@@ -15,9 +15,9 @@ OBS_SPEC = {
 def _obs(*lead):
     size = int(np.prod(lead, dtype=int))
     return {
-        'joints': jnp.arange(size * 3.0).reshape(*lead, 3),
-        'goal': 100.0 + jnp.arange(float(size)).reshape(lead),
-        'map': 200.0 + jnp.arange(size * 4.0).reshape(*lead, 2, 2),
+        'joints': np.arange(size * 3, dtype=np.float32).reshape(*lead, 3),
+        'goal': 100 + np.arange(size, dtype=np.float32).reshape(lead),
+        'map': 200 + np.arange(size * 4, dtype=np.float32).reshape(*lead, 2, 2),
     }
 
 
@@ -28,7 +28,7 @@ def test_encode_joins_the_leaves_in_the_trees_order():
     np.testing.assert_array_equal(flat[1], [101, 3, 4, 5, 204, 205, 206, 207])
     assert encoders.encode(_obs(), OBS_SPEC).shape == (8,)
     assert encoders.encode(_obs(4, 5), OBS_SPEC).shape == (4, 5, 8)
-    array = jnp.ones((4, 3))
+    array = np.ones((4, 3), np.float32)
     np.testing.assert_array_equal(encoders.encode(array, OBS_SPEC['joints']), array)
 
 
@@ -51,23 +51,34 @@ def test_a_view_is_of_the_entries_that_are_asked_for():
 
 def test_a_network_behind_its_view_has_the_networks_own_parameters():
     view = encoders.view(OBS_SPEC, 'critic_obs', ('joints',))
-    net, key = critics.Critics(2, (8,)), jax.random.key(0)
+    net = critics.Critics(2, (8,))
     critic = encoders.Encoded(net, view)
     action = jax.ShapeDtypeStruct((2,), jnp.float32)
-    params = critic.init(key, action)
-    own = net.init(key, jnp.zeros((1, 3)), jnp.zeros((1, 2)))
-    jax.tree.map(np.testing.assert_array_equal, params, own)
-    obs, actions = _obs(4, 5), jnp.ones((4, 5, 2))
-    found = critic.apply(params, obs, actions)
+    obs, actions = _obs(4, 5), np.ones((4, 5, 2), np.float32)
+
+    @jax.jit
+    def both(key, obs):
+        params, own = critic.init(key, action), net.init(key, jnp.zeros((1, 3)), jnp.zeros((1, 2)))
+        expected = net.apply(own, obs['joints'], actions)
+        return (params, own), critic.apply(params, obs, actions), expected
+
+    params, found, expected = both(jax.random.key(0), obs)
+    jax.tree.map(np.testing.assert_array_equal, *params)
     assert found.shape == (2, 4, 5, 1)
-    np.testing.assert_array_equal(found, net.apply(own, obs['joints'], actions))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_network_of_histories_sees_them_as_one_vector():
-    net, key = mlp.MLP((8,), 2), jax.random.key(0)
+    net = mlp.MLP((8,), 2)
     actor = encoders.Encoded(net, OBS_SPEC, num_obs=3)
-    params = actor.init(key)
-    jax.tree.map(np.testing.assert_array_equal, params, net.init(key, jnp.zeros((1, 24))))
-    obs = jax.tree.map(lambda x: 0.01 * x, _obs(5, 3))
-    expected = net.apply(params, encoders.encode(obs, OBS_SPEC).reshape(5, 24))
-    np.testing.assert_array_equal(actor.apply(params, obs), expected)
+    obs = jax.tree.map(lambda x: np.float32(0.01) * x, _obs(5, 3))
+
+    @jax.jit
+    def both(key, obs):
+        params, own = actor.init(key), net.init(key, jnp.zeros((1, 24)))
+        expected = net.apply(own, encoders.encode(obs, OBS_SPEC).reshape(5, 24))
+        return (params, own), actor.apply(params, obs), expected
+
+    params, found, expected = both(jax.random.key(0), obs)
+    jax.tree.map(np.testing.assert_array_equal, *params)
+    np.testing.assert_array_equal(found, expected)

@@ -1,24 +1,34 @@
 """Cells against flax's, and sequences against one step at a time."""
 
+import functools
+
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxpolicy.nets import recurrent
+from tests import weights
 
 T, N, D, H = 7, 3, 4, 5
 
 
+@functools.cache
 def _net(cell):
+    """The network, its parameters, of which none is 0, a memory, inputs and ends of episodes."""
     net = recurrent.Recurrent((6,), cell, H, 2, 'tanh')
-    x = jax.random.normal(jax.random.key(0), (T, N, D))
-    done = jnp.zeros((T, N), bool).at[2, 0].set(True).at[3, 1].set(True).at[T - 1, 2].set(True)
-    memory = jax.tree.map(lambda m: m + 0.3, net.start(N))
-    params = net.init(jax.random.key(1), memory, x, done)
-    params = jax.tree.map(lambda p: p + 0.1, params)  # biases that are not 0
+    x = np.random.default_rng(0).normal(size=(T, N, D)).astype(np.float32)
+    done = np.zeros((T, N), bool)
+    done[[2, 3, T - 1], [0, 1, 2]] = True
+    memory = jax.tree.map(lambda m: np.asarray(m) + np.float32(0.3), net.start(N))
+    params = weights.random(jax.eval_shape(net.init, jax.random.key(1), memory, x, done))
     return net, params, memory, x, done
+
+
+@functools.cache
+def _step(cell):
+    net = _net(cell)[0]
+    return jax.jit(lambda params, memory, x: net.apply(params, memory, x, method='step'))
 
 
 def _flax(cell, params, memory, inputs):
@@ -51,11 +61,11 @@ def _flax(cell, params, memory, inputs):
 
 @pytest.mark.parametrize('cell', recurrent.CELLS)
 def test_cells_are_those_of_flax(cell):
-    net, params, memory, x, _ = _net(cell)
+    _, params, memory, x, _ = _net(cell)
     p = params['params']['encoder_0']
-    encoded = jnp.tanh(x[0] @ p['kernel'] + p['bias'])
-    found, output = net.apply(params, memory, x[0], method='step')
-    expected = _flax(cell, params, memory, encoded)
+    encoded = np.tanh(x[0] @ p['kernel'] + p['bias'])
+    found, output = jax.device_get(_step(cell)(params, memory, x[0]))
+    expected = jax.jit(functools.partial(_flax, cell, params))(memory, encoded)
     assert set(found) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-6)
@@ -66,19 +76,19 @@ def test_cells_are_those_of_flax(cell):
 @pytest.mark.parametrize('cell', recurrent.CELLS)
 def test_a_sequence_is_its_steps_with_a_new_memory_after_each_end(cell):
     net, params, memory, x, done = _net(cell)
-    memories, outputs = net.apply(params, memory, x, done)
+    memories, outputs = jax.device_get(jax.jit(net.apply)(params, memory, x, done))
+    start = jax.device_get(net.start(N))
     for t in range(T):
-        memory, output = net.apply(params, memory, x[t], method='step')
+        memory, output = jax.device_get(_step(cell)(params, memory, x[t]))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[t], b, atol=1e-6), memories, memory)
         np.testing.assert_allclose(outputs[t], output, atol=1e-6)
-        start = net.start(N)
-        memory = jax.tree.map(lambda m, s: jnp.where(done[t][:, None], s, m), memory, start)
+        memory = jax.tree.map(lambda m, s: np.where(done[t][:, None], s, m), memory, start)
 
 
 def test_matrices_are_orthogonal_gate_by_gate():
     net = recurrent.Recurrent((), 'lstm', H, 2)
-    x, done = jnp.zeros((1, 1, D)), jnp.zeros((1, 1), bool)
-    params = net.init(jax.random.key(0), net.start(1), x, done)['params']
+    x, done = np.zeros((1, 1, D), np.float32), np.zeros((1, 1), bool)
+    params = jax.jit(net.init)(jax.random.key(0), net.start(1), x, done)['params']
     each = np.split(np.asarray(params['recurrence']), 4, axis=1)
     for matrix in each:
         np.testing.assert_allclose(matrix @ matrix.T, np.eye(H), atol=1e-5)
