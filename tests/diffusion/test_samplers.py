@@ -1,5 +1,7 @@
 """Samplers against closed forms: a Gaussian's best denoiser is linear, a mixture's is a softmax."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +22,17 @@ PATHS = {
 }
 
 
+@functools.cache
+def _program(sampler, predict):
+    """(x, what the sampler plans for a grid, key) -> samples; one program for all grids."""
+    planned = sampler._replace(plan=lambda inputs: inputs)
+    return jax.jit(lambda x, inputs, key: samplers.sample(planned, predict, x, inputs, key))
+
+
 def _sample(name, predict, x, grid, key):
     sampler = registry.resolve('samplers', name, 'sampler') if isinstance(name, str) else name
-    return samplers.sample(sampler, predict, x, grid, key)
+    inputs = jax.tree.map(np.asarray, sampler.plan(grid))
+    return np.asarray(_program(sampler, predict)(np.asarray(x), inputs, key))
 
 
 def gaussian(x, level):
@@ -42,7 +52,7 @@ def mixture(x, level):
 def _line(sampler, path, num_steps):
     """A deterministic sampler is affine here, x -> offset + slope x: its mean and deviation."""
     grid = PATHS[path].grid(num_steps)
-    noise = process.start(jnp.asarray([0.0, 1.0]), grid)
+    noise = process.start(np.float32([0.0, 1.0]), grid)
     x = _sample(sampler, gaussian, noise, grid, jax.random.key(0))
     return float(x[0]), float(x[1] - x[0])
 
@@ -88,7 +98,7 @@ def test_dpm_solver_is_of_second_order_between_levels():
         signal = np.sqrt(1.0 / (1.0 + np.exp(-2.0 * log_snr))).astype(np.float32)
         noise = np.sqrt(1.0 / (1.0 + np.exp(2.0 * log_snr))).astype(np.float32)
         grid = process.Level(signal, noise, log_snr.astype(np.float32))
-        x = _sample('dpmpp_2m', gaussian, jnp.asarray([0.0, 1.0]), grid, jax.random.key(0))
+        x = _sample('dpmpp_2m', gaussian, np.float32([0.0, 1.0]), grid, jax.random.key(0))
         scale = np.sqrt((signal * STD) ** 2 + noise**2)
         errors.append(abs(float(x[1] - x[0]) - scale[-1] / scale[0]))
     assert errors[0] / errors[1] > 2.6, errors  # its last step is of first order, but small
@@ -157,12 +167,16 @@ def test_ddim_equals_equation_12_written_with_eps(num_steps):
 
 def test_euler_on_the_flow_follows_the_velocity():
     grid = objectives.make('flow').grid(7)
-    x = start = jnp.linspace(-2.0, 2.0, 9)
+    x = start = np.linspace(-2.0, 2.0, 9, dtype=np.float32)
     for t in np.arange(7) / 7:
         level = process.Level(t, 1 - t, 100 * (1 - t))
         x = x + (_predict_wavy(x, level) - x) / (1 - t) / 7
     found = _sample('euler', _predict_wavy, start, grid, jax.random.key(0))
     np.testing.assert_allclose(found, x, atol=1e-5)
+
+
+def stubborn(x, level):
+    return jnp.full_like(x, 0.25)
 
 
 @pytest.mark.parametrize('path', PATHS)
@@ -171,10 +185,7 @@ def test_all_end_on_the_last_guess(sampler, path):
     """At data nothing is left of the noise."""
     grid = PATHS[path].grid(10)
 
-    def stubborn(x, level):
-        return jnp.full_like(x, 0.25)
-
-    start = process.start(jnp.asarray([3.0, -2.0]), grid)
+    start = process.start(np.float32([3.0, -2.0]), grid)
     x = _sample(sampler, stubborn, start, grid, jax.random.key(0))
     np.testing.assert_allclose(x, 0.25, atol=1e-4)
 
@@ -183,7 +194,7 @@ def test_only_ddpm_depends_on_its_key():
     grid = PATHS['ddpm'].grid(10)
     for name in SAMPLERS:
         first, second = (
-            _sample(name, _predict_wavy, jnp.zeros(4), grid, jax.random.key(seed))
+            _sample(name, _predict_wavy, np.zeros(4, np.float32), grid, jax.random.key(seed))
             for seed in (0, 1)
         )
         assert (np.abs(first - second).min() > 0) == (name == 'ddpm'), name
@@ -191,7 +202,9 @@ def test_only_ddpm_depends_on_its_key():
 
 def test_midpoint_refuses_an_odd_number_of_intervals():
     with pytest.raises(ValueError, match='even number for midpoint, found 5'):
-        _sample('midpoint', gaussian, jnp.zeros(2), PATHS['flow'].grid(5), jax.random.key(0))
+        _sample(
+            'midpoint', gaussian, np.zeros(2, np.float32), PATHS['flow'].grid(5), jax.random.key(0)
+        )
 
 
 @pytest.mark.parametrize('num_steps', [1, 4, 5])
@@ -205,7 +218,9 @@ def test_as_many_evaluations_as_it_says(sampler, num_steps):
         jax.debug.callback(lambda: calls.append(1))
         return 0.5 * x
 
-    _sample(sampler, counted, jnp.ones(2), PATHS['flow'].grid(num_steps), jax.random.key(0))
+    _sample(
+        sampler, counted, np.ones(2, np.float32), PATHS['flow'].grid(num_steps), jax.random.key(0)
+    )
     jax.effects_barrier()
     known = registry.resolve('samplers', sampler, 'sampler')
     assert len(calls) == known.num_evaluations(num_steps)
@@ -224,13 +239,14 @@ def test_guidance_moves_away_from_the_unconditional_prediction():
     assert predict(None, None) == 2.0
 
 
+INPAINTED = samplers.inpainted(gaussian, np.float32([0.3, 0.0]), np.float32([1.0, 0.0]))
+
+
 @pytest.mark.parametrize('path', PATHS)
 @pytest.mark.parametrize('sampler', SAMPLERS)
 def test_inpainting_ends_on_what_is_known(sampler, path):
     grid = PATHS[path].grid(10)
-    known, weight = jnp.asarray([0.3, 0.0]), jnp.asarray([1.0, 0.0])
-    predict = samplers.inpainted(gaussian, known, weight)
-    start = process.start(jnp.asarray([1.5, 0.5]), grid)
-    x = _sample(sampler, predict, start, grid, jax.random.key(0))
+    start = process.start(np.float32([1.5, 0.5]), grid)
+    x = _sample(sampler, INPAINTED, start, grid, jax.random.key(0))
     free = _sample(sampler, gaussian, start, grid, jax.random.key(0))
     np.testing.assert_allclose(x, [0.3, free[1]], atol=1e-4)
