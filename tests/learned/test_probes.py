@@ -208,8 +208,8 @@ def test_mixture_and_diffusion_keep_both_ways(name):
     else:
         config = diffusion_policy.Config(
             network='mlp',
-            width=64,
-            num_blocks=2,
+            width=32,
+            num_blocks=1,
             num_train_steps=20,
             num_sample_steps=20,
             learning_rate=3e-3,

@@ -21,7 +21,7 @@ CONFIGS = {
     'sac': sac.Config(hidden=(32,), init_temperature=1e-3, target_entropy=TARGET, **SMALL),
     'td3': td3.Config(hidden=(32,), policy_noise=0.05, **SMALL),
     'fast_td3': fast_td3.Config(
-        actor_hidden=(32,), critic_hidden=(32,), min_value=-12.0, max_value=12.0, num_atoms=25,
+        actor_hidden=(32,), critic_hidden=(32,), min_value=-4.0, max_value=12.0, num_atoms=17,
         weight_decay=0.0, **SMALL,
     ),
     'dqn': dqn.Config(
