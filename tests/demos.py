@@ -18,6 +18,12 @@ def detour_demos(tmp_path_factory):
     return _save(tmp_path_factory.mktemp('detour') / 'demos.npz', 34, 7)
 
 
+@pytest.fixture(scope='session')
+def line_demos(tmp_path_factory):
+    """The same of the line's, tests.commands.line."""
+    return _save(tmp_path_factory.mktemp('line') / 'demos.npz', 2, 1)
+
+
 def _save(path, obs_size, action_size):
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(64, obs_size)).astype(np.float32)

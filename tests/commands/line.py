@@ -5,9 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy.types import Env, EnvState, Spec
+from jaxpolicy.types import Env, EnvState, Goals, Spec
 
 EXPERT = 'tests.commands.line_expert'
+RELATIVE = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +17,21 @@ class Config:
 
     episode_steps: int = 8
     speed: float = 0.3  # m per step
+
+
+def control_hz(config: Config) -> float:
+    del config
+    return 20.0
+
+
+def goals(config: Config) -> Goals:
+    """What shaping needs of them: the goal is the origin."""
+    del config
+
+    def unused(*_):
+        raise NotImplementedError
+
+    return Goals(lambda obs: obs[:1], lambda obs: jnp.zeros(1), unused, unused)
 
 
 def make(config: Config) -> Env:

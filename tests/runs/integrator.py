@@ -1,10 +1,14 @@
-"""A task so small that whole programs compile in a second: bring a random point to 0."""
+"""A task so small that whole programs compile in a second: bring a random point to 0.
+
+Agents are linear, and on-policy it is A2C, of which less is compiled than of PPO: that the updates
+of every agent are the same for several seeds and on several devices is in tests/contract.
+"""
 
 import jax
 import jax.numpy as jnp
 
 from jaxpolicy import types
-from jaxpolicy.agents import ppo, sac
+from jaxpolicy.agents import a2c, sac
 from jaxpolicy.agents import transforms as agent_transforms
 from jaxpolicy.envs.wrap import time_limit, vectorize
 from jaxpolicy.loops import off_policy, on_policy
@@ -31,9 +35,9 @@ def env() -> types.Env:
 
 
 def loop() -> types.Loop:
-    """PPO with 8 environments, an update a step."""
-    config = ppo.Config(hidden=(8,), num_epochs=2, num_minibatches=4)
-    agent = agent_transforms.standardize_obs(ppo.make(config, SPEC), SPEC.obs)
+    """A2C with 8 environments, an update a step."""
+    agent = a2c.make(a2c.Config(hidden=()), SPEC)
+    agent = agent_transforms.standardize_obs(agent, SPEC.obs)
     return on_policy.make(env(), agent, NUM_ENVS, 4, 1, 5)
 
 
@@ -42,7 +46,7 @@ def replay_loop(make=off_policy.make) -> types.Loop:
 
     make: of off_policy, or of off_policy_host.
     """
-    agent = sac.make(sac.Config(hidden=(8,), learning_rate=1e-2), SPEC)
+    agent = sac.make(sac.Config(hidden=(), learning_rate=1e-2), SPEC)
     agent = agent_transforms.standardize_replay(agent, SPEC.obs)
     config = off_policy.Config(
         num_envs=NUM_ENVS,

@@ -9,7 +9,9 @@ import pytest
 from jax import monitoring
 
 from jaxpolicy.io import flags, progress
-from jaxpolicy.runs import compiling, launch
+from jaxpolicy.runs import compiling, launch, recipe
+
+LINE = 'tests.commands.line'
 
 
 @pytest.fixture
@@ -57,12 +59,20 @@ def test_errors_of_the_compiler_reach_who_waits():
             compiler.wait('broken')
 
 
+def tiny():
+    """Of the kinds of runs that are spread over devices, one that compiles quickly."""
+    small, config = flags.load('configs/smoke/ppo.py'), recipe.on_policy('a2c', LINE)
+    config.agent.hidden, config.env.episode_steps = (), 3
+    config.loop, config.eval, config.checkpoint = small.loop, small.eval, small.checkpoint
+    return config
+
+
 @pytest.mark.parametrize('num_devices, num_seeds', [(1, 1), (2, 2)])
 def test_a_run_compiles_each_of_its_programs_once(
     tmp_path, compiled, capfd, monkeypatch, num_devices, num_seeds
 ):
     """Also where it goes on from a checkpoint, which starts with arrays that lie somewhere."""
-    config, show = flags.load('configs/smoke/ppo.py'), progress.Progress.update
+    config, show = tiny(), progress.Progress.update
     options = launch.Options(num_seeds=num_seeds, num_devices=num_devices)
 
     def interrupted(bar, done, counts):

@@ -11,6 +11,7 @@ from jaxpolicy.loops.dagger import turns
 from jaxpolicy.runs import dagger as dagger_runs
 from jaxpolicy.runs import dataset as demos_lib
 from jaxpolicy.runs import kinds, launch, saved
+from jaxpolicy.runs import recipe as recipes
 
 ALONE = launch.Options(num_devices=1)
 
@@ -39,7 +40,7 @@ def test_a_run_can_be_asked(demos, run, tmp_path):
     """Its own plan is the label; it sees what the learner does not."""
     config = recipe(demos, expert=run)
     config.disturb.hidden = (0, 1)
-    config.loop.num_rounds = 1
+    config.agent.head, config.loop.num_rounds = 'mse', 1
     parts, data = dagger_runs.make_parts(config, demos_lib.load_episodes(config))
     seen = jax.eval_shape(parts.env.reset, jax.random.split(jax.random.key(0), 2))
     assert seen.obs.shape == (2, 3)
@@ -105,11 +106,17 @@ def test_mistakes_are_named(demos, run, changes, message):
         kinds.make_run(config)
 
 
-@pytest.mark.parametrize('gate', ['beta', 'thrifty'])
-def test_a_round_asks_the_scripted_expert(detour_demos, gate):
-    """Of detour; a round keeps every shape and type of what it began with."""
+DETOUR = pytest.param('detour', 'beta', marks=pytest.mark.slow)  # it takes seconds to trace
+LINE = 'tests.commands.line'
+
+
+@pytest.mark.parametrize(('env', 'gate'), [(LINE, 'beta'), (LINE, 'thrifty'), DETOUR])
+def test_a_round_asks_the_scripted_expert(detour_demos, line_demos, env, gate):
+    """A round keeps every shape and type of what it began with."""
     config = dagger_bc.get_config()
-    config.data.path, config.data.num_episodes = str(detour_demos), 4
+    config.env = recipes.dagger('bc', env, 'episodes', '').env
+    config.data.path = str(detour_demos if env == 'detour' else line_demos)
+    config.data.num_episodes = 4
     config.loop.gate = gate
     config.loop.num_members = 2 if gate == 'thrifty' else 1
     made = kinds.make_run(config)

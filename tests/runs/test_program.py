@@ -16,11 +16,7 @@ from jaxpolicy.runs import program
 from tests.runs import integrator
 
 LOOPS = {'on_policy': integrator.loop, 'off_policy': integrator.replay_loop}
-
-
-@pytest.fixture(scope='module', params=sorted(LOOPS))
-def loop(request):
-    return request.param
+both = pytest.mark.parametrize('loop', sorted(LOOPS))
 
 
 @functools.cache
@@ -49,6 +45,7 @@ def assert_close(wanted, found, tolerance):
     )
 
 
+@both
 def test_seed_i_of_many_is_its_run_alone(loop):
     state, metrics = first_round(loop, 2)
     wanted, wanted_metrics = first_round(loop, 1)
@@ -58,7 +55,13 @@ def test_seed_i_of_many_is_its_run_alone(loop):
     assert not np.allclose(first[0], first[1])
 
 
-@pytest.mark.parametrize('num_seeds', [1, 2])
+# The shardings of one and of two seeds, and those of both loops; not all four in `make test`.
+EIGHT = [('on_policy', 1), ('off_policy', 2)]
+SLOW = [pytest.param('on_policy', 2, marks=pytest.mark.slow)]
+SLOW += [pytest.param('off_policy', 1, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(('loop', 'num_seeds'), EIGHT + SLOW)
 def test_eight_devices_make_the_update_of_one(loop, num_seeds):
     wanted, wanted_metrics = first_round(loop, num_seeds)
     eight = compiled(loop, num_seeds, 8)
@@ -73,6 +76,7 @@ def test_eight_devices_make_the_update_of_one(loop, num_seeds):
     assert again.env.reward.sharding == eight.template.env.reward.sharding
 
 
+@both
 def test_environments_that_do_not_divide_are_refused(loop):
     with pytest.raises(ValueError, match='num_envs: expected a multiple of the 3 devices'):
         compiled(loop, 1, 3)

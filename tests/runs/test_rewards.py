@@ -9,6 +9,9 @@ from jaxpolicy.io import workdir
 from jaxpolicy.runs import environment, kinds, recipe, rewards, upgrade
 
 
+LINE = 'tests.commands.line'
+
+
 def _config(env='reach', make=recipe.off_policy, agent='sac', **changes):
     config = make(agent, env)
     config.agent.gamma = 0.9
@@ -29,13 +32,14 @@ def _play(config, num_steps):
 
 def test_shaping_rewards_coming_closer():
     """phi = -scale |achieved - wanted|, also at the time limit, where the task's reward stays."""
-    pick = {'env.backend': 'native', 'env.episode_steps': 3}  # it compiles quickly
-    states = _play(_config('pick', **pick, **{'shaping.scale': 2.0}), 3)
-    assert states.truncation[-1].all()
-    phi = -2.0 * np.linalg.norm(states.obs[..., -3:], axis=-1)
+    steps = {'env.episode_steps': 3, 'env.speed': 0.01}  # too slow to arrive
+    states = _play(_config(LINE, **steps, **{'shaping.scale': 2.0}), 3)
+    assert states.truncation[-1].all() and not states.termination.any()
+    phi = -2.0 * np.abs(states.obs[..., 0])
     task = states.metrics['task_reward']
     np.testing.assert_allclose(states.reward[1:], task[1:] + 0.9 * phi[1:] - phi[:-1], atol=1e-5)
-    plain = _play(_config('pick', **pick), 3)
+    plain = _play(_config(LINE, **steps), 3)
+    assert (np.abs(plain.reward[1:]) > 0.004).all()
     np.testing.assert_array_equal(plain.reward, task)
     np.testing.assert_array_equal(plain.obs, states.obs)
     assert 'task_reward' not in plain.metrics
@@ -46,7 +50,7 @@ def test_shaping_is_there_for_ppo_and_absent_from_older_configs():
         keys = jax.random.split(jax.random.key(0), 2)
         return 'task_reward' in jax.eval_shape(environment.make_env(config).reset, keys).metrics
 
-    config = _config(make=recipe.on_policy, agent='ppo', **{'shaping.scale': 1.0})
+    config = _config(LINE, recipe.on_policy, 'ppo', **{'shaping.scale': 1.0})
     assert shows_task_reward(config)
     config.shaping.scale = 0.0
     assert not shows_task_reward(config)
