@@ -8,7 +8,6 @@ import pytest
 from jaxpolicy.io import workdir
 from jaxpolicy.runs import environment, kinds, recipe, rewards, upgrade
 
-
 LINE = 'tests.commands.line'
 
 

@@ -15,7 +15,7 @@ from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.tasks import pusht
 from jaxpolicy.envs.wrap import time_limit, truth, vectorize
 from jaxpolicy.io import flags
-from jaxpolicy.runs import launch
+from jaxpolicy.runs import launch, recipe
 from tests import fork
 
 SEEDS = np.arange(8, dtype=np.uint32) + np.uint32(500_000)
@@ -23,14 +23,31 @@ NAMES = ('obs_noise', 'control_rate')
 STEPS = 6
 
 
-@pytest.fixture(scope='module')
-def workdirs(detour_demos, tmp_path_factory):
+LINE = 'tests.commands.line'
+DETOUR = pytest.param('detour', marks=pytest.mark.slow)  # its program takes long to compile
+
+
+@pytest.fixture(params=[LINE, DETOUR])
+def task(request, monkeypatch):
+    """The task's name; the line has a few of detour's shifts."""
+    few = {name: table.SHIFTS['detour'][name] for name in ('none', 'latency', *NAMES)}
+    monkeypatch.setitem(table.SHIFTS, LINE, few)
+    return request.param
+
+
+@pytest.fixture
+def workdirs(task, detour_demos, line_demos, tmp_path_factory):
     """Two policies of one architecture."""
     root = tmp_path_factory.mktemp('shift')
     for seed, name in enumerate(('a', 'b')):
         config = flags.load('configs/detour/bc.py')
+        config.data.path = str(detour_demos)
+        if task == LINE:
+            config.env = recipe.offline('bc', LINE, 'episodes', '').env
+            config.env.speed, config.data.path = 0.01, str(line_demos)  # nobody arrives
+            config.eval.metrics = ('return', 'success_max', 'length')
+        config.env.episode_steps = STEPS
         config.agent.width, config.agent.num_blocks = 16, 1
-        config.data.path, config.env.episode_steps = str(detour_demos), STEPS
         config.loop.batch_size = 16
         config.eval.every, config.loop.num_epochs, config.loop.epochs_per_round = 0, 1, 1
         assert launch.train(config, root / name, launch.Options(seed, num_devices=1))
@@ -44,7 +61,7 @@ def measure_all(workdirs, out):
     return shift.measure_all(shifts, loaded, shown, SEEDS, report.Rows(out / 'shift.json'))
 
 
-def test_two_policies_side_by_side_and_nothing_twice(workdirs, tmp_path, monkeypatch):
+def test_two_policies_side_by_side_and_nothing_twice(task, workdirs, tmp_path, monkeypatch):
     programs = []
     make_run = measure.make_run
     with monkeypatch.context() as patch:
@@ -67,15 +84,28 @@ def test_two_policies_side_by_side_and_nothing_twice(workdirs, tmp_path, monkeyp
 
     monkeypatch.setattr(measure, 'make_run', None)  # not called
     assert measure_all(workdirs, tmp_path) == rows
-    report.write(tmp_path, rows, table.SHIFTS['detour'])
+    report.write(tmp_path, rows, table.SHIFTS[task])
     lines = (tmp_path / 'shift.md').read_text().splitlines()
     assert lines[2] == '| shift | severity | a | b |' and len(lines) == 4 + 1 + 4 + 3
     assert lines[5].startswith('| obs_noise | 0.03 standard deviations | 0.000 [0.000, ')
     assert (tmp_path / 'shift.png').stat().st_size > 10_000
 
 
-def test_mistakes_end_in_one_line(workdirs):
-    arguments = (f'--workdir={workdirs[0]}', '--shifts=obs_nois', '--checkpoint=latest')
+@pytest.fixture(scope='module')
+def push_t(tmp_path_factory):
+    """A policy of Push-T."""
+    root, rng = tmp_path_factory.mktemp('push_t'), np.random.default_rng(0)
+    obs, action = rng.normal(size=(64, 20)), rng.uniform(-1, 1, size=(64, 2))
+    arrays = (obs.astype(np.float32), action.astype(np.float32), np.array([32, 64]))
+    episodes.save(root / 'demos.npz', episodes.Episodes(*arrays, {}))
+    config = flags.load('configs/smoke/bc.py')
+    config.data.path, config.eval.every, config.loop.num_epochs = str(root / 'demos.npz'), 0, 1
+    assert launch.train(config, root / 'run', launch.Options(num_devices=1))
+    return str(root / 'run')
+
+
+def test_mistakes_end_in_one_line(push_t):
+    arguments = (f'--workdir={push_t}', '--shifts=obs_nois', '--checkpoint=latest')
     done = fork.run('studies.shift', *arguments)
     assert done.returncode == 1 and "found 'obs_nois'" in done.stderr
     assert done.stderr.count('\n') == 1 and 'shift: error: --shifts: expected some' in done.stderr
@@ -203,16 +233,9 @@ def test_simulators_outside_are_shifted_as_well():
     np.testing.assert_allclose(one, two, atol=1e-3)  # the bias is that of the episode
 
 
-def test_a_run_of_push_t_in_its_simulator(tmp_path):
+def test_a_run_of_push_t_in_its_simulator(push_t, tmp_path):
     pytest.importorskip('gym_pusht')
-    rng = np.random.default_rng(0)
-    obs, action = rng.normal(size=(64, 20)), rng.uniform(-1, 1, size=(64, 2))
-    arrays = (obs.astype(np.float32), action.astype(np.float32), np.array([32, 64]))
-    episodes.save(tmp_path / 'demos.npz', episodes.Episodes(*arrays, {}))
-    config = flags.load('configs/smoke/bc.py')
-    config.data.path, config.eval.every, config.loop.num_epochs = str(tmp_path / 'demos.npz'), 0, 1
-    assert launch.train(config, tmp_path / 'run', launch.Options(num_devices=1))
-    loaded = shift.load([str(tmp_path / 'run')], 'latest', on_host=True)
+    loaded = shift.load([push_t], 'latest', on_host=True)
     shifts = shift.choose(loaded[0].shifts, ['control_rate'], ['2'])
     shown = measure.demonstrations(loaded, None)
     rows = shift.measure_all(shifts, loaded, shown, SEEDS[:2], report.Rows(tmp_path / 's.json'))
