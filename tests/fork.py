@@ -42,12 +42,16 @@ class Result(NamedTuple):
 
 
 class Process:
-    """`python -m experiments.MODULE ARGUMENTS` on one device, as users have."""
+    """`python -m experiments.MODULE ARGUMENTS` on one device, as users have.
 
-    def __init__(self, module, *arguments):
+    site: a folder of installed packages, if any besides those that are here.
+    xla_flags: those of this process give its devices, and find what it has compiled in the cache.
+    """
+
+    def __init__(self, module, *arguments, site=None, xla_flags=quick.XLA_FLAGS):
         self._folder = Path(tempfile.mkdtemp())
         self._process = SERVER.Process(  # a daemon: it does not outlive the tests
-            target=_main, args=(module, arguments, self._folder), daemon=True
+            target=_main, args=(module, arguments, self._folder, site, xla_flags), daemon=True
         )
         self._process.start()
 
@@ -72,16 +76,18 @@ class Process:
         return Result(returncode, out, err)
 
 
-def run(module, *arguments, timeout=300):
-    return Process(module, *arguments).wait(timeout)
+def run(module, *arguments, timeout=300, **options):
+    return Process(module, *arguments, **options).wait(timeout)
 
 
-def _main(module, arguments, folder):
+def _main(module, arguments, folder, site, xla_flags):
     """In the forked process."""
     for descriptor, name in enumerate(OUTPUTS, start=1):
         with open(folder / name, 'wb') as file:
             os.dup2(file.fileno(), descriptor)
     os.chdir(ROOT)
-    os.environ['XLA_FLAGS'] = quick.XLA_FLAGS
+    if site:
+        sys.path.insert(0, str(site))
+    os.environ['XLA_FLAGS'] = xla_flags
     sys.argv = [module, *map(str, arguments)]
     runpy.run_module(f'experiments.{module}', run_name='__main__', alter_sys=True)

@@ -17,7 +17,7 @@ import pytest
 
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.runs import launch, recipe, saved
-from tests import quick
+from tests import fork, quick
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOREIGN = ROOT / 'tests' / 'foreign'
@@ -79,12 +79,6 @@ def start(site, command, *arguments):
     )  # fmt: skip
 
 
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out
-
-
 def test_all_that_is_foreign_trains_is_killed_resumes_and_is_evaluated(site, table, tmp_path):
     directory = tmp_path / 'run'
     arguments = [
@@ -99,18 +93,20 @@ def test_all_that_is_foreign_trains_is_killed_resumes_and_is_evaluated(site, tab
         time.sleep(0.02)
     process.communicate()
     assert process.returncode in (0, -signal.SIGKILL)
-    finish(start(site, 'train', *arguments))
+    resumed = fork.run('train', *arguments, site=site)
+    assert resumed.returncode == 0, resumed.stderr
     rows = [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()]
     assert [row['round'] for row in rows] == list(range(1, 61))
     assert rows[-1]['train/mse'] < 0.5 * rows[0]['train/mse']
-    out = finish(start(site, 'evaluate', f'--workdir={directory}', '--num_episodes=64'))
-    assert '64 episodes' in out and 'success_max' in out
+    found = fork.run('evaluate', f'--workdir={directory}', '--num_episodes=64', site=site)
+    assert found.returncode == 0, found.stderr
+    assert '64 episodes' in found.stdout and 'success_max' in found.stdout
     found = json.loads((directory / 'evaluation' / 'summary.json').read_text())['metrics']
     assert found['success_max']['mean'] > 0.9  # a linear map suffices
 
 
 def test_worlds_that_break_are_counted_and_nothing_is_lost(here, tmp_path):
-    config = config_flags.load('mylab.recipes.track_ppo')
+    config = config_flags.load('mylab.recipes.track_a2c')
     assert launch.train(config, tmp_path / 'run', ALONE)
     rows = [json.loads(x) for x in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
     assert all(row['train/nan_worlds'] > 0 for row in rows)

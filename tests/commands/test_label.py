@@ -1,5 +1,6 @@
 """Labels for demonstrations without actions, and rewards from one; on the pendulum."""
 
+import os
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from jaxpolicy.runs import environment, imitate
 from tests import fork
 
 NUM, LENGTH = 3, 40
+STEPS, UPDATES = 6_400, 600  # the same everywhere: the programs are then in the cache
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +46,7 @@ def demos():
 @pytest.fixture(scope='module')
 def model():
     who = labelling.explorer('pendulum', '', [])
-    return labelling.fit(who, labelling.Config(6_400, 600, 128), 0)
+    return labelling.fit(who, labelling.Config(STEPS, UPDATES), 0)
 
 
 def test_labels_are_near_the_true_actions_which_they_do_not_use(demos, model):
@@ -93,13 +95,15 @@ def test_what_does_not_fit_is_refused(demos):
 def test_the_program(demos, tmp_path):
     path, out = tmp_path / 'demos.npz', tmp_path / 'new' / 'labelled.npz'
     episodes_lib.save(path, demos)
-    arguments = f'--env=pendulum --demos={path} --out={out} --explore_steps=640 --num_updates=20'
-    done = fork.run('label', *arguments.split(), '--compare')
+    arguments = f'--env=pendulum --demos={path} --out={out} '
+    arguments += f'--explore_steps={STEPS} --num_updates={UPDATES}'
+    flags = os.environ['XLA_FLAGS']
+    done = fork.run('label', *arguments.split(), '--compare', xla_flags=flags)
     assert done.returncode == 0, done.stderr
     assert 'uniform' in done.stdout and 'of the file' in done.stdout
     labelled = episodes_lib.load(out)
     assert str(labelled.info['labels']).startswith(
-        'inverse dynamics, 640 own steps each of uniform'
+        f'inverse dynamics, {STEPS} own steps each of uniform'
     )
     assert len(labelled.action) == NUM * LENGTH
 

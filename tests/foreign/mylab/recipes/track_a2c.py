@@ -1,13 +1,12 @@
-"""Our PPO on somebody's track, of which some worlds break down."""
+"""Our A2C on somebody's track, of which some worlds break down."""
 
 from jaxpolicy.runs import recipe
 
 
 def get_config():
-    config = recipe.on_policy('ppo', 'mylab_track')
+    config = recipe.on_policy('a2c', 'mylab_track')
     config.env.breaks = 0.02
     config.agent.hidden = (16,)
-    config.agent.num_minibatches = 4
     config.loop.num_envs = 32
     config.loop.rollout_length = 8
     config.loop.iterations_per_round = 10
