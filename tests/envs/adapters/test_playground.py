@@ -57,24 +57,59 @@ def cartpole() -> Compiled:
     return Compiled(env, jax.jit(env.reset), jax.jit(env.step))
 
 
-def _check_against_playground(task, ours: Compiled, num_steps):
-    theirs = registry.load(task, config_overrides={'impl': 'jax'})
-    key = jax.random.key(3)
-    shape = (num_steps, *ours.env.spec.action.shape)
-    actions = np.asarray(jax.random.uniform(jax.random.key(1), shape, minval=-1.0, maxval=1.0))
-    with physics.tracing():
-        their_step, state = jax.jit(theirs.step), ours.reset(key)
-        their = jax.jit(theirs.reset)(jax.random.key_data(jax.random.split(key, 3)[1]))
-        np.testing.assert_array_equal(state.obs, their.obs)
-        for action in actions:
-            state, their = ours.step(state, action), their_step(their, action)
-            np.testing.assert_array_equal(state.obs, their.obs)
-            np.testing.assert_array_equal(state.reward, their.reward)
+def _theirs(task):
+    """Playground's own episodes, jitted: (reset key, the bodies' masses, actions) -> (obs, reward).
+
+    The first observation is that of the reset. Reset and steps are one program, for any model with
+    other masses.
+    """
+    env = registry.load(task, config_overrides={'impl': 'jax'})
+    model = env.mjx_model
+
+    @jax.jit
+    def run(key, body_mass, actions):
+        def step(state, action):
+            then = env.step(state, action)
+            after = jax.tree.map(lambda a, b: jnp.asarray(b, a.dtype), state, then)
+            return after, (then.obs, then.reward)
+
+        env._mjx_model = model.replace(body_mass=body_mass)
+        with physics.tracing():
+            first = env.reset(jax.random.key_data(jax.random.split(key, 3)[1]))
+            first = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), first)
+            obs, reward = jax.lax.scan(step, first, actions)[1]
+        return jnp.concatenate([first.obs[None], obs]), reward
+
+    return run, np.asarray(model.body_mass)
 
 
-def test_steps_are_playgrounds_own_bit_by_bit(cartpole):
+@pytest.fixture(scope='module')
+def their_cartpole():
+    return _theirs('CartpoleBalance')
+
+
+NUM_STEPS = 1000  # a whole episode
+
+
+def _actions(size):
+    return np.random.default_rng(1).uniform(-1, 1, (NUM_STEPS, size)).astype(np.float32)
+
+
+def _check_against_playground(theirs, ours: Compiled):
+    key, actions = jax.random.key(3), _actions(*ours.env.spec.action.shape)
+    run, mass = theirs
+    obs, reward = jax.device_get(run(key, mass, actions))
+    state = ours.reset(key)
+    np.testing.assert_array_equal(state.obs, obs[0])
+    for t, action in enumerate(actions):
+        state = ours.step(state, action)
+        np.testing.assert_array_equal(state.obs, obs[t + 1])
+        np.testing.assert_array_equal(state.reward, reward[t])
+
+
+def test_steps_are_playgrounds_own_bit_by_bit(cartpole, their_cartpole):
     """Through a whole episode, though most of MJX's data is not kept between two steps."""
-    _check_against_playground('CartpoleBalance', cartpole, 1000)
+    _check_against_playground(their_cartpole, cartpole)
 
 
 @pytest.mark.slow
@@ -84,7 +119,7 @@ def test_steps_are_playgrounds_own_for_more_tasks(task):
     module, config = found.module, found.config
     env = module.make(config)
     assert config.episode_steps == 1000
-    _check_against_playground(task, Compiled(env, jax.jit(env.reset), jax.jit(env.step)), 1000)
+    _check_against_playground(_theirs(task), Compiled(env, jax.jit(env.reset), jax.jit(env.step)))
 
 
 def test_types_stay_and_nothing_compiles_twice(cartpole):
@@ -114,50 +149,52 @@ def _heavier(model, rng):
     return model.tree_replace({'body_mass': model.body_mass * scale[:, None]}), in_axes
 
 
-def _randomized() -> types.Env:
-    return playground.make(playground.Config(), randomize.from_playground(_heavier))
+class Worlds(NamedTuple):
+    """Worlds with masses and time limits of their own, spread over four devices."""
 
-
-def _env() -> types.Env:
-    return vectorize.vectorize(time_limit.time_limit(_randomized(), LIMIT))
+    reset: Any  # seed -> states; whole entries of the pool are such states, too
+    step: Any  # (pool, states, action) -> states, with automatic resets
 
 
 @pytest.fixture(scope='module')
-def start() -> Any:
-    """The compiled reset with automatic resets, which looks at no pool."""
+def worlds() -> Worlds:
+    one = playground.make(playground.Config(), randomize.from_playground(_heavier))
+    env = vectorize.vectorize(time_limit.time_limit(one, LIMIT))
     no_pool: Any = None
-    return jax.jit(auto_reset.auto_reset(_env(), no_pool).reset)
+    reset = jax.jit(auto_reset.auto_reset(env, no_pool).reset)
+    mesh = sharding.make_mesh(4)
+
+    def start(seed):
+        state = reset(_keys(seed))
+        return jax.device_put(state, sharding.shard_leading(mesh, state))
+
+    def step(pool, state, action):
+        return auto_reset.auto_reset(env, pool).step(state, action)
+
+    where = sharding.shard_leading(mesh, jax.eval_shape(reset, _keys(0)))
+    return Worlds(start, jax.jit(step, out_shardings=where))
 
 
-@pytest.fixture(scope='module')
-def batch(start) -> Compiled:
-    """Without automatic resets; its own reset is the same, but for one metric."""
-
-    def reset(keys):
-        state = start(keys)
-        return state.replace(metrics={k: x for k, x in state.metrics.items() if k != 'nan_world'})
-
-    env = _env()
-    return Compiled(env, reset, jax.jit(env.step))
+def _keys(seed):
+    return jax.random.split(jax.random.key(seed), NUM_ENVS)
 
 
-@pytest.fixture(scope='module')
-def auto(batch, start) -> Compiled:
-    pool = batch.reset(jax.random.split(jax.random.key(1), NUM_ENVS))
-    env = auto_reset.auto_reset(batch.env, pool)
-    return Compiled(env, start, jax.jit(env.step))
+def _act(value):
+    return np.full((NUM_ENVS, 1), value, np.float32)
 
 
-def test_an_episode_is_truncated_at_the_limit_and_starts_anew_from_a_fresh_state(batch, auto):
-    pool = batch.reset(jax.random.split(jax.random.key(1), NUM_ENVS))
-    first = state = auto.reset(jax.random.split(jax.random.key(0), NUM_ENVS))
+def test_an_episode_is_truncated_at_the_limit_and_starts_anew_from_a_fresh_state(worlds):
+    pool, first = worlds.reset(1), worlds.reset(0)
+    state, count = first, first.sim.count
     for t in range(LIMIT):
-        action = 0.3 * (-1) ** t * jnp.ones((NUM_ENVS, 1))
-        true = batch.step(state.replace(metrics=pool.metrics), action)
-        state = auto.step(state, action)
+        action = _act(0.3 * (-1) ** t)
+        true = worlds.step(pool, state.replace(sim=state.sim.replace(count=count)), action)
+        assert not true.truncation.any()  # its time is not over
+        state = worlds.step(pool, state, action)
         assert not state.termination.any() and (state.truncation == (t == LIMIT - 1)).all()
-        np.testing.assert_array_equal(state.next_obs, true.next_obs)
+        np.testing.assert_array_equal(state.next_obs, true.obs)
     assert not (np.asarray(state.obs) == np.asarray(state.next_obs)).all(axis=1).any()
+    state, first, pool = jax.device_get([x.replace(key=()) for x in (state, first, pool)])
     for i in range(NUM_ENVS):  # whole entries of the pool, none of them its own first state
         (match,) = [j for j in range(NUM_ENVS) if np.array_equal(state.obs[i], pool.obs[j])]
         for ours, fresh in zip(*map(jax.tree.leaves, (state.sim, pool.sim)), strict=True):
@@ -165,22 +202,30 @@ def test_an_episode_is_truncated_at_the_limit_and_starts_anew_from_a_fresh_state
         assert not np.array_equal(state.obs[i], first.obs[i])
 
 
-def test_a_world_that_breaks_ends_and_starts_anew(batch, auto):
-    state = auto.reset(jax.random.split(jax.random.key(0), NUM_ENVS))
+def _with_velocities(state, qvel):
+    """A state of Playground's with other velocities."""
+    return state.replace(data=state.data | {'qvel': qvel})
+
+
+def test_a_world_that_breaks_ends_and_starts_anew(cartpole, worlds):
+    one = cartpole.reset(jax.random.key(0))
+    nan = np.full_like(one.sim.state.data['qvel'], np.nan)
+    broken = cartpole.step(
+        one.replace(sim=one.sim.replace(state=_with_velocities(one.sim.state, nan))), _act(0)[0]
+    )
+    assert broken.termination, 'their done is our termination'
+    state, only_first = worlds.reset(0), [True] + [False] * (NUM_ENVS - 1)
     inner: Any = state.sim.inner
-    data = inner.state.data
-    data = data | {'qvel': data['qvel'].at[0].set(jnp.nan)}
-    inner = inner.replace(state=inner.state.replace(data=data))
+    qvel = np.array(inner.state.data['qvel'])
+    qvel[0] = np.nan
+    qvel = jax.device_put(qvel, inner.state.data['qvel'].sharding)
+    inner = inner.replace(state=_with_velocities(inner.state, qvel))
     state = state.replace(sim=state.sim.replace(inner=inner))
-    metrics = {name: x for name, x in state.metrics.items() if name != 'nan_world'}
-    action, only_first = jnp.zeros((NUM_ENVS, 1)), [True] + [False] * (NUM_ENVS - 1)
-    broken = batch.step(state.replace(metrics=metrics), action)
-    assert broken.termination.tolist() == only_first, 'their done is our termination'
-    state = auto.step(state, action)
+    state = worlds.step(worlds.reset(1), state, _act(0.0))
     assert state.metrics['nan_world'].tolist() == only_first == state.termination.tolist()
     assert state.reward[0] == 0.0
-    kept = (state.obs, state.sim, state.next_obs)
-    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(kept))
+    kept = jax.device_get((state.obs, state.sim, state.next_obs))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept))
 
 
 def test_dict_observations_and_weak_types_and_history_are_handled(monkeypatch):
@@ -245,51 +290,37 @@ def test_an_action_is_repeated_until_the_task_ends():
     assert playground.defaults('PandaRobotiqPushCube').episode_steps == 750
 
 
-def test_the_model_is_drawn_anew_at_every_reset_and_holds_until_the_next(batch, auto):
-    def masses(state):
-        (mass,) = parts.find(state.sim, playground.Sim).overrides.values()
-        return np.asarray(mass)[:, 2]
+def _masses(state):
+    """Each world's masses of all bodies."""
+    (mass,) = parts.find(state.sim, playground.Sim).overrides.values()
+    return np.asarray(mass)
 
-    pool = batch.reset(jax.random.split(jax.random.key(1), NUM_ENVS))
-    state = auto.reset(jax.random.split(jax.random.key(0), NUM_ENVS))
-    first = masses(state)
+
+def test_the_model_is_drawn_anew_at_every_reset_and_holds_until_the_next(worlds):
+    pool, state = worlds.reset(1), worlds.reset(0)
+    first = _masses(state)[:, 2]
     assert np.unique(first).size == NUM_ENVS
     for _ in range(LIMIT - 1):
-        state = auto.step(state, jnp.ones((NUM_ENVS, 1)))
-        np.testing.assert_array_equal(masses(state), first)
-    state = auto.step(state, jnp.ones((NUM_ENVS, 1)))
-    assert not np.intersect1d(masses(state), first).size
-    assert np.isin(masses(state), masses(pool)).all()
+        state = worlds.step(pool, state, _act(1.0))
+        np.testing.assert_array_equal(_masses(state)[:, 2], first)
+    state = worlds.step(pool, state, _act(1.0))
+    assert not np.intersect1d(_masses(state)[:, 2], first).size
+    assert np.isin(_masses(state)[:, 2], _masses(pool)[:, 2]).all()
 
 
-def test_steps_are_those_of_the_model_that_was_drawn(cartpole, batch):
-    keys, action = jax.random.split(jax.random.key(5), NUM_ENVS), jnp.ones((NUM_ENVS, 1))
-    start = batch.reset(keys)
-    found = batch.step(start, action)
-    one = jax.tree.map(lambda x: x[0], start)
-    inner: Any = one.sim.inner
-    (mass,) = inner.overrides.values()
-    theirs = registry.load('CartpoleBalance', config_overrides={'impl': 'jax'})
-    theirs._mjx_model = theirs.mjx_model.replace(body_mass=mass)
-    with physics.tracing():
-        key = jax.random.key_data(jax.random.split(keys[0], 3)[1])
-        wanted = jax.jit(lambda key: theirs.step(theirs.reset(key), jnp.ones(1)))(key)
-    np.testing.assert_allclose(found.obs[0], wanted.obs, atol=1e-6)
-    plain = cartpole.step(one.replace(sim=inner.replace(overrides={})), jnp.ones(1))
-    assert np.abs(plain.obs - found.obs[0]).max() > 1e-4, 'the mass matters'
+def test_steps_on_every_device_are_those_of_the_model_that_was_drawn(their_cartpole, worlds):
+    run, mass = their_cartpole
+    start, keys = worlds.reset(5), _keys(5)
+    found = worlds.step(worlds.reset(1), start, _act(1.0)).obs
+    assert len(found.sharding.device_set) == 4
+    found, masses = np.asarray(found), _masses(start)
 
+    def wanted(i, mass):
+        return np.asarray(run(keys[i], mass, np.ones((NUM_STEPS, 1), np.float32))[0][1])
 
-def test_environments_spread_over_devices(batch):
-    env = batch.env
-    mesh = sharding.make_mesh(4)
-    keys, action = jax.random.split(jax.random.key(0), NUM_ENVS), jnp.ones((NUM_ENVS, 1))
-    start = batch.reset(keys)
-    alone = batch.step(start, action)
-    where = sharding.shard_leading(mesh, alone)
-    spread = jax.device_put(start, sharding.shard_leading(mesh, start))
-    state = jax.jit(env.step, out_shardings=where)(spread, action)
-    assert len(state.obs.sharding.device_set) == 4
-    np.testing.assert_allclose(state.obs, alone.obs, atol=1e-6)
+    for i in range(0, NUM_ENVS, NUM_ENVS // 4):  # one world of each device
+        np.testing.assert_allclose(found[i], wanted(i, masses[i]), atol=1e-6)
+    assert np.abs(found[0] - wanted(0, mass)).max() > 1e-4, 'the mass matters'
 
 
 def test_pictures(cartpole):
