@@ -62,6 +62,10 @@ def _overrides(model, num):
     return {'opt.gravity': jnp.asarray(gravity), 'body_mass': jnp.asarray(mass)}
 
 
+def _types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.aval.weak_type), tree)
+
+
 def _worlds(physics, model, num, seed=0):
     """Balls just above the floor with random velocities, and controls [num, 1]."""
     rng = np.random.default_rng(seed)
@@ -138,6 +142,7 @@ def test_native_agrees_with_mjx(native, mjx_step, model):
     for step in (jax.jit(jax.vmap(native.step)), mjx_step):
         state = first
         ends.append([state := step(state, ctrl, same) for _ in range(50)])
+        assert _types(state) == _types(first)
     for index, tolerance in ((0, 1e-5), (-1, 1e-3)):
         found, expected = (states[index] for states in ends)
         np.testing.assert_allclose(found.qpos, expected.qpos, atol=tolerance)

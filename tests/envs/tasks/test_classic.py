@@ -10,6 +10,7 @@ from jaxpolicy import envs, types
 from jaxpolicy.envs.tasks import cartpole, pendulum
 from jaxpolicy.envs.wrap import auto_reset, disturb, time_limit, vectorize
 from jaxpolicy.loops import evaluate, rollout
+from tests.envs import seen
 
 NAMES = ['cartpole', 'pendulum']
 LEFT, RIGHT = jnp.array([1, 0], jnp.int8), jnp.array([0, 1], jnp.int8)
@@ -346,6 +347,7 @@ def test_pictures_follow_the_state(name):
     state = jax.vmap(module.make(config).reset)(jax.random.split(jax.random.key(0), 2))
     frames = module.render(config, state.replace(sim=_sims(name, rows)), 60, 100)
     assert frames.shape == (2, 60, 100, 3) and frames.dtype == np.uint8
+    seen.goal(task, config, jax.tree.map(lambda x: x[:1], state))
     moving = (frames[..., 2] > frames[..., 0] + 20) & (frames[..., 1] < 200)
     columns = [np.flatnonzero(m.any(0)).mean() for m in moving]
     if name == 'pendulum':  # theta grows counter-clockwise, so upright leans to the left

@@ -8,6 +8,7 @@ import pytest
 from jaxpolicy import envs, registry
 from jaxpolicy.envs.tasks import reach
 from jaxpolicy.envs.wrap import vectorize
+from tests.envs import native
 
 # Tolerances with which random episodes have both rewards, and where cube and effector are seen.
 TOLERANCE = {'pick': 0.16, 'reach': 0.35}
@@ -26,13 +27,16 @@ def rollout(request):
     fields = {'backend': 'native'} if name == 'pick' else {}  # the one that compiles quickly
     task = envs.resolve(name)
     config = task.module.Config(reward='sparse', tolerance=TOLERANCE[name], **fields)
-    env = vectorize.vectorize(task.make(config))
+    with native.arms():
+        env = vectorize.vectorize(task.make(config))
     first, step = jax.jit(env.reset)(jax.random.split(jax.random.key(0), NUM)), jax.jit(env.step)
-    state, states = first, []
-    for key in jax.random.split(jax.random.key(1), STEPS):
-        action = jax.random.uniform(key, (NUM, *env.spec.action.shape), minval=-1)
+    state, states, rng = first, [], np.random.default_rng(1)
+    for _ in range(STEPS):
+        action = rng.uniform(-1, 1, (NUM, *env.spec.action.shape)).astype(np.float32)
         states.append(state := step(state, action))
-    states = jax.tree.map(lambda *x: jnp.stack(x), *states)
+    states = jax.device_get([state.replace(key=()) for state in states])
+    states = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *states)
+    states = states.replace(key=jax.random.split(jax.random.key(2), (STEPS, NUM)))
     return name, step, task.goals(config), first, states
 
 
@@ -59,6 +63,18 @@ def test_the_own_goal_changes_nothing(rollout):
     np.testing.assert_allclose(
         goals.replace(states.obs, goals.wanted(first.obs)), states.obs, atol=1e-6
     )
+
+
+def test_success_is_being_there_for_long(rollout):
+    name, step, goals, _, states = rollout
+    last = jax.tree.map(lambda x: x[-1], states)
+    there, long = goals.achieved(last.next_obs), jnp.asarray(np.arange(NUM, dtype=np.int32))
+    action = np.zeros((NUM, 8 if name == 'pick' else 7), np.float32)
+    state = step(last.replace(sim=last.sim.replace(goal=there, held=long)), action)
+    np.testing.assert_array_equal(state.reward, np.ones(NUM))
+    np.testing.assert_array_equal(state.metrics['success'], np.arange(NUM) >= 9)  # ten steps
+    state = step(last.replace(sim=last.sim.replace(goal=there + 1.0, held=long)), action)
+    assert not np.asarray(state.reward).any() and not np.asarray(state.metrics['success']).any()
 
 
 def test_another_goal_is_seen_as_if_it_had_been_meant(rollout):

@@ -1,38 +1,77 @@
 # pyright: reportAttributeAccessIssue=false
-# (A jitted function's cache is not in its type.)
+# (A jitted function's cache is not in its type, and MuJoCo has no type stubs.)
 """Pick: the scripted expert proves that the cube can be held; the rules of the task."""
 
+from typing import Any, NamedTuple
+
 import jax
-import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
-from jaxpolicy import envs
+from jaxpolicy import envs, types
 from jaxpolicy.envs.physics import arm, gripper
 from jaxpolicy.envs.tasks import pick, pick_expert
 from jaxpolicy.envs.wrap import auto_reset, randomize, time_limit, vectorize
+from tests.envs import seen
 
 NUM = 64
 D = 7
+LIMIT = 100  # steps of an episode, so that none of those below ends before its last one
+
+ENTRIES = {
+    'weight': ('body_mass+body_inertia', 'scale', 'uniform', 0.5, 2.0, 'cube'),
+    'grip': ('pair_friction', 'scale', 'uniform', 0.5, 1.5),
+    'gain': ('env.action_scale', 'scale', 'uniform', 0.5, 1.5),
+}
+
+
+class Game(NamedTuple):
+    """NUM worlds, compiled once; their episodes differ in what is drawn for them."""
+
+    reset: Any  # seed -> states
+    step: Any  # (states, actions) -> states, with automatic resets to states of the pool
+    pool: types.EnvState
+    plain: dict[str, jax.Array]  # the overrides that change nothing
 
 
 @pytest.fixture(scope='module')
 def game():
-    """reset(keys [N]) and step, compiled once."""
-    env = vectorize.vectorize(pick.make(pick.Config(backend='native')))
-    return jax.jit(env.reset), jax.jit(env.step)
+    config = pick.Config(backend='native')
+    env = pick.make(config, randomize.drawer(randomize.parse(ENTRIES)))
+    env = vectorize.vectorize(time_limit.time_limit(env, LIMIT))
+    no_pool: Any = None
+    start = jax.jit(auto_reset.auto_reset(env, no_pool).reset)
+
+    def reset(seed):
+        return start(jax.random.split(jax.random.key(seed), NUM))
+
+    pool, model = reset(100), gripper.make_model(D)
+    plain = {name: getattr(model, name) for name in ('body_mass', 'body_inertia', 'pair_friction')}
+    plain['env.action_scale'] = np.asarray(config.action_scale)
+    plain = {name: np.tile(np.float32(x), (NUM, *[1] * x.ndim)) for name, x in plain.items()}
+    plain = jax.device_put(plain)
+    return Game(reset, jax.jit(auto_reset.auto_reset(env, pool).step), pool, plain)
+
+
+def _stack(states):
+    """The states [T, N], without their keys and the time limit's count."""
+    states = jax.device_get([s.replace(key=(), sim=s.sim.inner) for s in states])
+    return jax.tree.map(lambda *x: np.stack(x), *states)
 
 
 def _play(game, act, num_steps, seed):
-    """First states [N], states [T, N] and actions [T, N, A]."""
-    reset, step = game
-    first = state = reset(jax.random.split(jax.random.key(seed), NUM))
-    states, actions = [], []
-    for key in jax.random.split(jax.random.key(seed + 1), num_steps):
-        actions.append(act(state.obs, key))
-        states.append(state := step(state, actions[-1]))
-    states = jax.tree.map(lambda *x: jnp.stack(x), *states)
-    return first, states, jnp.stack(actions)
+    """First states [N], states [T, N] and actions [T, N, A], where nothing is drawn."""
+    state = game.reset(seed)
+    inner = state.sim.inner.replace(overrides=game.plain)
+    state = state.replace(sim=state.sim.replace(inner=inner))
+    states, actions = [state], []
+    for t in range(num_steps):
+        actions.append(jax.device_put(act(state.obs, jax.random.key(1000 * (seed + 1) + t))))
+        states.append(state := game.step(state, actions[-1]))
+    states = _stack(states)
+    first, states = (jax.tree.map(lambda x, s=s: x[s], states) for s in (0, slice(1, None)))
+    return first, states, np.stack(actions)
 
 
 def _expert(config):
@@ -64,8 +103,10 @@ def test_the_expert_grasps_lifts_and_holds_the_cube(episode):
 
 
 def test_random_actions_never_succeed(game):
+    rng = np.random.default_rng(1)
+
     def act(obs, key):
-        return jax.random.uniform(key, (obs.shape[0], D + 1), minval=-1.0)
+        return rng.uniform(-1, 1, (NUM, D + 1)).astype(np.float32)
 
     _, states, _ = _play(game, act, 80, 1)
     assert not np.asarray(states.metrics['success']).any()
@@ -99,18 +140,6 @@ def test_rewards_are_what_the_docstring_says(episode):
     np.testing.assert_array_equal(ten, np.asarray(states.metrics['success'])[9:] > 0)
 
 
-def test_the_sparse_reward_is_being_there(episode):
-    env = pick.make(pick.Config(backend='native', reward='sparse'))
-    state, step = jax.tree.map(lambda x: x[60, 0], episode[1]), jax.jit(env.step)
-    held = step(state, jnp.zeros(D + 1))
-    assert (float(held.reward), float(held.metrics['success'])) == (1.0, 1.0)
-    new = state.sim.replace(held=jnp.zeros((), jnp.int32))  # there for the first time
-    there = step(state.replace(sim=new), jnp.zeros(D + 1))
-    assert (float(there.reward), float(there.metrics['success'])) == (1.0, 0.0)
-    away = step(state.replace(sim=state.sim.replace(goal=state.sim.goal + 1.0)), jnp.zeros(D + 1))
-    assert (float(away.reward), float(away.metrics['success'])) == (0.0, 0.0)
-
-
 def test_the_observation_is_what_the_docstring_says(episode):
     first, states, _ = episode
     sim = jax.tree.map(lambda x: x[30], states.sim)
@@ -121,10 +150,13 @@ def test_the_observation_is_what_the_docstring_says(episode):
     np.testing.assert_array_equal(obs[:, D : 2 * D], sim.physics.qvel[:, :D])
     np.testing.assert_allclose(obs[:, 2 * D : 3 * D], sim.target - qpos[:, :D], atol=1e-6)
     np.testing.assert_allclose(rest[:, :3], ee, atol=1e-6)
-    robot = arm.make(D, pick.HOME)
-    pose = jax.jit(jax.vmap(robot.pose))(qpos[:, :D])
-    np.testing.assert_allclose(pose.ee, ee, atol=1e-5)  # the gripper leaves the arm as it was
-    np.testing.assert_allclose(pose.direction, rest[:, 6:9], atol=1e-5)
+    model = mujoco.MjModel.from_xml_string(arm.mjcf(D))  # the gripper leaves the arm as it was
+    data = mujoco.MjData(model)
+    for i in range(NUM):
+        data.qpos[:] = qpos[i, :D]
+        mujoco.mj_kinematics(model, data)
+        np.testing.assert_allclose(data.site('ee').xpos, ee[i], atol=1e-5)
+        np.testing.assert_allclose(data.site('ee').xmat[2::3], rest[i, 6:9], atol=1e-5)
     np.testing.assert_array_equal(rest[:, 9:11], qpos[:, D : D + 2])
     np.testing.assert_allclose(rest[:, 11:13], sim.opening[:, None] - qpos[:, D : D + 2], atol=1e-6)
     np.testing.assert_array_equal(rest[:, 13:16], cube)
@@ -146,59 +178,54 @@ def test_starts_are_where_the_docstring_says(episode):
 
 
 @pytest.fixture(scope='module')
-def drawn_episodes():
-    """Eleven steps in which episodes of five steps, each with its own draws, follow each other.
-
-    The first states and those after each step, [12, N]; and how often the step was compiled.
-    """
-    entries = {
-        'weight': ('body_mass+body_inertia', 'scale', 'uniform', 0.5, 2.0, 'cube'),
-        'grip': ('pair_friction', 'scale', 'uniform', 0.5, 1.5),
-        'gain': ('env.action_scale', 'scale', 'uniform', 0.5, 1.5),
-    }
-    draw = randomize.drawer(randomize.parse(entries))
-    one = pick.make(pick.Config(backend='native'), draw)
-    env = vectorize.vectorize(time_limit.time_limit(one, 5))
-    reset = jax.jit(env.reset)
-    pool, first = (reset(jax.random.split(jax.random.key(seed), 4)) for seed in (0, 1))
-    env = auto_reset.auto_reset(env, pool)
-    states = [first.replace(metrics=first.metrics | {'nan_world': jnp.zeros(4)})]
-    step = jax.jit(env.step)
-    for _ in range(11):
-        states.append(step(states[-1], jnp.ones((4, D + 1))))
-    states = jax.device_get([state.replace(key=()) for state in states])
-    return jax.tree.map(lambda *x: np.stack(x), *states), step._cache_size()
+def drawn_episodes(game):
+    """The end of one episode after five steps, and the whole of the next; states [T, N]."""
+    state = game.reset(200)
+    late = np.full((NUM,), LIMIT - 5, np.int32)
+    states = [state.replace(sim=state.sim.replace(count=jax.device_put(late)))]
+    action = jax.device_put(np.ones((NUM, D + 1), np.float32))
+    for _ in range(5 + LIMIT):
+        states.append(game.step(states[-1], action))
+    return _stack(states)
 
 
-def test_episodes_follow_each_other_at_the_time_limit(drawn_episodes):
-    states, num_programs = drawn_episodes
+def test_episodes_follow_each_other_at_the_time_limit(game, drawn_episodes):
+    states = drawn_episodes
     assert not states.termination.any()
-    ended = np.array([False] * 4 + [True] + [False] * 4 + [True, False])
-    np.testing.assert_array_equal(states.truncation[1:], np.tile(ended[:, None], 4))
-    assert num_programs == 1
+    ended = np.isin(np.arange(6 + LIMIT), (5, 5 + LIMIT))
+    np.testing.assert_array_equal(states.truncation, np.tile(ended[:, None], NUM))
+    assert game.step._cache_size() == 1
 
 
-def test_what_an_episode_draws_stays_with_it_until_the_next(drawn_episodes):
-    states, _ = drawn_episodes
-    sim = states.sim.inner
-    assert len(np.unique(sim.overrides['body_mass'][0, :, -1])) == 4
+def test_what_an_episode_draws_stays_with_it_until_the_next(game, drawn_episodes):
+    sim, pool = drawn_episodes.sim, game.pool.sim.inner.overrides
+    assert len(np.unique(sim.overrides['body_mass'][0, :, -1])) == NUM
     assert set(sim.overrides) == {'body_mass', 'body_inertia', 'pair_friction', 'env.action_scale'}
-    for drawn in sim.overrides.values():
+    for name, drawn in sim.overrides.items():
         np.testing.assert_array_equal(drawn[1:5], np.stack([drawn[0]] * 4))
-        np.testing.assert_array_equal(drawn[6:10], np.stack([drawn[5]] * 4))
+        np.testing.assert_array_equal(drawn[6 : 5 + LIMIT], np.stack([drawn[5]] * (LIMIT - 1)))
+        for new in (drawn[5], drawn[5 + LIMIT]):  # each start of the pool brings its own draw
+            assert np.isin(new, pool[name]).all()
     scale = sim.overrides['env.action_scale']
-    assert (scale[5] != scale[0]).any()
-    moved = sim.target[1] - sim.target[0]
-    np.testing.assert_allclose(moved[:, 0], scale[0], rtol=1e-4)
+    assert len(np.unique(scale[0])) == NUM and (scale[5] != scale[0]).all()
+    for t in (0, 5):
+        moved = sim.target[t + 1] - sim.target[t]
+        np.testing.assert_allclose(moved[:, 0], scale[t], rtol=1e-4)
 
 
 def test_joint_targets_do_not_wind_up(game):
-    down = jnp.zeros((NUM, D + 1)).at[:, 1].set(1.0)  # into the floor
+    down = np.zeros((NUM, D + 1), np.float32)
+    down[:, 1] = 1.0  # into the floor
     _, states, _ = _play(game, lambda obs, key: down, 30, 2)
     lead = states.sim.target[1:] - states.sim.physics.qpos[:-1, :, :D]  # over where it was
     assert np.abs(lead).max() <= 0.2 + 1e-6
     assert np.abs(lead).max() > 0.19
     assert np.asarray(states.metrics['ee_z']).min() > -0.01  # the floor holds
+
+
+def test_pictures_show_the_goal(episode):
+    task, first = envs.resolve('pick'), jax.tree.map(lambda x: x[:1], episode[0])
+    seen.goal(task, task.config, first)
 
 
 def test_wrong_names_are_refused():
@@ -213,6 +240,8 @@ def test_wrong_names_are_refused():
 @pytest.mark.parametrize(('backend', 'num_dof'), [('mjx', 7), ('native', 6)])
 def test_the_expert_succeeds_on_every_arm_and_engine(backend, num_dof):
     config = pick.Config(backend=backend, num_dof=num_dof)
-    env = vectorize.vectorize(pick.make(config))
-    _, states, _ = _play((jax.jit(env.reset), jax.jit(env.step)), _expert(config), 80, 3)
-    assert np.asarray(states.metrics['success'])[-1].mean() >= 0.95
+    env, act = vectorize.vectorize(pick.make(config)), _expert(config)
+    state, step = jax.jit(env.reset)(jax.random.split(jax.random.key(3), NUM)), jax.jit(env.step)
+    for t in range(80):
+        state = step(state, act(state.obs, jax.random.key(t)))
+    assert np.asarray(state.metrics['success']).mean() >= 0.95

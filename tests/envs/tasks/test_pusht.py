@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from experiments.studies.pusht_replay import __main__ as pusht_replay
+from jaxpolicy import envs
 from jaxpolicy.data.formats import pusht_zarr
 from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.physics import polygons, rigid2d, shapes2d
 from jaxpolicy.envs.tasks import pusht
 from jaxpolicy.envs.wrap import time_limit
+from tests.envs import seen
 
 TARGET = np.float32([*pusht.GOAL])
 
@@ -292,6 +294,8 @@ def test_pictures_show_target_block_agent_and_walls():
     rows, columns = np.nonzero((frame == (65, 105, 225)).all(-1))
     np.testing.assert_allclose([columns.mean() * share, rows.mean() * share], [100, 400], atol=4)
     assert area((211, 211, 211)) > 4000
+    first = jax.tree.map(lambda x: x[:1], states.replace(key=()))
+    seen.goal(envs.resolve('pusht'), CONFIG, first)
 
 
 def test_wrong_options_are_named():
