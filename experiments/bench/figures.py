@@ -25,6 +25,7 @@ class Options(NamedTuple):
 
 def measure(config: config_dict.ConfigDict, options: Options) -> dict[str, Any]:
     """All figures, as the JSON has them."""
+    race.check(config, options.goal)
     sides: dict[str, Any] = {'ours': ours}
     if options.peer:
         sides['peer'] = peers.load(options.peer, PEERS)

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from jaxpolicy.loops import evaluate
+from jaxpolicy import types
+from jaxpolicy.loops import evaluate, off_policy
 from jaxpolicy.runs import environment
 
 from . import ours
@@ -110,23 +111,32 @@ def _begin(config: config_dict.ConfigDict, side: Any, seed: int) -> Record:
     return Record(run, time.perf_counter() - start, _peak_memory_mb(), [])
 
 
+def check(config: config_dict.ConfigDict, goal: Goal) -> None:
+    """Raises a ValueError where the task has no such metric; it compiles nothing."""
+    env = environment.make_env(config)
+    policy = off_policy.random_policy(env.spec)
+    episodes = jax.eval_shape(lambda: _episodes(config, env, policy, goal))
+    if goal.metric and goal.metric not in episodes:
+        raise ValueError(f'--threshold: expected one of {sorted(episodes)}, found {goal.metric!r}')
+
+
 def _scorer(config: config_dict.ConfigDict, run: ours.Contender, goal: Goal) -> Callable:
     """A function weights -> the mean of the goal's metric, in the same episodes for every side."""
     env = environment.make_env(config)
 
     @jax.jit
     def score(weights):
-        key = jax.random.key(config.eval.first_seed)
-        keys = jax.random.split(key, goal.num_episodes)
-        policy = run.policy_of(weights)
-        episodes = evaluate.evaluate(env, policy, keys, key, config.env.episode_steps)
-        if goal.metric not in episodes:
-            raise ValueError(
-                f'--threshold: expected one of {sorted(episodes)}, found {goal.metric!r}'
-            )
-        return episodes[goal.metric].mean()
+        return _episodes(config, env, run.policy_of(weights), goal)[goal.metric].mean()
 
     return score
+
+
+def _episodes(
+    config: config_dict.ConfigDict, env: types.Env, policy: types.Policy, goal: Goal
+) -> dict[str, jax.Array]:
+    key = jax.random.key(config.eval.first_seed)
+    keys = jax.random.split(key, goal.num_episodes)
+    return evaluate.evaluate(env, policy, keys, key, config.env.episode_steps)
 
 
 def _peak_memory_mb() -> float:

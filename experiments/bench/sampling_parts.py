@@ -100,8 +100,8 @@ def build(case: Case) -> Built:
     """Builds our side of a case: random weights, and the plan compiled ahead of time."""
     config = make_config(case)
     agent = diffusion_policy.make(config, SPEC)
-    train = jax.jit(agent.init)(jax.random.key(0))
-    train = jax.tree.map(_unlike_zero, train.replace(opt_state={}, params={}))
+    train = jax.jit(lambda key: agent.init(key).replace(opt_state={}, params={}))(jax.random.key(0))
+    train = jax.tree.map(_unlike_zero, train)
     shape = (case.batch, config.obs_horizon, OBS_DIM)
     obs = jax.random.uniform(jax.random.key(1), shape, minval=-1.0)
     keys = [jax.random.key(i) for i in range(8)]

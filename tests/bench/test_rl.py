@@ -42,31 +42,50 @@ def test_record_leaves_compilation_out_of_training_and_counts_all_rounds():
     assert math.isinf(race.Record(None, 12.0, 0.0, [1.0]).train_s)
 
 
-def test_race_takes_turns_and_ends_each_run_at_its_goal(config, monkeypatch):
+def test_figures_of_a_side_are_medians_over_its_runs():
+    runs = [
+        race.Record(None, 12.0, 7.0, [1.0, 2.0, 3.0, 9.0], reached=5),
+        race.Record(None, 14.0, 8.0, [2.0, 2.0, 2.0, 2.0], reached=2),
+    ]
+    assert figures.of_side(100, runs, [0.5, 1.0, 9.0]) == {
+        'compile_s': (12.0 - 2 * 2.5 + 14.0 - 2 * 2.0) / 2,
+        'raw_steps_per_s': 100.0,
+        'train_steps_per_s': 50.0,  # the median round is 2 s
+        'train_over_raw': 0.5,
+        'peak_memory_mb': 7.0,
+        'seconds_to_threshold': ((12.0 - 2 * 2.5 + 11.0) + 14.0) / 2,
+        'train_seconds_to_threshold': (11.0 + 4.0) / 2,
+        'train_seconds_by_seed': [11.0, 4.0],
+    }
+
+
+def _contender(log, name, rounds_to_goal):
+    """A run whose policy stands still until it goes to the origin at once."""
+    count = [0]
+
+    def one_round():
+        count[0] += 1
+        log.append(name)
+        return 1.0
+
+    def policy_of(weights):
+        def act(carry, obs, key):
+            goes = weights >= rounds_to_goal
+            return carry, jnp.where(goes, -5.0 * obs, jnp.zeros_like(obs)), {}
+
+        return types.Policy(lambda obs: (), act)
+
+    def close():
+        log.append(f'{name} closed')
+
+    return ours.Contender(one_round, lambda: jnp.asarray(count[0]), policy_of, close)
+
+
+def test_race_takes_turns_and_ends_each_run_at_its_goal(config):
     log = []
 
     def side(name, rounds_to_goal):
-        def start(config, seed):
-            count = [0]
-
-            def one_round():
-                count[0] += 1
-                log.append(name)
-                return 1.0
-
-            def policy_of(weights):  # stands still, or goes to the origin at once
-                def act(carry, obs, key):
-                    goes = weights >= rounds_to_goal
-                    return carry, jnp.where(goes, -5.0 * obs, jnp.zeros_like(obs)), {}
-
-                return types.Policy(lambda obs: (), act)
-
-            def close():
-                log.append(f'{name} closed')
-
-            return ours.Contender(one_round, lambda: jnp.asarray(count[0]), policy_of, close)
-
-        return python_types.SimpleNamespace(start=start)
+        return python_types.SimpleNamespace(start=lambda *_: _contender(log, name, rounds_to_goal))
 
     goal = race.Goal('near_final', 0.9, num_episodes=8)
     sides = {'a': side('a', 4), 'b': side('b', 6)}
@@ -77,15 +96,15 @@ def test_race_takes_turns_and_ends_each_run_at_its_goal(config, monkeypatch):
 
 
 def test_measures_ours_alone(config):
-    goal = rl.parse_goal('return:-6.0')
-    result = figures.measure(config, figures.Options(goal=goal, seeds=2, repeats=2))
+    goal, config.agent.hidden = rl.parse_goal('return:-6.0'), (16,)
+    result = figures.measure(config, figures.Options(goal=goal, repeats=2))
     found = result['ours']
     names = ('compile_s', 'raw_steps_per_s', 'train_steps_per_s', 'seconds_to_threshold')
     assert all(found[name] > 0 for name in names)
     assert [result['peer'][name] for name in names] == [None] * 4
     assert [result['ratio'][name] for name in names] == [None] * 4
     assert found['seconds_to_threshold'] > found['train_seconds_to_threshold']
-    assert found['train_seconds_to_threshold'] == np.median(found['train_seconds_by_seed'])
+    assert [found['train_seconds_to_threshold']] == found['train_seconds_by_seed']
     assert found['floor_s'] > found['raw_s'] == pytest.approx(32 * 5 / found['raw_steps_per_s'])
     assert found['train_over_raw'] == pytest.approx(
         found['train_steps_per_s'] / found['raw_steps_per_s']
@@ -113,7 +132,7 @@ def test_an_unknown_metric_or_peer_is_named(config):
 @pytest.fixture
 def replayed(monkeypatch):
     monkeypatch.setitem(registry.TABLES['envs'], 'point', 'tests.bench.point')
-    config = recipe.off_policy('sac', 'point')
+    config = recipe.off_policy('td3', 'point')
     config.agent.hidden = (8,)
     config.loop.update(num_envs=4, rollout_length=2, num_minibatches=2, batch_size=8)
     config.loop.update(iterations_per_round=2, buffer_size=128, learning_starts=16)
@@ -121,17 +140,7 @@ def replayed(monkeypatch):
     return config
 
 
-def test_replay_alone_has_its_parts(replayed):
-    result = replay.measure(replayed, figures.Options(repeats=2))
-    found = result['ours']
-    names = ('train_steps_per_s', 'raw_steps_per_s', 'train_updates_per_s', 'raw_updates_per_s')
-    assert all(found[name] > 0 for name in names)
-    assert found['train_steps_per_s'] == pytest.approx(16 / 4 * found['train_updates_per_s'])
-    assert found['of_slower_part'] < found['of_both_parts']
-    assert result['peer'] == {} == result['ratio'] and result['not_equal'] == ()
-
-
-def test_replay_against_a_peer_of_as_many_steps(replayed, monkeypatch):
+def test_replay_has_its_parts_beside_a_peer_of_as_many_steps(replayed, monkeypatch):
     asked = []
 
     def train(config, num_env_steps, seed, num_episodes):
@@ -140,13 +149,30 @@ def test_replay_against_a_peer_of_as_many_steps(replayed, monkeypatch):
 
     peer = python_types.SimpleNamespace(train=train, DIFFERENCES=('it is a fake',))
     monkeypatch.setattr(replay.peers, 'load', lambda name, known: peer)
-    result = replay.measure(replayed, figures.Options(peer='sb3', seeds=2, repeats=1))
+    monkeypatch.setattr(replay.ours, 'start', lambda config, seed: _contender([], 'ours', 1))
+    result = replay.measure(replayed, figures.Options(peer='sb3', seeds=2, repeats=2))
+    found = result['ours']
+    names = ('train_steps_per_s', 'raw_steps_per_s', 'train_updates_per_s', 'raw_updates_per_s')
+    assert all(found[name] > 0 for name in names)
+    assert found['train_steps_per_s'] == pytest.approx(16 / 4 * found['train_updates_per_s'])
+    assert found['train_steps_per_s'] == 16.0  # a round of the run above takes 1 s
+    assert found['of_slower_part'] < found['of_both_parts']
     assert asked == [(64, 0), (64, 1)]
     assert result['peer']['whole_s_per_seed'] == 2.5 and result['peer']['return'] == -3.5
-    assert result['ours']['return_by_seed'] and len(result['ours']['return_by_seed']) == 2
-    ours_s = result['ours']['whole_s_per_seed']
+    assert found['return_by_seed'] and len(found['return_by_seed']) == 2
+    ours_s = found['whole_s_per_seed']
     assert result['ratio']['whole_s_per_seed'] == pytest.approx(ours_s / 2.5)
     assert result['not_equal'] == ('it is a fake',)
+
+
+def test_replay_alone_trains_for_no_peer(replayed, monkeypatch):
+    monkeypatch.setattr(replay, 'raw', lambda config: lambda: 1.0)
+    monkeypatch.setattr(replay, 'update', lambda config: lambda: 2.0)
+    monkeypatch.setattr(replay.ours, 'start', lambda config, seed: _contender([], 'ours', 1))
+    result = replay.measure(replayed, figures.Options(repeats=1))
+    assert result['ours']['of_slower_part'] == 2.0 and result['ours']['of_both_parts'] == 3.0
+    assert 'whole_s_per_seed' not in result['ours']
+    assert result['peer'] == {} == result['ratio'] and result['not_equal'] == ()
 
 
 def test_brax_steps_our_task_and_cuts_its_episodes(config):
@@ -169,12 +195,18 @@ def test_brax_steps_our_task_and_cuts_its_episodes(config):
     np.testing.assert_array_equal(state.obs, first)
 
 
-def test_brax_is_trained_in_turns_and_learns(config):
+def test_brax_is_trained_in_turns_and_learns(config, monkeypatch):
+    """Beside a run that has learnt its task at once, as ours was measured above."""
     pytest.importorskip('brax')
-    before = threading.active_count()
+    monkeypatch.setattr(ours, 'raw', lambda config: lambda: 0.5)
+    monkeypatch.setattr(ours, 'update', lambda config: lambda: 0.25)
+    monkeypatch.setattr(ours, 'start', lambda config, seed: _contender([], 'ours', 1))
+    monkeypatch.setattr(floor, 'clocks', lambda config: lambda: floor.Rates(1e9, 1e8))
+    config.agent.hidden, before = (16,), threading.active_count()
     options = figures.Options('brax', rl.parse_goal('return:-6.0'), repeats=2)
     result = figures.measure(config, options)
     assert threading.active_count() <= before + 1  # its thread has ended
+    assert result['ours']['train_steps_per_s'] == 320.0
     for name in ('compile_s', 'raw_steps_per_s', 'train_steps_per_s', 'seconds_to_threshold'):
         mine, theirs = result['ours'][name], result['peer'][name]
         assert theirs > 0

@@ -13,15 +13,20 @@ from jaxpolicy.io import latency
 TINY = {'network': 'unet1d', 'dims': (8, 16), 'kernel_size': 3}
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setitem(parts.NETWORKS, 'tiny', TINY)
-    return parts.Case('tiny', 'ddim', 2, 3, 'float32')
+@pytest.fixture(scope='module')
+def tiny():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(parts.NETWORKS, 'tiny', TINY)
+        yield parts.Case('tiny', 'ddim', 2, 3, 'float32')
 
 
-def test_a_row(tiny):
+@pytest.fixture(scope='module')
+def built(tiny):
+    return parts.build(tiny)
+
+
+def test_a_row(tiny, built):
     limits = parts.Limits(1e9, 1e9)
-    built = parts.build(tiny)
     assert np.asarray(built.runner.call(0)).shape == (3, 16, 2)
     times = latency.milliseconds(built.runner.call, least_s=0.0)
     row = parts.row('jaxpolicy', tiny, built, built.runner, times, limits)
@@ -35,15 +40,16 @@ def test_a_row(tiny):
     assert row['over_limit'] == row['p50_ms'] / max(row['memory_ms'], row['flops_ms'])
 
 
-def test_plans_are_not_all_the_same(tiny):
+def test_plans_are_not_all_the_same(built):
     """Or XLA could have computed them while compiling."""
-    call = parts.build(tiny).runner.call
+    call = built.runner.call
     assert np.abs(np.asarray(call(0)) - np.asarray(call(1))).max() > 1e-3
 
 
-def test_the_network_s_calls_are_those_of_the_agent(tiny):
-    assert parts.build(tiny).num_evaluations == 2
-    assert parts.build(tiny._replace(sampler='heun', steps=5)).num_evaluations == 9
+def test_the_network_s_calls_are_those_of_the_agent(tiny, built):
+    assert built.num_evaluations == 2
+    heun = parts.make_config(tiny._replace(sampler='heun', steps=5))
+    assert diffusion_policy.num_evaluations(heun) == 9
 
 
 def test_the_paper_s_network_has_its_size():
@@ -71,10 +77,9 @@ def test_mistakes_are_named(field, value, message):
 
 
 @pytest.mark.skipif(importlib.util.find_spec('diffusers') is None, reason="needs the extra 'bench'")
-def test_the_peer_is_the_same_network(tiny):
+def test_the_peer_is_the_same_network(built):
     from experiments.bench.peers import torch_unet
 
-    built = parts.build(tiny)
     torch_unet.make_network(built)  # raises where outputs differ
     broken = dict(built.params['params'])
     broken['Dense_2'] = {**broken['Dense_2'], 'bias': broken['Dense_2']['bias'] + 1.0}

@@ -15,6 +15,8 @@ from jaxpolicy.runs import kinds, program
 def config(demos):
     config = flags.load('configs/smoke/diffusion.py')
     config.data.path = str(demos)
+    config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
+    config.loop.epochs_per_round = 3
     return config
 
 
@@ -26,8 +28,7 @@ def test_a_row():
     assert rows[0]['over_limit'] == pytest.approx(0.3 / 0.06)
 
 
-def test_a_turn_is_an_epoch(config):
-    config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
+def test_turns_are_timed_one_by_one(config):
     runners, updates, work = training.make_runners(config, '')
     times = training.measure(runners, 2)
     assert len(times['jaxpolicy']) == 3 and min(times['jaxpolicy']) > 0
@@ -35,8 +36,6 @@ def test_a_turn_is_an_epoch(config):
 
 
 def test_the_updates_of_a_turn_are_those_that_the_loop_counts(config):
-    config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
-    config.loop.epochs_per_round = 3
     _, updates, _ = training.make_runners(config, '')
     run = kinds.make_run(config)
     compiled = program.of_run(run, seed=0, num_seeds=1, mesh=None)
