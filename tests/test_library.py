@@ -64,15 +64,21 @@ def test_the_snippet_of_imitation_learns_saves_and_acts(demonstrations, tmp_path
     assert rows[-1]['mse'] < 0.6 * rows[0]['mse']
 
 
-def test_the_learning_rate_decays_over_the_whole_run_without_being_told(demonstrations):
+FIELDS = {'batch_size': 64, 'width': 16, 'num_blocks': 1, 'warmup_updates': 1, 'num_epochs': 4}
+
+
+@pytest.fixture(scope='module')
+def trained(demonstrations):
+    return jaxpolicy.fit('bc', jaxpolicy.Episodes(*demonstrations), **FIELDS)
+
+
+def test_the_learning_rate_decays_over_the_whole_run_without_being_told(demonstrations, trained):
     episodes = jaxpolicy.Episodes(*demonstrations)
-    fields = {'batch_size': 64, 'width': 16, 'num_blocks': 1, 'warmup_updates': 1}
-    trained = jaxpolicy.fit('bc', episodes, num_epochs=4, **fields)
     num_updates = int(trained.state.train.step)
-    told = jaxpolicy.fit('bc', episodes, num_epochs=4, decay_updates=num_updates, **fields)
+    told = jaxpolicy.fit('bc', episodes, decay_updates=num_updates, **FIELDS)
     equal = jax.tree.map(np.array_equal, trained.state.train.params, told.state.train.params)
     assert jax.tree.all(equal)
-    other = jaxpolicy.fit('bc', episodes, num_epochs=4, decay_updates=10**6, **fields)
+    other = jaxpolicy.fit('bc', episodes, decay_updates=10**6, **FIELDS)
     equal = jax.tree.map(np.array_equal, trained.state.train.params, other.state.train.params)
     assert not jax.tree.all(equal)
 
@@ -88,9 +94,7 @@ def test_the_snippet_of_ppo_learns_ones_own_environment():
     assert action[0] < 0 < action[1]
 
 
-def test_what_is_saved_acts_as_what_was_trained(demonstrations, tmp_path):
-    episodes = jaxpolicy.Episodes(*demonstrations)
-    trained = jaxpolicy.fit('bc', episodes, num_epochs=1, batch_size=64, width=16, num_blocks=1)
+def test_what_is_saved_acts_as_what_was_trained(demonstrations, trained, tmp_path):
     jaxpolicy.save(tmp_path / 'policy', trained)
     obs, key = demonstrations[0][:2], jax.random.key(0)
     loaded, original = jaxpolicy.load(tmp_path / 'policy', num_robots=2), trained.policy(2)
