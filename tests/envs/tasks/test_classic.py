@@ -1,5 +1,8 @@
 """pendulum and cartpole: against Gymnasium's, by hand, and with all that is put around a task."""
 
+import functools
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +16,7 @@ from jaxpolicy.loops import evaluate, rollout
 from tests.envs import seen
 
 NAMES = ['cartpole', 'pendulum']
-LEFT, RIGHT = jnp.array([1, 0], jnp.int8), jnp.array([0, 1], jnp.int8)
+LEFT, RIGHT = np.array([1, 0], np.int8), np.array([0, 1], np.int8)
 NUM_ACTIONS = 200
 
 
@@ -24,30 +27,59 @@ def _make(name):
 
 def _sims(name, obs_like):
     """The task's states from Gymnasium's, rows of theta, thetadot or x, xdot, theta, thetadot."""
-    rows = jnp.asarray(obs_like, jnp.float32)
+    rows = np.asarray(obs_like, np.float32)
     if name == 'pendulum':
         return pendulum.Sim(rows[..., 0], rows[..., 1])
-    count = jnp.zeros(rows.shape[:-1], jnp.int32)
+    count = np.zeros(rows.shape[:-1], np.int32)
     return cartpole.Sim(rows[..., 0::2], rows[..., 1::2], count)
+
+
+class Compiled(NamedTuple):
+    """A task's programs for NUM_ACTIONS rows or actions; what is shorter is filled up."""
+
+    firsts: types.EnvState  # [NUM_ACTIONS] fresh states
+    steps: Any  # (states [NUM_ACTIONS], actions) -> states, one step later
+    run: Any  # (state, actions [NUM_ACTIONS, A]) -> the states after each of them
+
+
+@functools.cache
+def _compiled(name):
+    env = _make(name)
+
+    def one(state, action):
+        state = env.step(state, action)
+        return state, state
+
+    batch = vectorize.vectorize(env)
+    return Compiled(
+        jax.jit(batch.reset)(jax.random.split(jax.random.key(0), NUM_ACTIONS)),
+        jax.jit(batch.step),
+        jax.jit(lambda state, actions: jax.lax.scan(one, state, actions)[1]),
+    )
+
+
+def _filled(rows):
+    """NUM_ACTIONS rows, of which the first are the given ones."""
+    rows = np.asarray(rows)
+    return np.resize(rows, (NUM_ACTIONS, *rows.shape[1:]))
+
+
+def _cut(states, num):
+    return jax.tree.map(lambda x: x[:num], jax.device_get(states.replace(key=())))
 
 
 def _step_from(name, rows, actions):
     """The states after one step from each of the rows [n, ...]."""
-    env = vectorize.vectorize(_make(name))
-    state = env.reset(jax.random.split(jax.random.key(0), len(rows)))
-    return jax.jit(env.step)(state.replace(sim=_sims(name, rows)), jnp.asarray(actions))
+    programs = _compiled(name)
+    states = programs.firsts.replace(sim=_sims(name, _filled(rows)))
+    return _cut(programs.steps(states, _filled(actions)), len(rows))
 
 
 def _run_from(name, row, actions):
     """The states after each of the actions [T, A], without a limit, from one row."""
-    env = _make(name)
-    state = env.reset(jax.random.key(0)).replace(sim=_sims(name, row))
-
-    def step(state, action):
-        state = env.step(state, action)
-        return state, state
-
-    return jax.jit(lambda s: jax.lax.scan(step, s, jnp.asarray(actions))[1])(state)
+    programs = _compiled(name)
+    first = jax.tree.map(lambda x: x[0], programs.firsts).replace(sim=_sims(name, row))
+    return _cut(programs.run(first, _filled(actions)), len(actions))
 
 
 def _theirs(task, row, actions):
@@ -163,10 +195,10 @@ def test_pendulum_neither_gains_nor_loses_energy():
 
 def test_cartpole_by_hand():
     """From rest, 10 N: 400/41 m/s^2 and -600/41 rad/s^2; positions follow one step later."""
-    state = _step_from('cartpole', np.zeros((2, 4)), jnp.stack([RIGHT, LEFT]))
+    state = _step_from('cartpole', np.zeros((2, 4)), np.stack([RIGHT, LEFT]))
     np.testing.assert_allclose(state.obs[0], [0.0, 8 / 41, 0.0, -12 / 41], atol=1e-6)
     np.testing.assert_allclose(state.obs[1], -state.obs[0], atol=1e-6)
-    again = _run_from('cartpole', np.zeros(4), jnp.stack([RIGHT, RIGHT])).obs[1]
+    again = _run_from('cartpole', np.zeros(4), np.stack([RIGHT, RIGHT])).obs[1]
     np.testing.assert_allclose(again[0::2], [0.02 * 8 / 41, -0.02 * 12 / 41], atol=1e-7)
 
 
@@ -269,12 +301,19 @@ def test_a_controller_does_the_task(name):
     env = vectorize.vectorize(time_limit.time_limit(_make(name), config.episode_steps))
     policy = types.Policy(lambda obs: (), act)
     keys = jax.random.split(jax.random.key(0), 64)
-    found = evaluate.evaluate(env, policy, keys, jax.random.key(1), config.episode_steps)
+    key, num_steps = jax.random.key(1), config.episode_steps
+    found, still = jax.device_get(
+        jax.jit(
+            lambda keys: (
+                evaluate.evaluate(env, policy, keys, key, num_steps),
+                evaluate.evaluate(env, _random(env.spec), keys, key, 500),
+            )
+        )(keys)
+    )
     assert np.asarray(found['success_final']).mean() >= 0.9
     assert (np.asarray(found['length']) == config.episode_steps).mean() >= 0.9
     worst = {'cartpole': 490.0, 'pendulum': -400.0}[name]
     assert np.asarray(found['return']).mean() > worst
-    still = evaluate.evaluate(env, _random(env.spec), keys, jax.random.key(1), 500)
     assert np.asarray(still['success_final']).mean() < 0.1
     if name == 'cartpole':  # a success is a whole episode: it is one at the last step only
         np.testing.assert_allclose(found['success_mean'], (found['length'] == 500) / 500)
@@ -344,7 +383,7 @@ def test_pictures_follow_the_state(name):
     task = envs.resolve(name)
     module, config = task.module, task.config
     rows = [[1.5, 0], [-1.5, 0]] if name == 'pendulum' else [[-1, 0, 0.5, 0], [-1, 0, -0.5, 0]]
-    state = jax.vmap(module.make(config).reset)(jax.random.split(jax.random.key(0), 2))
+    state = jax.tree.map(lambda x: x[:2], _compiled(name).firsts)
     frames = module.render(config, state.replace(sim=_sims(name, rows)), 60, 100)
     assert frames.shape == (2, 60, 100, 3) and frames.dtype == np.uint8
     seen.goal(task, config, jax.tree.map(lambda x: x[:1], state))
