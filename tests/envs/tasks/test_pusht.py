@@ -38,9 +38,9 @@ ENV = pusht.make(CONFIG)
 
 
 @jax.jit
-@jax.vmap
 def restore(recorded):
-    return pusht.restore(CONFIG, recorded, jax.random.key(0))
+    """One after another, which compiles faster than a batch."""
+    return jax.lax.map(lambda row: pusht.restore(CONFIG, row, jax.random.key(0)), recorded)
 
 
 @jax.jit
@@ -133,10 +133,13 @@ def test_a_block_in_the_walls_comes_out_as_in_pymunk():
     pose[:6, :2] = [[40, 40], [40, 470], [470, 470], [470, 40], [35, 50], [480, 450]]  # corners
     pose[:, :2] = np.clip(pose[:, :2], 35, 476)
     far[:, :] = np.where(np.hypot(*(pose.T[:2] - 255)) < 150, 2000.0, far)  # out of the way
-    world = rigid2d.start(jnp.asarray(far), jnp.asarray(pose.T))
-    world = jax.jit(lambda w: jax.lax.fori_loop(0, num_steps, lambda _, w: rigid2d.step(w), w))(
-        world
-    )
+
+    @jax.jit
+    def settled(*start):
+        world = rigid2d.start(*start)
+        return jax.lax.fori_loop(0, num_steps, lambda _, w: rigid2d.step(w), world)
+
+    world = settled(far, pose.T)
     expected = np.stack([settle(pymunk, p, num_steps) for p in pose.astype(float)])
     error = np.abs(np.asarray(world.pose).T - expected).max(1)
     assert (np.abs(expected - pose).max(1) > 0.1).mean() > 0.5  # most did overlap
@@ -186,22 +189,19 @@ def test_coverage_is_the_area_that_shapely_finds():
         for state in states
     ]
     recorded = np.float32(np.concatenate([np.zeros((len(states), 2)), states], axis=1))
-    pose = jax.vmap(pusht.pose_of, out_axes=-1)(jnp.asarray(recorded))
-    found = jax.jit(pusht.coverage)(pose)
+    found = jax.jit(lambda x: pusht.coverage(jax.vmap(pusht.pose_of, out_axes=-1)(x)))(recorded)
     np.testing.assert_allclose(found, np.array(expected) / 6300, atol=1e-5)
     assert found[-2] == pytest.approx(1.0, abs=1e-5) and found[-1] == 0.0
 
 
 def test_box_overlap_by_hand():
-    square_x, square_y = jnp.array([0.0, 2.0, 2.0, 0.0]), jnp.array([0.0, 0.0, 2.0, 2.0])
-    shift = jnp.array([0.0, 1.0, 3.0])
-    area = polygons.box_overlap(
-        square_x[:, None] + shift, square_y[:, None] + 0 * shift, jnp.float32(2), jnp.float32(2)
-    )
+    overlap = jax.jit(polygons.box_overlap)
+    corners = np.float32([[0, 0], [2, 0], [2, 2], [0, 2]]).T[:, :, None]  # of a square
+    shift = np.float32([0, 1, 3])  # along x
+    area = overlap(corners[0] + shift, corners[1] + 0 * shift, 2.0, 2.0)
     np.testing.assert_allclose(area, [4.0, 2.0, 0.0])
-    diamond = jnp.array([0.0, 1.0, 0.0, -1.0]), jnp.array([-1.0, 0.0, 1.0, 0.0])
-    quarter = polygons.box_overlap(*diamond, jnp.float32(9), jnp.float32(9))
-    assert float(quarter) == pytest.approx(0.5)
+    diamond = np.float32([[0, 1, 0, -1], [-1, 0, 1, 0]])
+    assert float(overlap(*diamond, 9.0, 9.0)) == pytest.approx(0.5)
 
 
 def test_the_agent_pushes_and_the_walls_hold():
@@ -259,9 +259,10 @@ def test_batches_of_batches_are_single_worlds_and_compile_once():
     config = pusht.Config()
     env = time_limit.time_limit(pusht.make(config), 3)
     keys = jax.random.split(jax.random.key(3), 6)
-    states = jax.jit(jax.vmap(env.reset))(keys)
+    states = jax.jit(lambda keys: jax.lax.map(env.reset, keys))(keys)
     obs = np.asarray(states.obs)
-    expected = pusht_gym.keypoints_from_state(np.asarray(jax.vmap(pusht.state_of)(states)))
+    found = jax.jit(jax.vmap(pusht.state_of))(states)
+    expected = pusht_gym.keypoints_from_state(np.asarray(found))
     np.testing.assert_allclose(obs, expected, atol=1e-3)
     agent = obs[:, 18:]
     assert (agent >= 50).all() and (agent < 450).all() and (agent == agent.round()).all()
