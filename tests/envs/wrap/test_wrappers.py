@@ -42,8 +42,9 @@ def _counter() -> Env:
 def _batch(num_steps: int):
     """The auto-resetting environment, its pool and its first state."""
     env = vectorize.vectorize(time_limit.time_limit(_counter(), num_steps))
-    pool = env.reset(jax.random.split(jax.random.key(7), N))
+    pool = jax.jit(env.reset)(jax.random.split(jax.random.key(7), N))
     env = auto_reset.auto_reset(env, pool)
+    env = env._replace(reset=jax.jit(env.reset), step=jax.jit(env.step))
     return env, pool, env.reset(jax.random.split(jax.random.key(8), N))
 
 
