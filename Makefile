@@ -26,7 +26,7 @@ endif
 
 test: lint
 	@$(VENV)/bin/python -m tests.sizes --fast
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: setup
 	$(VENV)/bin/python -m experiments.demo --workdir=runs/demo
@@ -43,7 +43,7 @@ sizes: setup
 	@$(VENV)/bin/python -m tests.sizes
 
 slow: setup
-	$(VENV)/bin/python -m pytest -m slow -n $(WORKERS) $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -m slow -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build dist *.egg-info

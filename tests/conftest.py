@@ -30,3 +30,17 @@ def data_dir() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f'no real data: {folder} is not a folder (JAXPOLICY_DATA names it)')
     return folder
+
+
+# Folders of files that take long. They come first, so that no process ends long after the others.
+_LONG = ('commands', 'contract', 'learned', 'runs', 'bench', 'studies')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of some folders first; `--no-loadscope-reorder` has xdist keep this order."""
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(_ROOT / 'tests').parts[0]
+        return _LONG.index(folder) if folder in _LONG else len(_LONG)
+
+    items.sort(key=rank)
