@@ -62,7 +62,7 @@ def test_samples_are_drawn_to_the_data_and_away_from_each_other():
     assert field[0, 0, 0] < 0 < field[0, 2, 0]  # too close to each other: apart
 
 
-NUM_UPDATES = 800
+NUM_UPDATES = 1600
 
 
 @functools.cache
@@ -73,10 +73,10 @@ def _program():
     def learn(follow, obs):
         def step(state, key):
             batch_key, key = jax.random.split(key)
-            seen = jax.random.uniform(batch_key, (32, 1, 1), minval=-1.0)
-            side = jnp.where(jax.random.bernoulli(batch_key, 0.5, (32, 1, 1)), -0.6, 0.6)
+            seen = jax.random.uniform(batch_key, (64, 1, 1), minval=-1.0)
+            side = jnp.where(jax.random.bernoulli(batch_key, 0.5, (64, 1, 1)), -0.6, 0.6)
             action = jnp.where(follow, _followed(seen), side)
-            batch = Chunk(follow * seen, action, jnp.ones((32, 1), bool))
+            batch = Chunk(follow * seen, action, jnp.ones((64, 1), bool))
             return agent.update(state, batch, key)
 
         keys = jax.random.split(jax.random.key(1), NUM_UPDATES)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from jaxpolicy.runs import program
 from tests import quick
@@ -16,7 +17,8 @@ from tests.runs import integrator
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_two_processes_train_as_one_does(tmp_path):
+@pytest.mark.parametrize('loop', ['a2c', pytest.param('ppo', marks=pytest.mark.slow)])
+def test_two_processes_train_as_one_does(loop, tmp_path):
     with socket.socket() as probe:
         probe.bind(('localhost', 0))
         port = probe.getsockname()[1]
@@ -24,7 +26,11 @@ def test_two_processes_train_as_one_does(tmp_path):
     env = {**os.environ, 'XLA_FLAGS': quick.XLA_FLAGS}  # one device in each process
     workers = [
         subprocess.Popen(
-            [*command, str(i), str(tmp_path)], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True
+            [*command, str(i), str(tmp_path), loop],
+            cwd=ROOT,
+            env=env,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for i in range(2)
     ]
@@ -37,7 +43,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     records = [json.loads((tmp_path / f'{i}.json').read_text()) for i in range(2)]
     assert records[0]['metrics'] == records[1]['metrics']
 
-    alone = program.make(integrator.loop(), seed=0, num_seeds=1)
+    alone = program.make(integrator.loop(loop), seed=0, num_seeds=1)
     state, _ = alone.step(alone.init(), ())
     halves = [np.array(record['obs']) for record in records]
     assert [len(half) for half in halves] == [4, 4]

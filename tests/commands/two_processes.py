@@ -1,6 +1,6 @@
 """Run by test_processes.py, once in each of two processes: three updates, saved and resumed.
 
-python -m tests.commands.two_processes PORT PROCESS_ID DIRECTORY
+python -m tests.commands.two_processes PORT PROCESS_ID DIRECTORY LOOP
 """
 
 import json
@@ -16,11 +16,11 @@ from jaxpolicy.runs import program
 from tests.runs import integrator
 
 
-def main(port: str, process_id: int, directory: Path) -> None:
+def main(port: str, process_id: int, directory: Path, loop: str) -> None:
     sharding.initialize(f'localhost:{port}', 2, process_id)
     mesh = sharding.make_mesh()
     assert jax.process_count() == 2 and mesh.size == len(jax.devices()) == 2
-    compiled = program.make(integrator.loop(), seed=0, num_seeds=1, mesh=mesh)
+    compiled = program.make(integrator.loop(loop), seed=0, num_seeds=1, mesh=mesh)
     state, _ = compiled.step(compiled.init(), ())
     mine = [np.asarray(s.data) for s in state.env.obs.addressable_shards]
     state, _ = compiled.step(state, ())
@@ -35,4 +35,4 @@ def main(port: str, process_id: int, directory: Path) -> None:
 
 
 if __name__ == '__main__':
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import types
-from jaxpolicy.agents import a2c, sac
+from jaxpolicy.agents import a2c, ppo, sac
 from jaxpolicy.agents import transforms as agent_transforms
 from jaxpolicy.envs.wrap import time_limit, vectorize
 from jaxpolicy.loops import off_policy, on_policy
@@ -34,9 +34,12 @@ def env() -> types.Env:
     return vectorize.vectorize(time_limit.time_limit(types.Env(reset, step, SPEC), 5))
 
 
-def loop() -> types.Loop:
-    """A2C with 8 environments, an update a step."""
-    agent = a2c.make(a2c.Config(hidden=()), SPEC)
+def loop(name: str = 'a2c') -> types.Loop:
+    """A2C, or 'ppo' with minibatches, with 8 environments and an iteration a step."""
+    if name == 'ppo':
+        agent = ppo.make(ppo.Config(hidden=(8,), num_epochs=2, num_minibatches=4), SPEC)
+    else:
+        agent = a2c.make(a2c.Config(hidden=()), SPEC)
     agent = agent_transforms.standardize_obs(agent, SPEC.obs)
     return on_policy.make(env(), agent, NUM_ENVS, 4, 1, 5)
 
