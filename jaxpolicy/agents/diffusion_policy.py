@@ -42,7 +42,7 @@ class Config(chunks.Config):
     sampler: str = 'ddpm'  # a name of `diffusion.samplers`, or the dotted name of a `Sampler`
     num_sample_steps: int = 100  # intervals of the sampler's grid; at most K
     eta: float = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM
-    clip: float = 1.0  # limit of x_0 while sampling, in normalised actions
+    clip: float = 1.0  # limit of x_0 while sampling and of the sample, in normalised actions
     condition_dropout: float = 0.0  # share of samples that train without observations
     guidance: float = 1.0  # classifier-free; 1: none; other values need condition_dropout
     act_dtype: str = 'float32'  # of the network while sampling; or 'bfloat16'
@@ -119,6 +119,7 @@ def sampling(config: Config, spec: types.Spec) -> chunks.Sampling:
             predict = samplers.guided(predict, without, config.guidance)
         return samplers.clipped(predict, config.clip)
 
+    sampler = samplers.limited(sampler, config.clip)
     return chunks.Sampling(predictor, sampler, grid, (config.pred_horizon, *spec.action.shape))
 
 

@@ -190,6 +190,35 @@ def test_all_end_on_the_last_guess(sampler, path):
     np.testing.assert_allclose(x, 0.25, atol=1e-4)
 
 
+@pytest.mark.parametrize('path', PATHS)
+def test_errors_of_the_network_do_not_grow(path):
+    """Predictions err by +1 and -1 in turn; flow's midpoint step, at most, makes 3 of it."""
+    for name in DETERMINISTIC:
+        for num_steps in (4, 10):
+            grid = PATHS[path].grid(num_steps)
+            signs = jnp.asarray([1.0, -1.0] * num_steps)
+            noise = jnp.asarray(grid.noise)
+
+            def wrong(x, level, signs=signs, noise=noise):
+                return x * 0.0 + signs[jnp.argmin(jnp.abs(noise - level.noise))]
+
+            x = process.start(jnp.zeros(1), grid)
+            found = _sample(name, wrong, x, grid, jax.random.key(0))
+            assert np.abs(found[0]) <= 3.1, (name, num_steps, found)
+
+
+@pytest.mark.parametrize('sampler', SAMPLERS)
+def test_a_limited_sampler_stays_in_its_range(sampler):
+    known = registry.resolve('samplers', sampler, 'sampler')
+    predict = samplers.clipped(lambda x, level: 3.0 * jnp.sin(40.0 * x), 1.0)
+    x = jax.random.normal(jax.random.key(0), (64,))
+    for path in PATHS.values():
+        grid = path.grid(4)
+        start = process.start(x, grid)
+        found = _sample(samplers.limited(known, 1.0), predict, start, grid, jax.random.key(1))
+        assert np.abs(found).max() <= 1.0
+
+
 def test_only_ddpm_depends_on_its_key():
     grid = PATHS['ddpm'].grid(10)
     for name in SAMPLERS:
