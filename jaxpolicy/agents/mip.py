@@ -1,15 +1,18 @@
 """Regression of the chunk in one step or, as the minimal iterative policy (MIP), in two.
 
     one step    || f(0, 0, o) - a ||^2
-    two steps   || f(0, 0, o) - a ||^2 + || f(t* a + (1 - t*) z, t*, o) - a ||^2,  z ~ N(0, I)
+    two steps   w || f(0, 0, o) - a ||^2 + || f(t* a + (1 - t*) z, t*, o) - a ||^2,  z ~ N(0, I)
 
     act         a_0 = f(0, 0, o), and with two steps a = f(t* a_0, t*, o)
 
-with t* = 0.9. It fits no distribution: the second step only learns to mend chunks that are close to
+with t* = 0.9 and w = ((1 - t*) / t*)^2: each error counts relative to how far its step goes, t* and
+1 - t*, as in the authors' code. Equal weights gave larger errors in both steps. It fits no distribution: the second step only learns to mend chunks that are close to
 the demonstration. Networks are told t as the level k = 100 (1 - t). Padded steps do not count; EMA
 weights act.
 
-Source: Pan et al., 2025 (Much Ado About Noising, arXiv:2512.01809), section 5, with an EMA.
+Source: Pan et al., 2025 (Much Ado About Noising, arXiv:2512.01809), section 5, with an EMA;
+the weights are those of github.com/simchowitzlabpublic/much-ado-about-noising, mip/losses.py, times
+(1 - t*)^2.
 """
 
 import dataclasses
@@ -69,7 +72,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
             return loss, metrics
         x = t * action + (1.0 - t) * jax.random.normal(key, action.shape)
         second, _ = losses.chunk_mse(predict(params, x, t, condition), action, batch.mask)
-        return loss + second, metrics | {'mse_second': second}
+        return ((1.0 - t) / t) ** 2 * loss + second, metrics | {'mse_second': second}
 
     def update(state, batch, key):
         chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
