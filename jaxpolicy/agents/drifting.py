@@ -33,6 +33,9 @@ from jaxpolicy.diffusion import objectives
 
 LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = ('action_horizon', 'clip')
+# Least product of the two normalised weights, as in the authors' code. Without it, samples that are
+# close together feel one another alone, and hardly move towards data that is further away.
+_FLOOR = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +121,8 @@ def drift(x: jax.Array, data: jax.Array, temperatures: tuple[float, ...]) -> jax
     for temperature in temperatures:
         logit = jnp.where(itself, -jnp.inf, -distance / (temperature * scale + 1e-8))
         # One normalisation is over the chunks that act on a sample, one over the samples.
-        weight = jnp.sqrt(jax.nn.softmax(logit, axis=2) * jax.nn.softmax(logit, axis=1))
+        both = jax.nn.softmax(logit, axis=2) * jax.nn.softmax(logit, axis=1)
+        weight = jnp.sqrt(jnp.maximum(both, _FLOOR))
         attract, repel = weight[..., :num_data], weight[..., num_data:]
         attract, repel = (
             attract * jnp.sum(repel, axis=-1, keepdims=True),
