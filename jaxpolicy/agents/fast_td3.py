@@ -13,9 +13,11 @@ It has the noisy target actions, delays and deterministic actor of TD3, and thes
 A running normaliser of observations belongs around it (normalize.obs = 'running').
 
     L_Q  = -E[sum_j p_j log Z_i(s, a)_j],  p = project(r + gamma^m (1 - termination) z, Z'(s', a'))
-    L_mu = -E[mean_i E[Z_i(s, mu(s))]]
+    L_mu = -E[min_i E[Z_i(s, mu(s))]]
 
-z are the returns, and a' is the current actor's action at s' with clipped noise.
+The actor climbs the lesser of the two critics, as the authors' code does unless told otherwise
+(`use_cdq`); with `actor_climbs` = 'mean' it climbs their mean. z are the returns, and a' is the
+current actor's action at s' with clipped noise.
 
 Known deviation: a robot keeps its standard deviation for good; the paper draws one per episode.
 
@@ -59,6 +61,7 @@ class Config:
     policy_noise: float = 0.001  # standard deviation of the noise on the target's actions
     noise_clip: float = 0.5  # limit of that noise
     actor_delay: int = 2  # minibatches for each step of the actor
+    actor_climbs: str = 'least'  # of the two critics; or their 'mean'
 
 
 class Networks(NamedTuple):
@@ -141,7 +144,10 @@ def actor_step(config: Config, nets: Networks, txs, state, batch, key):
     def loss_fn(params):
         action = nets.policy(params, batch.obs)
         each = nets.logits(state.params['critic'], batch.obs, action)
-        worth = jnp.mean(jax.nn.softmax(each) @ returns_of(config), axis=0)
+        worth = jax.nn.softmax(each) @ returns_of(config)  # [2, B]
+        worth = (
+            jnp.min(worth, axis=0) if config.actor_climbs == 'least' else jnp.mean(worth, axis=0)
+        )
         loss = -losses.masked_mean(worth, batch.extras['valid'])
         return loss, {'actor_loss': loss}
 
@@ -170,17 +176,21 @@ def cross_entropy(
     weight = valid * batch.extras.get('weight', jnp.ones_like(valid))
     each = -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)  # [2, B]
     entropy = jnp.sum(each * weight, axis=1) / jnp.maximum(jnp.sum(valid), 1.0)
-    value, wanted = jnp.mean(jax.nn.softmax(logits) @ atoms, axis=0), target @ atoms
+    values, wanted = jax.nn.softmax(logits) @ atoms, target @ atoms  # [2, B], [B]
     return jnp.sum(entropy), {
         'critic_loss': jnp.mean(entropy),
-        'value': losses.masked_mean(value, valid),
+        'value': losses.masked_mean(jnp.mean(values, axis=0), valid),
         'target': losses.masked_mean(wanted, valid),
-        'td_error': jnp.abs(value - wanted) * valid,
+        'td_error': jnp.mean(jnp.abs(values - wanted), axis=0) * valid,
     }
 
 
 def _validate(config: Config, spec: types.Spec) -> None:
     replay.check(config, spec)
+    if config.actor_climbs not in ('least', 'mean'):
+        raise ValueError(
+            f"agent.actor_climbs: expected 'least' or 'mean', found {config.actor_climbs!r}"
+        )
     if config.num_atoms < 2 or config.min_value >= config.max_value:
         raise ValueError(
             'agent.num_atoms, agent.min_value, agent.max_value: expected at least 2 atoms on a '

@@ -34,7 +34,8 @@ class Config:
     demo_share: float = 0.0  # share of each minibatch that is from demonstrations
     hindsight_share: float = 0.0  # share of the samples that get another goal
     priority_exponent: float = 0.0  # of prioritised replay; 0 draws uniformly
-    priority_beta: float = 0.4  # exponent of its importance weights
+    priority_beta: float = 0.4  # exponent of its importance weights at first; it rises to 1
+    priority_beta_steps: int = 0  # env steps in which it does; 0: a run fills in all of its own
     buffer_on: str = 'device'  # or 'host': main memory, if the device has too little
 
 
@@ -138,7 +139,11 @@ def make_parts(env, agent, config: Config, gamma: float, episode_steps: int, goa
         place_key, goal_key, demo_key = jax.random.split(key, 3)
         buffer, weight = memory.buffer, None
         if config.priority_exponent:
-            exponents = (config.priority_exponent, config.priority_beta)
+            beta, of = config.priority_beta, config.priority_beta_steps
+            if of:
+                taken = buffer.count[0] * float(config.num_envs)
+                beta = _priorities().annealed(beta, taken, of)
+            exponents = (config.priority_exponent, beta)
             places, weight = _priorities().draw(
                 memory.priority, buffer, place_key, shape, config.n_step, *exponents
             )

@@ -11,7 +11,7 @@ from jaxpolicy.runs import environment, kinds, learner, sections
 
 MAY_BE_ZERO = (  # numbers of the group `loop`; all others are at least 1
     *('learning_starts', 'demo_share', 'hindsight_share'),
-    *('priority_exponent', 'priority_beta'),
+    *('priority_exponent', 'priority_beta', 'priority_beta_steps'),
 )
 
 
@@ -101,4 +101,6 @@ def check(config: config_dict.ConfigDict) -> Settings:
             f'config.loop.buffer_size: expected at least the {least} steps of the random beginning '
             f'or of a rollout, found {settings.buffer_size}'
         )
+    if not settings.priority_beta_steps:
+        settings = dataclasses.replace(settings, priority_beta_steps=settings.num_env_steps)
     return settings

@@ -110,3 +110,23 @@ def test_seen_errors_change_how_often_a_step_is_drawn():
         mine = abs(error) + priorities.EPSILON
         assert share(updated) == pytest.approx(mine / (mine + rest), abs=1e-3)
     assert 0.0 < mine / (mine + rest) < 1e-3  # no step is lost for good
+
+
+def test_a_million_slots_keep_their_chances():
+    """A part of the sum that spans some ten slots, close to the end, cut finely."""
+    rng, num_parts, part = np.random.default_rng(0), 100_000, 99_950
+    scaled = rng.uniform(0.5, 1.5, 1_000_000).astype(np.float32)
+    u = (np.arange(5000, dtype=np.float32) + 0.5) / 5000
+    at = jax.jit(priorities._at, static_argnums=3)
+    index, total = at(scaled, np.full(5000, part), u, num_parts)
+    slots, counts = np.unique(np.asarray(index), return_counts=True)
+    np.testing.assert_array_equal(slots, np.arange(slots[0], slots[-1] + 1))
+    found = counts[1:-1] / 5000 / num_parts  # the slots at both ends belong to other parts too
+    wanted = scaled[slots[1:-1]] / scaled.sum(dtype=np.float64)
+    np.testing.assert_allclose(found, wanted, rtol=0.01)
+    np.testing.assert_allclose(total, scaled.sum(dtype=np.float64), rtol=1e-5)
+
+
+def test_beta_rises_to_one():
+    found = [float(priorities.annealed(0.4, jnp.asarray(n), 100)) for n in (0, 50, 100, 300)]
+    np.testing.assert_allclose(found, [0.4, 0.7, 1.0, 1.0], rtol=1e-6)

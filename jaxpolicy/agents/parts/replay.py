@@ -37,7 +37,7 @@ def bootstrap(batch: types.Transition, next_value: jax.Array) -> jax.Array:
 def value_loss(values: jax.Array, target: jax.Array, batch: types.Transition) -> losses.Loss:
     """The squared errors of E critics [E, B] to one target [B], averaged over B, summed over E.
 
-    Samples count by their weight. The metric td_error [B] is the size of the critics' mean error.
+    Samples count by their weight. The metric td_error [B] is the critics' mean size of error.
     """
     valid = batch.extras['valid']
     weight = valid * batch.extras.get('weight', jnp.ones_like(valid))
@@ -47,7 +47,7 @@ def value_loss(values: jax.Array, target: jax.Array, batch: types.Transition) ->
         'critic_loss': jnp.mean(square),
         'value': losses.masked_mean(jnp.mean(values, axis=0), valid),
         'target': losses.masked_mean(target, valid),
-        'td_error': jnp.abs(jnp.mean(error, axis=0)) * valid,
+        'td_error': jnp.mean(jnp.abs(error), axis=0) * valid,
     }
     return jnp.sum(square), metrics
 
