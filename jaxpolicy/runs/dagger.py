@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
@@ -61,8 +62,8 @@ def make_parts(
     sections.check_fit(config, spec, env.spec)
     lengths = (horizons.obs, horizons.pred, horizons.action)
     windowed = windows.make(episodes, *lengths, config.data.tag)
-    total = settings.first_updates + settings.num_rounds * settings.updates_per_round
-    total = settings.updates_per_round if settings.restart else total
+    first, later = settings.first_updates, settings.updates_per_round
+    total = max(first, later) if settings.restart else first + settings.num_rounds * later
     agent = learner.make_agent(config, spec, total, episodes)
     make_expert, weights = expert(config, env.spec)
     gate, risk = make_gate(config, agent, windowed, spec)
@@ -166,7 +167,8 @@ def begin(
 ) -> types.LoopState:
     """Gives a new state the weights and normalisers of the run config.begin, if one is named.
 
-    The optimiser begins anew, with the schedule of this run.
+    The weights are those that act, the EMA's where there is one; the first update would replace an
+    EMA by the raw weights. The optimiser begins anew, with the schedule of this run.
 
     Raises:
       ValueError: that run has another agent, other normalisers, other networks or another number
@@ -185,7 +187,9 @@ def begin(
     trained = other.train
     return state.replace(
         train=state.train.replace(
-            params=trained.params, target_params=trained.target_params, stats=trained.stats
+            params=trained.params | jax.tree.map(jnp.copy, trained.target_params),
+            target_params=trained.target_params,
+            stats=trained.stats,
         )
     )
 

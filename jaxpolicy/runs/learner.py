@@ -92,7 +92,8 @@ def _behind_normalizers(config, agent, spec, episodes) -> Any:
     sections.choose('normalize.action', set(allowed) - {'running'}, how.action)
     if how.action == 'min_max':
         affine = normalize.identity(spec.action)
-        if episodes is not None:
+        # DAgger's expert may act outside the range of the few demonstrations, and learners clip.
+        if episodes is not None and config.loop.name != 'dagger':
             affine = normalize.fit_min_max(jnp.asarray(episodes.action))
         agent = transforms.normalize_action(agent, affine)
     if how.obs == 'running':

@@ -75,6 +75,9 @@ def test_a_run_begins_with_another(demos, run, tmp_path):
     state = made.begin(fresh, 1)
     differ = jax.tree.map(lambda a, b: bool((a != b).any()), state.train.params, fresh.train.params)
     assert any(jax.tree.leaves(differ))
+    # Learning goes on from the weights that act: the first update makes the EMA of its result.
+    for name, ema in state.train.target_params.items():
+        jax.tree.map(np.testing.assert_array_equal, state.train.params[name], ema)
     config.agent.name = 'bc'
     with pytest.raises(ValueError, match=r"begin.workdir: expected \['bc'.*found \['diffusion'"):
         made.begin(fresh, 1)

@@ -10,7 +10,7 @@ from jaxpolicy.envs.wrap import vectorize
 from jaxpolicy.types import Env, EnvState, Key
 
 
-def _broken(state: EnvState) -> jax.Array:
+def broken(state: EnvState) -> jax.Array:
     """[N] bool: which worlds hold a number that is not finite, or beyond MuJoCo's mjMAXVAL."""
     numbers = (state.obs, state.next_obs, state.reward, state.sim)
     bad = jnp.zeros(state.reward.shape, bool)
@@ -46,12 +46,12 @@ def auto_reset(env: Env, pool: EnvState) -> Env:
         no = jnp.zeros_like(state.termination)  # for an env that never sets one of these flags
         known = _without(state.metrics)
         state = env.step(state.replace(termination=no, truncation=no, metrics=known), action)
-        broken = _broken(state)
+        broke = broken(state)
         result = (state.next_obs, state.reward, state.metrics)
         zeros = jax.tree.map(jnp.zeros_like, result)
-        next_obs, reward, metrics = vectorize.select(broken, zeros, result)
-        termination = state.termination | broken
-        truncation = state.truncation & ~broken
+        next_obs, reward, metrics = vectorize.select(broke, zeros, result)
+        termination = state.termination | broke
+        truncation = state.truncation & ~broke
 
         keys = jax.vmap(jax.random.split)(state.key)  # [N, 2]
         index = jax.vmap(lambda k: jax.random.randint(k, (), 0, pool.reward.shape[0]))(keys[:, 1])
@@ -63,7 +63,7 @@ def auto_reset(env: Env, pool: EnvState) -> Env:
             reward=reward,
             termination=termination,
             truncation=truncation,
-            metrics=metrics | {'nan_world': broken.astype(reward.dtype)},
+            metrics=metrics | {'nan_world': broke.astype(reward.dtype)},
             key=keys[:, 0],
             sim=sim,
         )

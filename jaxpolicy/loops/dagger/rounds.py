@@ -210,6 +210,7 @@ def _metrics(memory: Memory, alone, gated) -> types.Metrics:
         'success_alone': jnp.mean(success),
         'success_with_expert': jnp.mean(explore.succeeded(gated[1])),
         'intervention_rate': jnp.sum(gated[1].intervention) / running,
+        'nan_worlds': jnp.sum(blocks.broke, dtype=jnp.float32) + jnp.sum(gated[0].broke),
         **{f'auroc_{i}': value for i, value in enumerate(predictive)},
     }
 

@@ -7,6 +7,7 @@ the expert forward from states in which blocks began; its actions are the target
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxpolicy import types
-from jaxpolicy.envs.wrap import vectorize
+from jaxpolicy.envs.wrap import auto_reset, vectorize
 from jaxpolicy.loops import policies
 from jaxpolicy.loops.dagger import gates
 
@@ -64,6 +65,7 @@ class Blocks(struct.PyTreeNode):
     scores: jax.Array  # [B, N, S]
     reached: jax.Array  # [B, N] bool: the episode still ran
     control: jax.Array  # [B, N] bool: the expert takes over
+    broke: jax.Array  # [B, N] bool: the world broke in this block
 
 
 class Situation(NamedTuple):
@@ -91,14 +93,14 @@ def explore(
     Raises:
       ValueError: the agent's planner remembers something between two chunks.
     """
-    state = env.reset(keys)
+    state, broke = _zeroed(env.reset(keys))
     history = jax.tree.map(lambda x: jnp.stack([x] * horizons.obs, axis=1), state.obs)
     planner = agent.policy(situation.train, situation.deterministic)
     types.check_memoryless(planner.init(history), 'loop dagger')
     no, num = jnp.zeros(len(keys), bool), len(keys)
     past = jnp.zeros((num, horizons.obs - 1, *env.spec.action.shape))
     # The last entry of the carry, `before`, says where the expert acted in the last block.
-    carry = (state, history, past, expert.policy.init(expert.see(state)), ~no, no)
+    carry = (state, history, past, expert.policy.init(expert.see(state)), ~broke, no)
 
     def block(carry, key):
         state, history, past, expert_carry, running, before = carry
@@ -113,12 +115,13 @@ def explore(
         seen = gates.Seen(situation.train, situation.risk, chunk, extras, suggestion)
         scores = gate.score(seen, gate_key)
         control = jnp.any(scores > situation.thresholds, axis=-1) & running & situation.enabled
-        met = Blocks(state, chunk, past, expert_carry, scores, running, control)
+        met = (state, chunk, past, expert_carry, scores, running, control)
         carry = (state, history, past, expert_carry, running)
         planned = jnp.moveaxis(plan, 1, 0)[horizons.obs - 1 :][: horizons.action]
         xs = (planned, jax.random.split(act_key, horizons.action))
-        carry, steps = jax.lax.scan(lambda c, x: _step(env, expert, control, c, x), carry, xs)
-        return (*carry, control), (met, steps)
+        one = functools.partial(_step, env, expert, control)
+        carry, (steps, broke) = jax.lax.scan(one, carry, xs)
+        return (*carry, control), (Blocks(*met, broke.any(axis=0)), steps)
 
     return jax.lax.scan(block, carry, jax.random.split(key, horizons.num_blocks))[1]
 
@@ -135,12 +138,23 @@ def _step(env: types.Env, expert: Expert, control: jax.Array, carry, planned_and
 
     idle = lambda expert_carry: (expert_carry, planned)  # noqa: E731
     expert_carry, action = jax.lax.cond(jnp.any(control), steer, idle, expert_carry)
-    state = env.step(state, action)
-    steps = Steps(obs, action, running, control & running, state.metrics['success'] > 0)
+    state, broke = _zeroed(env.step(state, action))
+    broke &= running
+    steps = Steps(obs, action, running & ~broke, control & running, state.metrics['success'] > 0)
     history = policies.append(history, state.obs)
     past = jnp.concatenate([past, action[:, None]], axis=1)[:, 1:]
-    running = running & ~(state.termination | state.truncation)
-    return (state, history, past, expert_carry, running), steps
+    running = running & ~(state.termination | state.truncation | broke)
+    return (state, history, past, expert_carry, running), (steps, broke)
+
+
+def _zeroed(state: types.EnvState) -> tuple[types.EnvState, jax.Array]:
+    """The states, with observations of 0 where a world broke, and where it did, [N].
+
+    Such a world ends its episode. The zeros keep its numbers out of histories, scores and labels.
+    """
+    broke = auto_reset.broken(state)
+    zeros = jax.tree.map(jnp.zeros_like, state.obs)
+    return state.replace(obs=vectorize.select(broke, zeros, state.obs)), broke
 
 
 def ask(
@@ -161,8 +175,8 @@ def ask(
     Returns:
       Chunks [Q], and which of them are valid, [Q] bool. The valid ones come first; there are fewer
       than Q if fewer states are eligible. The mask is True on the expert's actions up to the end of
-      its episode. It is False on the actions before, which are the executed ones, and on those
-      after, which repeat the last action.
+      its episode, or to where its world breaks. It is False on the actions before, which are the
+      executed ones, and on those after, which repeat the last action.
     """
     order_key, roll_key = jax.random.split(key)
     priority = jnp.where(eligible, jax.random.uniform(order_key, eligible.shape), -1.0)
@@ -177,8 +191,10 @@ def ask(
         state, expert_carry, running = carry
         expert_carry, action, _ = expert.policy.act(expert_carry, expert.see(state), key)
         state = env.step(state, action)
-        still = running & ~(state.termination | state.truncation)
-        return (state, expert_carry, still), (action, running)
+        sound = ~auto_reset.broken(state) & jnp.isfinite(action).all(axis=-1)
+        action = jnp.where(sound[:, None], action, 0.0)
+        still = running & ~(state.termination | state.truncation) & sound
+        return (state, expert_carry, still), (action, running & sound)
 
     num_future = horizons.pred - horizons.obs + 1
     actions, mask = jax.lax.scan(step, carry, jax.random.split(roll_key, num_future))[1]

@@ -106,6 +106,25 @@ def test_unspent_budget_raises_the_next(data):
         np.testing.assert_allclose(state.memory.budget_scale, scale, rtol=1e-5)
 
 
+def test_worlds_that_break_are_counted_and_spoil_nothing(data):
+    """Who begins far on the right loses sight of the point; the gate learns risks too."""
+    parts = _parts('thrifty')
+    whole = parts.env
+
+    def step(state, action):
+        new = whole.step(state, action)
+        return new.replace(obs=jnp.where(new.obs > 0.7, jnp.nan, new.obs))
+
+    loop = dagger.make(parts._replace(env=whole._replace(step=step)))
+    state, run = jax.jit(loop.init)(jax.random.key(0)), jax.jit(loop.step)
+    for _ in range(3):
+        state, metrics = run(state, data)
+        assert metrics['nan_worlds'] > 0
+        assert 0.3 < metrics['success_alone'] < 1.0 and metrics['queries'] >= 0
+        for leaf in jax.tree.leaves((state.train, state.memory.labels, state.memory.risk)):
+            assert np.isfinite(np.asarray(leaf, np.float64)).all()
+
+
 @pytest.mark.parametrize('gate, steps', [('expert', (150, 160)), ('beta', (150, 310))])
 def test_a_round_can_learn_from_the_beginning_or_go_on(gate, steps, data):
     init, step = compiled(gate)
