@@ -28,13 +28,18 @@ def identity(spec: PyTree) -> Affine:
 
 
 def fit_min_max(data: PyTree, epsilon: float = 1e-4) -> Affine:
-    """Maps the range of each dimension of `data` (leaves [n, ...]) to [-1, 1]."""
+    """Maps the range of each dimension of `data` (leaves [n, ...], of any dtype) to [-1, 1]."""
+
+    def ends(x):  # as float32: the sum of two uint8 may not be a uint8
+        return (f(x, axis=0).astype(jnp.float32) for f in (jnp.min, jnp.max))
 
     def shift(x):
-        return (jnp.min(x, axis=0) + jnp.max(x, axis=0)) / 2.0
+        low, high = ends(x)
+        return (low + high) / 2.0
 
     def scale(x):
-        half = (jnp.max(x, axis=0) - jnp.min(x, axis=0)) / 2.0
+        low, high = ends(x)
+        half = (high - low) / 2.0
         return jnp.where(half > epsilon, half, 1.0)
 
     return Affine(shift=jax.tree.map(shift, data), scale=jax.tree.map(scale, data))

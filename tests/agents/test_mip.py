@@ -73,6 +73,8 @@ def test_loss_and_actions_by_hand():
     for name, output in (('mse', first), ('mse_second', second)):
         expected = ((output - action) ** 2)[mask].mean()
         np.testing.assert_allclose(metrics[name], expected, rtol=1e-4)
+    weighed = 0.25**2 * metrics['mse'] + metrics['mse_second']
+    np.testing.assert_allclose(metrics['loss'], weighed, rtol=1e-4)
     chunk, _ = _act(2)(state, batch.obs, jax.random.key(0))
     np.testing.assert_allclose(chunk, network(0.8 * first, 20.0), atol=1e-5)
     chunk, _ = _act(1)(state, batch.obs, jax.random.key(0))

@@ -35,6 +35,17 @@ def test_min_max_maps_the_range_to_plus_minus_one():
     )
 
 
+@pytest.mark.parametrize('dtype', ['uint8', 'int8', 'int32', 'float16', 'bool'])
+def test_min_max_takes_every_dtype(dtype):
+    low, high = {'int8': (-100, 120), 'int32': (2**30, 2**31 - 1), 'bool': (0, 1)}.get(
+        dtype, (10, 250)
+    )
+    data = jnp.asarray(np.array([[low], [high], [low]]).astype(dtype))
+    fitted = normalize.fit_min_max(data)
+    np.testing.assert_allclose(fitted.shift, [(low + high) / 2], rtol=1e-6)
+    np.testing.assert_allclose(normalize.apply(fitted, data)[:2, 0], [-1.0, 1.0], rtol=1e-5)
+
+
 def test_a_constant_dimension_is_shifted_and_not_divided():
     data = jnp.asarray([[7.0, 0.0], [7.0, 2.0]])
     fitted = normalize.fit_min_max(data)
