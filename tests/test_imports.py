@@ -15,10 +15,11 @@ _WITH_CODE = {'jaxpolicy', 'envs'}  # packages with code in __init__.py: the pub
 
 # What each part of the package may import of the package, besides itself.
 # types <- ops, nets, diffusion, train_state, optimizers <- agents, envs, data <- loops <- runs
-_CORE = {'types', 'registry', 'sharding'}
+_CORE = {'types', 'ranges', 'registry', 'sharding'}
 _MATHS = {'ops', 'nets', 'diffusion', 'train_state', 'optimizers'}
 _LAYERS = {
     'types': set(),
+    'ranges': set(),
     'registry': set(),
     'sharding': set(),
     'ops': {'types'},

@@ -29,7 +29,7 @@ import chex
 import jax
 import optax
 
-from jaxpolicy import optimizers, train_state, types
+from jaxpolicy import optimizers, ranges, train_state, types
 from jaxpolicy.agents.parts import actor_critic
 from jaxpolicy.ops import losses, returns
 
@@ -41,16 +41,16 @@ ACTING = ()
 class Config:
     actor_obs: tuple[str, ...] = ()  # keys of a dict observation that the actor sees; (): all
     critic_obs: tuple[str, ...] = ()  # the same for the critic, which only training needs
-    hidden: tuple[int, ...] = (64, 64)  # of actor and critic
+    hidden: ranges.Counts = (64, 64)  # of actor and critic
     activation: str = 'tanh'
-    init_std: float = 0.6  # of the policy, where actions are continuous
+    init_std: ranges.Positive = 0.6  # of the policy, where actions are continuous
     reward_scale: float = 1.0  # multiplies the rewards that the agent learns from
-    gamma: float = 0.99
-    lambda_: float = 1.0  # of GAE; 1: n-step returns, as in the paper
-    entropy_cost: float = 0.01
-    value_cost: float = 0.5
-    learning_rate: float = 1e-3
-    max_grad_norm: float = 0.5  # of actor and critic together
+    gamma: ranges.Share = 0.99
+    lambda_: ranges.Share = 1.0  # of GAE; 1: n-step returns, as in the paper
+    entropy_cost: ranges.NonNegative = 0.01
+    value_cost: ranges.NonNegative = 0.5
+    learning_rate: ranges.Positive = 1e-3
+    max_grad_norm: ranges.NonNegative = 0.5  # of actor and critic together
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:

@@ -22,7 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import optimizers, train_state, types
+from jaxpolicy import optimizers, ranges, train_state, types
 from jaxpolicy.nets import encoders, mlp
 from jaxpolicy.ops import distributions, losses
 
@@ -34,19 +34,21 @@ ACTING = ('action_horizon',)
 @dataclasses.dataclass(frozen=True)
 class Config:
     head: str = 'mse'  # 'mse', 'gaussian' or 'mixture'
-    num_components: int = 8  # of the mixture
-    min_std: float = 0.01  # of the gaussian and mixture heads, in normalised actions
-    obs_horizon: int = 2  # To
-    pred_horizon: int = 16  # Tp
-    action_horizon: int = 8  # Ta, executed before the next plan
-    width: int = 512  # of the residual MLP
-    num_blocks: int = 3
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-4
-    warmup_updates: int = 500
-    decay_updates: int = 0  # of the cosine decay; 0: an offline run fills in all its updates
-    max_grad_norm: float = 1.0
-    ema_power: float = 0.75
+    num_components: ranges.Count = 8  # of the mixture
+    min_std: ranges.Positive = 0.01  # of the gaussian and mixture heads, in normalised actions
+    obs_horizon: ranges.Count = 2  # To
+    pred_horizon: ranges.Count = 16  # Tp
+    action_horizon: ranges.Count = 8  # Ta, executed before the next plan
+    width: ranges.Count = 512  # of the residual MLP
+    num_blocks: ranges.Count = 3
+    learning_rate: ranges.Positive = 3e-4
+    weight_decay: ranges.NonNegative = 1e-4
+    warmup_updates: ranges.CountOrZero = 500
+    decay_updates: ranges.CountOrZero = (
+        0  # of the cosine decay; 0: an offline run fills in all its updates
+    )
+    max_grad_norm: ranges.NonNegative = 1.0
+    ema_power: ranges.NonNegative = 0.75
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:

@@ -22,7 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import registry, train_state, types
+from jaxpolicy import ranges, registry, train_state, types
 from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives, process, samplers
 from jaxpolicy.ops import losses
@@ -38,12 +38,14 @@ ACTING = (
 class Config(chunks.Config):
     objective: str = 'eps'  # 'eps', 'x0', 'v', 'edm' or 'flow'
     schedule: str = 'squared_cosine'  # or 'linear'; for eps, x0 and v
-    num_train_steps: int = 100  # K, the number of noise levels for eps, x0 and v
+    num_train_steps: ranges.Count = 100  # K, the number of noise levels for eps, x0 and v
     sampler: str = 'ddpm'  # a name of `diffusion.samplers`, or the dotted name of a `Sampler`
-    num_sample_steps: int = 100  # intervals of the sampler's grid; at most K
-    eta: float = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM
-    clip: float = 1.0  # limit of x_0 while sampling and of the sample, in normalised actions
-    condition_dropout: float = 0.0  # share of samples that train without observations
+    num_sample_steps: ranges.Count = 100  # intervals of the sampler's grid; at most K
+    eta: ranges.NonNegative = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM
+    clip: ranges.Positive = (
+        1.0  # limit of x_0 while sampling and of the sample, in normalised actions
+    )
+    condition_dropout: ranges.Share = 0.0  # share of samples that train without observations
     guidance: float = 1.0  # classifier-free; 1: none; other values need condition_dropout
     act_dtype: str = 'float32'  # of the network while sampling; or 'bfloat16'
 

@@ -25,7 +25,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import replay
 from jaxpolicy.nets import critics, encoders
 
@@ -35,17 +35,17 @@ ACTING = ('final_epsilon',)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: ranges.Counts = (128, 128)
     activation: str = 'relu'
     double: bool = True
     duelling: bool = True
-    gamma: float = 0.99
-    tau: float = 0.01  # of the target
-    learning_rate: float = 1e-3
-    initial_epsilon: float = 1.0
-    final_epsilon: float = 0.05
-    epsilon_updates: int = 2_000  # minibatches over which epsilon falls
-    max_grad_norm: float = 10.0  # 0: no limit
+    gamma: ranges.Share = 0.99
+    tau: ranges.Share = 0.01  # of the target
+    learning_rate: ranges.Positive = 1e-3
+    initial_epsilon: ranges.Share = 1.0
+    final_epsilon: ranges.Share = 0.05
+    epsilon_updates: ranges.Count = 2_000  # minibatches over which epsilon falls
+    max_grad_norm: ranges.NonNegative = 10.0  # 0: no limit
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:

@@ -27,7 +27,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
 
@@ -40,9 +40,9 @@ _FLOOR = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
-    num_samples: int = 8  # G, chunks generated for each observation
+    num_samples: ranges.Count = 8  # G, chunks generated for each observation
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)  # in units of the mean distance
-    clip: float = 1.0  # limit of the chunk, in normalised actions
+    clip: ranges.Positive = 1.0  # limit of the chunk, in normalised actions
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:

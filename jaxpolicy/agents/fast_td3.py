@@ -35,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import replay
 from jaxpolicy.nets import critics, encoders, heads
 from jaxpolicy.ops import distributions, losses
@@ -46,21 +46,23 @@ ACTING = ('min_noise', 'max_noise')
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    actor_hidden: tuple[int, ...] = (512, 256, 128)
-    critic_hidden: tuple[int, ...] = (1024, 512, 256)
+    actor_hidden: ranges.Counts = (512, 256, 128)
+    critic_hidden: ranges.Counts = (1024, 512, 256)
     activation: str = 'relu'
-    num_atoms: int = 101  # returns that the critics give probabilities to
+    num_atoms: ranges.Count = 101  # returns that the critics give probabilities to
     min_value: float = -10.0  # the least of these returns
     max_value: float = 10.0  # the largest of these returns
-    gamma: float = 0.97
-    tau: float = 0.1  # of the targets
-    learning_rate: float = 3e-4
-    weight_decay: float = 0.1
-    min_noise: float = 0.001  # standard deviations of exploration
-    max_noise: float = 0.4
-    policy_noise: float = 0.001  # standard deviation of the noise on the target's actions
-    noise_clip: float = 0.5  # limit of that noise
-    actor_delay: int = 2  # minibatches for each step of the actor
+    gamma: ranges.Share = 0.97
+    tau: ranges.Share = 0.1  # of the targets
+    learning_rate: ranges.Positive = 3e-4
+    weight_decay: ranges.NonNegative = 0.1
+    min_noise: ranges.NonNegative = 0.001  # standard deviations of exploration
+    max_noise: ranges.NonNegative = 0.4
+    policy_noise: ranges.NonNegative = (
+        0.001  # standard deviation of the noise on the target's actions
+    )
+    noise_clip: ranges.NonNegative = 0.5  # limit of that noise
+    actor_delay: ranges.Count = 2  # minibatches for each step of the actor
     actor_climbs: str = 'least'  # of the two critics; or their 'mean'
 
 

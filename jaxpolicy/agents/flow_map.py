@@ -33,7 +33,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
 from jaxpolicy.ops import losses
@@ -48,12 +48,15 @@ ACTING = ('action_horizon', 'num_sample_steps', 'clip')
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
     loss: str = 'mean_flow'  # 'mean_flow', 'shortcut' or 'consistency_trajectory'
-    flow_share: float = 0.25  # of a batch that learns the velocity, r = t
-    weight_power: float = 0.0  # mean_flow: errors weigh (error^2 + 1e-3)^-power; 0: all the same
+    flow_share: ranges.Share = 0.25  # of a batch that learns the velocity, r = t
+    times: str = 'uniform'  # how times are drawn, 'uniform' or 'logit_normal'
+    weight_power: ranges.NonNegative = (
+        0.0  # mean_flow: errors weigh (error^2 + 1e-3)^-power; 0: all the same
+    )
     teacher_step: float = 0.1  # consistency_trajectory: how far the teacher goes, in time,
-    teacher_solver_steps: int = 1  # and in how many steps of the midpoint method
-    num_sample_steps: int = 1  # jumps from noise to data
-    clip: float = 1.0  # limit of the chunk, in normalised actions
+    teacher_solver_steps: ranges.Count = 1  # and in how many steps of the midpoint method
+    num_sample_steps: ranges.Count = 1  # jumps from noise to data
+    clip: ranges.Positive = 1.0  # limit of the chunk, in normalised actions
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:
@@ -79,7 +82,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
     def loss_fn(params, state, batch, key):
         times_key, eps_key = jax.random.split(key)
-        t, r = draw_times(times_key, len(batch.action), config.flow_share)
+        t, r = draw_times(times_key, len(batch.action), config.flow_share, config.times)
         eps = jax.random.normal(eps_key, batch.action.shape)
         x, velocity = t * batch.action + (1.0 - t) * eps, batch.action - eps
         condition = net.see(batch.obs)
@@ -188,18 +191,28 @@ def sample(u: Average, eps: jax.Array, num_steps: int) -> jax.Array:
     return jax.lax.scan(jump, eps, (times[:-1], times[1:]))[0]
 
 
-def draw_times(key: types.Key, num: int, flow_share: float) -> tuple[jax.Array, jax.Array]:
-    """Draws times t <= r, [num, 1, 1] each: two uniform numbers in order, then changed.
+def draw_times(
+    key: types.Key, num: int, flow_share: float, times: str = 'uniform'
+) -> tuple[jax.Array, jax.Array]:
+    """Draws times t <= r, [num, 1, 1] each: two numbers in order, then changed.
 
     In half of the rows t becomes 0, and in half r becomes 1, since acting in few jumps begins and
-    ends there. Then, in `flow_share` of the rows, both become one uniform number.
+    ends there. Then, in `flow_share` of the rows, both become one number. With `times` =
+    'logit_normal', the logits of all these numbers are from N(0.4, 1) (Geng et al., table 4, with
+    their time reversed).
     """
     times_key, ends_key, share_key, flow_key = jax.random.split(key, 4)
-    times = jnp.sort(jax.random.uniform(times_key, (2, num, 1, 1)), axis=0)
-    at_end = jax.random.bernoulli(ends_key, 0.5, times.shape)
-    t, r = jnp.where(at_end, jnp.asarray([0.0, 1.0]).reshape(2, 1, 1, 1), times)
+
+    def draw(key, shape):
+        if times == 'logit_normal':
+            return jax.nn.sigmoid(0.4 + jax.random.normal(key, shape))
+        return jax.random.uniform(key, shape)
+
+    both = jnp.sort(draw(times_key, (2, num, 1, 1)), axis=0)
+    at_end = jax.random.bernoulli(ends_key, 0.5, both.shape)
+    t, r = jnp.where(at_end, jnp.asarray([0.0, 1.0]).reshape(2, 1, 1, 1), both)
     flow = jax.random.bernoulli(share_key, flow_share, r.shape)
-    anywhere = jax.random.uniform(flow_key, t.shape)
+    anywhere = draw(flow_key, t.shape)
     return jnp.where(flow, anywhere, t), jnp.where(flow, anywhere, r)
 
 
@@ -238,6 +251,10 @@ def teach(state: train_state.TrainState, teacher: types.PyTree) -> train_state.T
 def _validate(config: Config) -> None:
     if config.loss not in LOSSES:
         raise ValueError(f'agent.loss: expected one of {LOSSES}, found {config.loss!r}')
+    if config.times not in ('uniform', 'logit_normal'):
+        raise ValueError(
+            f"agent.times: expected 'uniform' or 'logit_normal', found {config.times!r}"
+        )
     if not 0.0 <= config.flow_share <= 1.0:
         raise ValueError(f'agent.flow_share: expected 0 to 1, found {config.flow_share}')
     if not 0.0 < config.teacher_step <= 1.0:

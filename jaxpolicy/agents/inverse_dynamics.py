@@ -23,7 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import replay
 from jaxpolicy.nets import encoders, mlp
 from jaxpolicy.ops import distributions, losses, normalize
@@ -34,11 +34,11 @@ HEADS = ('mse', 'gaussian')
 @dataclasses.dataclass(frozen=True)
 class Config:
     head: str = 'mse'  # or 'gaussian'
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: ranges.Counts = (256, 256)
     activation: str = 'swish'
-    min_std: float = 0.01  # of the gaussian head
-    learning_rate: float = 1e-3
-    clip: float = 10.0  # limit of the network's inputs, in standard deviations
+    min_std: ranges.Positive = 0.01  # of the gaussian head
+    learning_rate: ranges.Positive = 1e-3
+    clip: ranges.Positive = 10.0  # limit of the network's inputs, in standard deviations
 
 
 def make(config: Config, spec: types.Spec) -> types.ReplayAgent:

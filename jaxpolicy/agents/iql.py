@@ -31,7 +31,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import replay
 from jaxpolicy.nets import critics, encoders, heads
 from jaxpolicy.ops import distributions, losses
@@ -43,16 +43,16 @@ MIN_LOG_STD = -5.0  # of the policy; without it, data with one action each would
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    hidden: tuple[int, ...] = (256, 256)  # of policy, value and critics
+    hidden: ranges.Counts = (256, 256)  # of policy, value and critics
     activation: str = 'relu'
     layer_norm: bool = False  # in value and critics
-    expectile: float = 0.7  # e
-    beta: float = 3.0  # per unit of return
-    max_weight: float = 100.0  # of an action in L_pi
-    gamma: float = 0.99
-    tau: float = 0.005  # of the targets
-    learning_rate: float = 3e-4
-    max_grad_norm: float = 0.0  # of each network; 0: no limit
+    expectile: ranges.Share = 0.7  # e
+    beta: ranges.NonNegative = 3.0  # per unit of return
+    max_weight: ranges.Positive = 100.0  # of an action in L_pi
+    gamma: ranges.Share = 0.99
+    tau: ranges.Share = 0.005  # of the targets
+    learning_rate: ranges.Positive = 3e-4
+    max_grad_norm: ranges.NonNegative = 0.0  # of each network; 0: no limit
 
 
 class Networks(NamedTuple):

@@ -21,7 +21,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
 from jaxpolicy.ops import losses
@@ -33,9 +33,9 @@ ACTING = ('action_horizon', 'clip', 'num_sample_steps')
 
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
-    num_sample_steps: int = 2  # 1: plain regression; 2: MIP
-    t_star: float = 0.9  # share of the action in the input of the second step
-    clip: float = 1.0  # limit of the chunk, in normalised actions
+    num_sample_steps: ranges.Count = 2  # 1: plain regression; 2: MIP
+    t_star: ranges.Share = 0.9  # share of the action in the input of the second step
+    clip: ranges.Positive = 1.0  # limit of the chunk, in normalised actions
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:

@@ -28,7 +28,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import optimizers, train_state, types
+from jaxpolicy import optimizers, ranges, train_state, types
 from jaxpolicy.agents.parts import actor_critic
 from jaxpolicy.ops import distributions, losses, returns
 
@@ -40,22 +40,22 @@ ACTING = ()
 class Config:
     actor_obs: tuple[str, ...] = ()  # keys of a dict observation that the actor sees; (): all
     critic_obs: tuple[str, ...] = ()  # the same for the critic, which only training needs
-    hidden: tuple[int, ...] = (128, 128)  # of actor and critic
+    hidden: ranges.Counts = (128, 128)  # of actor and critic
     activation: str = 'elu'
-    init_std: float = 0.6  # of the policy
+    init_std: ranges.Positive = 0.6  # of the policy
     reward_scale: float = 1.0  # multiplies the rewards that the critic learns from
-    gamma: float = 0.98
-    lambda_: float = 0.95  # of GAE
-    clip: float = 0.2
-    entropy_cost: float = 1e-3
-    value_cost: float = 1.0
-    num_epochs: int = 4  # passes over each rollout
-    num_minibatches: int = 8
-    learning_rate: float = 1e-3  # at the start
-    min_learning_rate: float = 1e-5
-    max_learning_rate: float = 5e-3
-    target_kl: float = 0.01  # 0: a constant learning rate
-    max_grad_norm: float = 1.0  # of actor and critic together
+    gamma: ranges.Share = 0.98
+    lambda_: ranges.Share = 0.95  # of GAE
+    clip: ranges.Positive = 0.2
+    entropy_cost: ranges.NonNegative = 1e-3
+    value_cost: ranges.NonNegative = 1.0
+    num_epochs: ranges.Count = 4  # passes over each rollout
+    num_minibatches: ranges.Count = 8
+    learning_rate: ranges.Positive = 1e-3  # at the start
+    min_learning_rate: ranges.Positive = 1e-5
+    max_learning_rate: ranges.Positive = 5e-3
+    target_kl: ranges.NonNegative = 0.01  # 0: a constant learning rate
+    max_grad_norm: ranges.NonNegative = 1.0  # of actor and critic together
 
 
 _STEPS = 'steps of a rollout (num_envs x rollout_length)'

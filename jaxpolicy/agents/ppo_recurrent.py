@@ -21,7 +21,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import optimizers, train_state, types
+from jaxpolicy import optimizers, ranges, train_state, types
 from jaxpolicy.agents import ppo
 from jaxpolicy.agents.parts import actor_critic
 from jaxpolicy.nets import encoders, mlp, recurrent
@@ -33,10 +33,12 @@ ACTING = ()
 
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):
-    hidden: tuple[int, ...] = (128,)  # of the encoders of actor and critic
+    hidden: ranges.Counts = (128,)  # of the encoders of actor and critic
     cell: str = 'gru'  # or 'lstm'
-    memory_size: int = 128  # of each cell
-    num_minibatches: int = 4  # each has all steps of num_envs / num_minibatches environments
+    memory_size: ranges.Count = 128  # of each cell
+    num_minibatches: ranges.Count = (
+        4  # each has all steps of num_envs / num_minibatches environments
+    )
 
 
 class Sequences(NamedTuple):

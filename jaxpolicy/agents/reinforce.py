@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import actor_critic
 from jaxpolicy.ops import losses, returns
 
@@ -43,14 +43,14 @@ ACTING = ()
 class Config:
     actor_obs: tuple[str, ...] = ()  # keys of a dict observation that the actor sees; (): all
     critic_obs: tuple[str, ...] = ()  # the same for the baseline, which only training needs
-    hidden: tuple[int, ...] = (64, 64)  # of actor and baseline
+    hidden: ranges.Counts = (64, 64)  # of actor and baseline
     activation: str = 'tanh'
-    init_std: float = 0.6  # of the policy, where actions are continuous
+    init_std: ranges.Positive = 0.6  # of the policy, where actions are continuous
     reward_scale: float = 1.0  # multiplies the rewards that the agent learns from
-    gamma: float = 0.99
-    learning_rate: float = 3e-3  # of the actor
-    baseline_learning_rate: float = 3e-3
-    num_baseline_steps: int = 1  # gradient steps of the baseline on each rollout
+    gamma: ranges.Share = 0.99
+    learning_rate: ranges.Positive = 3e-3  # of the actor
+    baseline_learning_rate: ranges.Positive = 3e-3
+    num_baseline_steps: ranges.Count = 1  # gradient steps of the baseline on each rollout
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import replay
 from jaxpolicy.nets import critics, encoders, heads
 from jaxpolicy.ops import distributions, losses
@@ -43,20 +43,22 @@ ACTING = ()
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    hidden: tuple[int, ...] = (256, 256)  # of actor and critics
+    hidden: ranges.Counts = (256, 256)  # of actor and critics
     activation: str = 'relu'
     layer_norm: bool = False  # in the critics
-    num_critics: int = 2
-    num_target_critics: int = 2  # random critics, drawn for each target; the least makes it
+    num_critics: ranges.Count = 2
+    num_target_critics: ranges.Count = (
+        2  # random critics, drawn for each target; the least makes it
+    )
     mean_value: bool = False  # the actor climbs the mean of all critics, not the least
     entropy_backup: bool = True  # targets count the next action's entropy
-    gamma: float = 0.99
-    tau: float = 0.005  # of the targets
-    learning_rate: float = 3e-4
-    init_temperature: float = 1.0
+    gamma: ranges.Share = 0.99
+    tau: ranges.Share = 0.005  # of the targets
+    learning_rate: ranges.Positive = 3e-4
+    init_temperature: ranges.Positive = 1.0
     target_entropy: float = 0.0  # nats; 0: minus the number of action dimensions
-    actor_delay: int = 1  # minibatches for one step of actor and temperature
-    max_grad_norm: float = 0.0  # of each network; 0: no limit
+    actor_delay: ranges.Count = 1  # minibatches for one step of actor and temperature
+    max_grad_norm: ranges.NonNegative = 0.0  # of each network; 0: no limit
 
 
 class Networks(NamedTuple):

@@ -30,7 +30,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import replay
 from jaxpolicy.nets import critics, encoders, heads
 from jaxpolicy.ops import losses
@@ -41,18 +41,20 @@ ACTING = ('exploration_noise',)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    hidden: tuple[int, ...] = (256, 256)  # of actor and critics
+    hidden: ranges.Counts = (256, 256)  # of actor and critics
     activation: str = 'relu'
     layer_norm: bool = False  # in the critics
-    gamma: float = 0.99
-    tau: float = 0.005  # of the targets
-    learning_rate: float = 3e-4
-    exploration_noise: float = 0.1  # standard deviation
-    policy_noise: float = 0.2  # standard deviation of the noise on the target's actions
-    noise_clip: float = 0.5  # limit of that noise
-    actor_delay: int = 2  # minibatches for each step of actor and targets
-    bc_weight: float = 0.0  # TD3+BC: weight of imitation; 0: none
-    max_grad_norm: float = 0.0  # of each network; 0: no limit
+    gamma: ranges.Share = 0.99
+    tau: ranges.Share = 0.005  # of the targets
+    learning_rate: ranges.Positive = 3e-4
+    exploration_noise: ranges.NonNegative = 0.1  # standard deviation
+    policy_noise: ranges.NonNegative = (
+        0.2  # standard deviation of the noise on the target's actions
+    )
+    noise_clip: ranges.NonNegative = 0.5  # limit of that noise
+    actor_delay: ranges.Count = 2  # minibatches for each step of actor and targets
+    bc_weight: ranges.NonNegative = 0.0  # TD3+BC: weight of imitation; 0: none
+    max_grad_norm: ranges.NonNegative = 0.0  # of each network; 0: no limit
 
 
 class Networks(NamedTuple):

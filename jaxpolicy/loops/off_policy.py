@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.data import buffer as buffer_lib
 from jaxpolicy.envs.wrap import auto_reset, time_limit
 from jaxpolicy.loops import rollout
@@ -22,20 +22,26 @@ from jaxpolicy.loops import rollout
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    num_envs: int = 16
-    rollout_length: int = 1  # steps of each environment between two updates
-    num_minibatches: int = 16  # U; num_envs x rollout_length makes one per env step
-    batch_size: int = 256  # B, samples in a minibatch
-    buffer_size: int = 200_000  # transitions; rounded down to a whole number for each environment
-    learning_starts: int = 2_000  # random steps of all environments together, at first
-    n_step: int = 1  # rewards in a return before it bootstraps
-    iterations_per_round: int = 200  # in one compiled call, which gives one row of metrics
-    pool_size: int = 64  # fresh starts, drawn anew in each compiled call
-    demo_share: float = 0.0  # share of each minibatch that is from demonstrations
-    hindsight_share: float = 0.0  # share of the samples that get another goal
-    priority_exponent: float = 0.0  # of prioritised replay; 0 draws uniformly
-    priority_beta: float = 0.4  # exponent of its importance weights at first; it rises to 1
-    priority_beta_steps: int = 0  # env steps in which it does; 0: a run fills in all of its own
+    num_envs: ranges.Count = 16
+    rollout_length: ranges.Count = 1  # steps of each environment between two updates
+    num_minibatches: ranges.Count = 16  # U; num_envs x rollout_length makes one per env step
+    batch_size: ranges.Count = 256  # B, samples in a minibatch
+    buffer_size: ranges.Count = (
+        200_000  # transitions; rounded down to a whole number for each environment
+    )
+    learning_starts: ranges.CountOrZero = (
+        2_000  # random steps of all environments together, at first
+    )
+    n_step: ranges.Count = 1  # rewards in a return before it bootstraps
+    iterations_per_round: ranges.Count = 200  # in one compiled call, which gives one row of metrics
+    pool_size: ranges.CountOrZero = 64  # fresh starts, drawn anew in each compiled call
+    demo_share: ranges.Share = 0.0  # share of each minibatch that is from demonstrations
+    hindsight_share: ranges.Share = 0.0  # share of the samples that get another goal
+    priority_exponent: ranges.Share = 0.0  # of prioritised replay; 0 draws uniformly
+    priority_beta: ranges.Share = 0.4  # exponent of its importance weights at first; it rises to 1
+    priority_beta_steps: ranges.CountOrZero = (
+        0  # env steps in which it does; 0: a run fills in all of its own
+    )
     buffer_on: str = 'device'  # or 'host': main memory, if the device has too little
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy import types
+from jaxpolicy import ranges, types
 from jaxpolicy.agents import inverse_dynamics
 from jaxpolicy.data import buffer as buffer_lib
 from jaxpolicy.data import episodes as episodes_lib
@@ -33,9 +33,11 @@ UPDATES_PER_CALL = 20  # minibatches that are drawn at once
 class Config:
     """How much experience is gathered, and how the model learns from it."""
 
-    explore_steps: int = 20_000  # env steps of each policy, rounded up; an eighth more is held out
-    num_updates: int = 5_000
-    batch_size: int = 256
+    explore_steps: ranges.Count = (
+        20_000  # env steps of each policy, rounded up; an eighth more is held out
+    )
+    num_updates: ranges.Count = 5_000
+    batch_size: ranges.Count = 256
 
 
 class Explorer(NamedTuple):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
-from jaxpolicy import types
+from jaxpolicy import ranges, types
 from jaxpolicy.agents.parts import risk as risk_lib
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.data import windows
@@ -30,9 +30,9 @@ class Settings(dagger.Config):
     """The fields of the config's group `loop`."""
 
     gate: str = 'beta'  # who acts: a name in loops.dagger.gates.GATES
-    beta: float = 0.5  # the chance that the expert acts, for the gate beta
+    beta: ranges.Share = 0.5  # the chance that the expert acts, for the gate beta
     beta_schedule: str = 'exponential'  # how beta falls by rounds; or 'constant' or 'linear'
-    num_members: int = 1  # of the learner's ensemble, which the gate thrifty needs
+    num_members: ranges.Count = 1  # of the learner's ensemble, which the gate thrifty needs
 
 
 def make(
@@ -78,7 +78,7 @@ def check(config: config_dict.ConfigDict) -> tuple[Settings, turns.Horizons]:
     Raises:
       ValueError: a number is out of its range, or the task runs outside JAX.
     """
-    settings, agent = sections.section(Settings, config.loop), config.agent
+    settings, agent = sections.section(Settings, config.loop, 'loop'), config.agent
     sections.check_counts(config.loop, may_be_zero=('first_updates', 'beta', 'label_share'))
     if settings.label_share >= 1.0:
         raise ValueError(

@@ -25,7 +25,7 @@ def task_of(config: config_dict.ConfigDict) -> tuple[envs.Task, Any]:
     if not name:
         raise ValueError("config.env.name: expected a task, found '': this run has no simulator")
     task = envs.resolve(name)
-    chosen = sections.section(type(task.config), config.env)
+    chosen = sections.section(type(task.config), config.env, 'env')
     if 'task' in config.env and config.env.task != task.config.task:
         raise ValueError(
             f'env.task: expected {task.config.task!r} as in env.name, found {config.env.task!r}'

@@ -43,7 +43,7 @@ def make_agent(
     """
     kind = config.loop.name
     module = registry.resolve('agents', config.agent.name, 'config.agent.name')
-    settings = sections.section(module.Config, config.agent)
+    settings = sections.section(module.Config, config.agent, 'agent')
     if 'decay_updates' in config.agent and not settings.decay_updates:
         settings = dataclasses.replace(settings, decay_updates=decay_updates)
     if EXPERIENCE[kind] != module.LEARNS_FROM:

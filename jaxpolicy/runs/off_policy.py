@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from ml_collections import config_dict
 
-from jaxpolicy import types
+from jaxpolicy import ranges, types
 from jaxpolicy.loops import off_policy
 from jaxpolicy.runs import environment, kinds, learner, sections
 
@@ -19,7 +19,9 @@ MAY_BE_ZERO = (  # numbers of the group `loop`; all others are at least 1
 class Settings(off_policy.Config):
     """The fields of the config's group `loop`."""
 
-    num_env_steps: int = 100_000  # in all, the random ones included; rounded up to whole rounds
+    num_env_steps: ranges.Count = (
+        100_000  # in all, the random ones included; rounded up to whole rounds
+    )
 
 
 def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:
@@ -81,7 +83,7 @@ def check(config: config_dict.ConfigDict) -> Settings:
     Raises:
       ValueError: a number is out of its range, or does not go with another one.
     """
-    settings = sections.section(Settings, config.loop)
+    settings = sections.section(Settings, config.loop, 'loop')
     sections.check_counts(config.loop, MAY_BE_ZERO)
     for name in ('demo_share', 'hindsight_share', 'priority_exponent', 'priority_beta'):
         if config.loop[name] > 1.0:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from jaxpolicy import registry, types
+from jaxpolicy import ranges, registry, types
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.data import windows
 from jaxpolicy.loops import offline
@@ -18,16 +18,18 @@ from jaxpolicy.runs import dataset, kinds, learner, saved, sections
 class Settings:
     """The fields of the config's group `loop`."""
 
-    batch_size: int = 256
-    num_epochs: int = 100  # passes over the data
-    epochs_per_round: int = 1  # of one compiled call, one row of metrics; rounds are rounded up
+    batch_size: ranges.Count = 256
+    num_epochs: ranges.Count = 100  # passes over the data
+    epochs_per_round: ranges.Count = (
+        1  # of one compiled call, one row of metrics; rounds are rounded up
+    )
 
 
 def make(
     config: config_dict.ConfigDict, episodes: episodes_lib.Episodes | None = None
 ) -> kinds.Run:
     """Makes the run; `episodes`, where given, replace the files that the config names."""
-    settings, agent = sections.section(Settings, config.loop), config.agent
+    settings, agent = sections.section(Settings, config.loop, 'loop'), config.agent
     sections.check_counts(config.loop)
     episodes = dataset.load_episodes(config) if episodes is None else episodes
     spec = dataset.spec_of(episodes)

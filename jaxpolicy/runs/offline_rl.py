@@ -4,6 +4,7 @@ import dataclasses
 
 from ml_collections import config_dict
 
+from jaxpolicy import ranges
 from jaxpolicy.data import demo_buffer
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.loops import offline
@@ -14,17 +15,17 @@ from jaxpolicy.runs import dataset, kinds, learner, sections
 class Settings:
     """The fields of the config's group `loop`."""
 
-    batch_size: int = 256
-    num_updates: int = 50_000  # rounded up to whole rounds
-    updates_per_round: int = 2_000  # of one compiled call and one row of metrics
-    n_step: int = 1  # rewards that a return sums up before it bootstraps
+    batch_size: ranges.Count = 256
+    num_updates: ranges.Count = 50_000  # rounded up to whole rounds
+    updates_per_round: ranges.Count = 2_000  # of one compiled call and one row of metrics
+    n_step: ranges.Count = 1  # rewards that a return sums up before it bootstraps
 
 
 def make(
     config: config_dict.ConfigDict, episodes: episodes_lib.Episodes | None = None
 ) -> kinds.Run:
     """Makes the run; `episodes`, where given, replace the files that the config names."""
-    settings = sections.section(Settings, config.loop)
+    settings = sections.section(Settings, config.loop, 'loop')
     sections.check_counts(config.loop)
     episodes = dataset.load_episodes(config) if episodes is None else episodes
     spec = dataset.spec_of(episodes)

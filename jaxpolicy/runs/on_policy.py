@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import config_dict
 
-from jaxpolicy import types
+from jaxpolicy import ranges, types
 from jaxpolicy.loops import on_policy
 from jaxpolicy.runs import environment, kinds, learner, sections
 
@@ -13,16 +13,16 @@ from jaxpolicy.runs import environment, kinds, learner, sections
 class Settings:
     """The fields of the config's group `loop`."""
 
-    num_envs: int = 512
-    rollout_length: int = 16
-    num_env_steps: int = 2_000_000  # rounded up to whole rounds
-    pool_size: int = 0  # fresh starts for each rollout; 0: chosen by loops.on_policy
-    iterations_per_round: int = 10  # rollouts of one compiled call and one row of metrics
+    num_envs: ranges.Count = 512
+    rollout_length: ranges.Count = 16
+    num_env_steps: ranges.Count = 2_000_000  # rounded up to whole rounds
+    pool_size: ranges.CountOrZero = 0  # fresh starts for each rollout; 0: chosen by loops.on_policy
+    iterations_per_round: ranges.Count = 10  # rollouts of one compiled call and one row of metrics
 
 
 def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:
     """Makes the run; `env`, vectorised and time-limited, replaces the config's environment."""
-    settings = sections.section(Settings, config.loop)
+    settings = sections.section(Settings, config.loop, 'loop')
     sections.check_counts(config.loop, may_be_zero=('pool_size',))
     env = environment.make_env(config) if env is None else env
     loop = on_policy.make(

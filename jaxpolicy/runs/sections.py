@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from jaxpolicy import types
+from jaxpolicy import ranges, types
 
 
 def choose(key: str, known: Iterable[str], name: str) -> str:
@@ -39,11 +39,15 @@ def metric_names(config: config_dict.ConfigDict, known: Iterable[str]) -> list[s
     return [choose(key, known, name) for name, key in names.items()]
 
 
-def section(kind: type, group: config_dict.ConfigDict) -> Any:
+def section(kind: type, group: config_dict.ConfigDict, key: str) -> Any:
     """Makes an instance of the dataclass `kind` from a group of the config.
 
+    Args:
+      key: the group's name in the config, such as 'agent'.
+
     Raises:
-      ValueError: the group has other fields, as when only its name was changed.
+      ValueError: the group has other fields, as when only its name was changed; or a number is out
+        of the range that the dataclass declares for it.
     """
     values = {name: group[name] for name in group if name != 'name'}
     known = {field.name for field in dataclasses.fields(kind)}
@@ -52,7 +56,9 @@ def section(kind: type, group: config_dict.ConfigDict) -> Any:
             f'the fields of {group.name!r}: missing {sorted(known - set(values))}, unknown '
             f'{sorted(set(values) - known)}; choose a recipe for it, its name alone is not enough'
         )
-    return kind(**values)
+    made = kind(**values)
+    ranges.check(made, f'config.{key}.')
+    return made
 
 
 def check_counts(loop: config_dict.ConfigDict, may_be_zero: tuple[str, ...] = ()) -> None:

@@ -63,7 +63,7 @@ def config(recipe: config_dict.ConfigDict, name: str, root: Path) -> config_dict
 def evaluations(agent: config_dict.ConfigDict) -> int:
     """How often the network is called for one plan, as the agent says."""
     module = registry.resolve('agents', agent.name, 'config.agent.name')
-    return module.num_evaluations(sections.section(module.Config, agent))
+    return module.num_evaluations(sections.section(module.Config, agent, 'agent'))
 
 
 class Rows:

@@ -80,7 +80,7 @@ def load(directory: Path, name: str, which: str, host: bool = False) -> Trained:
     shifts = table.SHIFTS[sections.choose('env.name', table.SHIFTS, task_name)]
     task = envs.resolve(task_name)
     if task_name == group.name:
-        chosen = sections.section(type(task.config), group)
+        chosen = sections.section(type(task.config), group, 'env')
     else:  # the same protocol in the other simulator
         chosen = type(task.config)(obs=group.obs, episode_steps=group.episode_steps)
     assert task.control_hz is not None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import optimizers, registry, types
+from jaxpolicy import optimizers, ranges, registry, types
 from jaxpolicy.diffusion import process, samplers
 from jaxpolicy.nets import encoders
 
@@ -18,22 +18,24 @@ class Config:
 
     network: str = 'unet1d'  # or 'transformer', 'mlp', or a dotted name (see `registry`)
     dims: tuple[int, ...] = (256, 512, 1024)  # channels at each level of the U-Net
-    kernel_size: int = 5  # of the U-Net's convolutions
-    num_groups: int = 8  # of the U-Net's GroupNorms
-    width: int = 512  # of the transformer and the MLP
-    num_blocks: int = 3  # of the transformer and the MLP
-    num_heads: int = 4  # of the transformer
+    kernel_size: ranges.Count = 5  # of the U-Net's convolutions
+    num_groups: ranges.Count = 8  # of the U-Net's GroupNorms
+    width: ranges.Count = 512  # of the transformer and the MLP
+    num_blocks: ranges.Count = 3  # of the transformer and the MLP
+    num_heads: ranges.Count = 4  # of the transformer
     conditioning: str = 'adaln'  # of the transformer: 'adaln' or 'cross'
     causal: bool = False  # the transformer's steps see only the past
-    obs_horizon: int = 2  # To
-    pred_horizon: int = 16  # Tp
-    action_horizon: int = 8  # Ta, executed before the next plan
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-6
-    warmup_updates: int = 500
-    decay_updates: int = 0  # of the cosine decay; 0: an offline run fills in all its updates
-    max_grad_norm: float = 1.0
-    ema_power: float = 0.75
+    obs_horizon: ranges.Count = 2  # To
+    pred_horizon: ranges.Count = 16  # Tp
+    action_horizon: ranges.Count = 8  # Ta, executed before the next plan
+    learning_rate: ranges.Positive = 1e-4
+    weight_decay: ranges.NonNegative = 1e-6
+    warmup_updates: ranges.CountOrZero = 500
+    decay_updates: ranges.CountOrZero = (
+        0  # of the cosine decay; 0: an offline run fills in all its updates
+    )
+    max_grad_norm: ranges.NonNegative = 1.0
+    ema_power: ranges.NonNegative = 0.75
 
 
 def network(config: Config) -> Any:

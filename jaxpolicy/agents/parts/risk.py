@@ -17,16 +17,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import optimizers, train_state, types
+from jaxpolicy import optimizers, ranges, train_state, types
 from jaxpolicy.nets import encoders, mlp
 from jaxpolicy.ops import losses, normalize
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    width: int = 128
-    num_blocks: int = 1
-    learning_rate: float = 1e-3
+    width: ranges.Count = 128
+    num_blocks: ranges.Count = 1
+    learning_rate: ranges.Positive = 1e-3
 
 
 class Outcomes(types.Chunk):

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.agents.parts import risk as risk_lib
 from jaxpolicy.data import aggregate as labels_lib
 from jaxpolicy.data import windows
@@ -40,15 +40,19 @@ PyTree = types.PyTree
 class Config:
     """The hyper-parameters of a run."""
 
-    num_rounds: int = 10  # rounds that ask
-    num_envs: int = 256  # N, episodes per round that the learner acts alone; as many use the gate
-    queries_per_round: int = 256  # Q, the most states that are labelled in a round
-    batch_size: int = 256
-    first_updates: int = 2000  # updates in the first round, before it asks
-    updates_per_round: int = 500
+    num_rounds: ranges.Count = 10  # rounds that ask
+    num_envs: ranges.Count = (
+        256  # N, episodes per round that the learner acts alone; as many use the gate
+    )
+    queries_per_round: ranges.Count = 256  # Q, the most states that are labelled in a round
+    batch_size: ranges.Count = 256
+    first_updates: ranges.CountOrZero = 2000  # updates in the first round, before it asks
+    updates_per_round: ranges.Count = 500
     restart: bool = True  # each round learns from scratch, as in DAgger; else it goes on
-    label_share: float = 0.5  # share of labels in a batch; 0: their share of all the data
-    risk_updates: int = 200  # updates of the risk in a round, for a gate that uses it
+    label_share: ranges.Share = 0.5  # share of labels in a batch; 0: their share of all the data
+    risk_updates: ranges.CountOrZero = (
+        200  # updates of the risk in a round, for a gate that uses it
+    )
 
 
 class Data(struct.PyTreeNode):
