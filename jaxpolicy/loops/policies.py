@@ -116,6 +116,38 @@ def temporal_ensemble(planner: types.Policy, obs_horizon: int, decay: float) -> 
     return types.Policy(init, act)
 
 
+def guarded(policy: types.Policy, spec: types.Spec) -> types.Policy:
+    """The policy with actions that a robot can execute: finite, and within [-1, 1] if continuous.
+
+    Where an observation or the action is not finite, the robot repeats its last action, which is 0
+    (the first choice) before the first, and the policy remembers nothing of this step;
+    extras['held'] [N] says where.
+    """
+    none = jnp.zeros(spec.action.shape, spec.action.dtype)
+    none = none.at[0].set(1) if types.is_discrete(spec) else none
+
+    def cleaned(obs):
+        sound = _finite_rows(obs)
+        return sound, jax.tree.map(lambda x: _where(sound, x, jnp.zeros_like(x)), obs)
+
+    def init(obs):
+        sound, obs = cleaned(obs)
+        last = jnp.broadcast_to(none, (len(sound), *none.shape))
+        return {'policy': policy.init(obs), 'last': last}
+
+    def act(carry, obs, key):
+        sound, obs = cleaned(obs)
+        new, action, extras = policy.act(carry['policy'], obs, key)
+        sound &= _finite_rows(action)
+        if not types.is_discrete(spec):
+            action = jnp.clip(action, -1.0, 1.0)
+        action = _where(sound, action, carry['last'])
+        new = jax.tree.map(lambda a, b: _where(sound, a, b), new, carry['policy'])
+        return {'policy': new, 'last': action}, action, {**extras, 'held': ~sound}
+
+    return types.Policy(init, act)
+
+
 def ahead_of_time(
     make_policy: Callable[[types.PyTree], types.Policy],
     state: types.PyTree,
@@ -124,6 +156,8 @@ def ahead_of_time(
 ) -> types.Policy:
     """Compiles a policy for N robots and runs it once, so that its first action is not late.
 
+    It is `guarded`, as its actions may go to a real robot.
+
     Args:
       make_policy: state -> Policy, such as `receding_horizon` around an agent's planner.
       state: what `make_policy` takes, such as the agent's train state.
@@ -131,14 +165,17 @@ def ahead_of_time(
       num_envs: N.
     """
 
+    def make(state):
+        return guarded(make_policy(state), spec)
+
     def convert(obs):
         return jax.tree.map(lambda x, s: jnp.asarray(x, s.dtype), obs, spec.obs)
 
     key = jax.random.key(0)
     obs = jax.tree.map(lambda s: jnp.zeros((num_envs, *s.shape), s.dtype), spec.obs)
-    init = jax.jit(lambda state, obs: make_policy(state).init(obs)).lower(state, obs).compile()
+    init = jax.jit(lambda state, obs: make(state).init(obs)).lower(state, obs).compile()
     carry = init(state, obs)
-    act = jax.jit(lambda state, carry, obs, key: make_policy(state).act(carry, obs, key))
+    act = jax.jit(lambda state, carry, obs, key: make(state).act(carry, obs, key))
     act = act.lower(state, carry, obs, key).compile()
     for _ in range(2):  # the first step plans, the second does not
         carry, action, _ = jax.block_until_ready(act(state, carry, obs, key))
@@ -152,6 +189,12 @@ def ahead_of_time(
 def append(history, obs):
     """Drops the oldest entry of histories [N, To, ...] and appends the newest observation."""
     return jax.tree.map(lambda h, x: jnp.concatenate([h[:, 1:], x[:, None]], axis=1), history, obs)
+
+
+def _finite_rows(tree) -> jax.Array:
+    """[N] bool: of which rows all numbers are finite."""
+    rows = [jnp.isfinite(x).reshape(len(x), -1).all(axis=1) for x in jax.tree.leaves(tree)]
+    return jnp.stack(rows).all(axis=0)
 
 
 def _where(rows, a, b):

@@ -166,10 +166,10 @@ def test_ahead_of_time_is_the_same_policy_compiled():
     def make(state):
         return policies.receding_horizon(_scribe(calls, state), TO, TA)
 
-    policy = policies.ahead_of_time(make, jnp.ones(()), spec, num_envs=2)
+    policy = policies.ahead_of_time(make, jnp.asarray(0.1), spec, num_envs=2)
     jax.effects_barrier()
     assert len(calls) == 1  # it has planned once
-    plain, obs = make(1.0), np.zeros((2, 1))  # float64 is converted
+    plain, obs = make(jnp.asarray(0.1)), np.zeros((2, 1))  # float64 is converted
     carry, expected = policy.init(obs), plain.init(jnp.asarray(obs, jnp.float32))
     for t in range(6):
         obs = obs + 1.0
@@ -178,3 +178,21 @@ def test_ahead_of_time_is_the_same_policy_compiled():
         np.testing.assert_array_equal(action, wanted)
     with pytest.raises(TypeError):  # compiled for two robots, and for nothing else
         policy.act(carry, np.zeros((3, 1)), jax.random.key(0))
+
+
+def test_a_guarded_policy_holds_its_action_where_numbers_are_not_finite():
+    def act(carry, obs, key):
+        return carry + 1, 2.0 / obs, {}
+
+    policy = Policy(lambda obs: jnp.zeros(len(obs), jnp.int32), act)
+    spec = Spec(*(jax.ShapeDtypeStruct((1,), jnp.float32),) * 2)
+    guarded = policies.guarded(policy, spec)
+    rows = [[4.0, 4.0, 4.0, np.nan], [np.inf, 0.0, 0.5, 8.0], [8.0, 8.0, 8.0, np.nan]]
+    wanted = [[0.5, 0.5, 0.5, 0.0], [0.5, 0.5, 1.0, 0.25], [0.25, 0.25, 0.25, 0.25]]
+    held = [[0, 0, 0, 1], [1, 1, 0, 0], [0, 0, 0, 1]]
+    carry = guarded.init(jnp.asarray(rows[0])[:, None])
+    for row, action, where in zip(rows, wanted, held, strict=True):
+        carry, found, extras = guarded.act(carry, jnp.asarray(row)[:, None], jax.random.key(0))
+        np.testing.assert_allclose(found[:, 0], action)
+        np.testing.assert_array_equal(extras['held'], where)
+    np.testing.assert_array_equal(carry['policy'], [2, 2, 3, 1])  # sound steps alone count
