@@ -45,7 +45,7 @@ class Config:
     weight_decay: ranges.NonNegative = 1e-4
     warmup_updates: ranges.CountOrZero = 500
     decay_updates: ranges.CountOrZero = (
-        0  # of the cosine decay; 0: an offline run fills in all its updates
+        0  # of the cosine; 0: an offline run fills in all its updates
     )
     max_grad_norm: ranges.NonNegative = 1.0
     ema_power: ranges.NonNegative = 0.75

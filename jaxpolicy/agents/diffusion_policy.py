@@ -42,9 +42,7 @@ class Config(chunks.Config):
     sampler: str = 'ddpm'  # a name of `diffusion.samplers`, or the dotted name of a `Sampler`
     num_sample_steps: ranges.Count = 100  # intervals of the sampler's grid; at most K
     eta: ranges.NonNegative = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM
-    clip: ranges.Positive = (
-        1.0  # limit of x_0 while sampling and of the sample, in normalised actions
-    )
+    clip: ranges.Positive = 1.0  # limit of x_0 and of samples, in normalised actions
     condition_dropout: ranges.Share = 0.0  # share of samples that train without observations
     guidance: float = 1.0  # classifier-free; 1: none; other values need condition_dropout
     act_dtype: str = 'float32'  # of the network while sampling; or 'bfloat16'

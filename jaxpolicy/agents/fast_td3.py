@@ -58,9 +58,7 @@ class Config:
     weight_decay: ranges.NonNegative = 0.1
     min_noise: ranges.NonNegative = 0.001  # standard deviations of exploration
     max_noise: ranges.NonNegative = 0.4
-    policy_noise: ranges.NonNegative = (
-        0.001  # standard deviation of the noise on the target's actions
-    )
+    policy_noise: ranges.NonNegative = 0.001  # standard deviation, on the target's actions
     noise_clip: ranges.NonNegative = 0.5  # limit of that noise
     actor_delay: ranges.Count = 2  # minibatches for each step of the actor
     actor_climbs: str = 'least'  # of the two critics; or their 'mean'

@@ -53,9 +53,7 @@ class Config(chunks.Config):
     loss: str = 'mean_flow'  # 'mean_flow', 'shortcut' or 'consistency_trajectory'
     flow_share: ranges.Share = 0.0  # of a batch that learns the velocity, r = t; 0: FLOW_SHARES
     times: str = 'uniform'  # how times are drawn, 'uniform' or 'logit_normal'
-    weight_power: ranges.NonNegative = (
-        0.0  # mean_flow: errors weigh (error^2 + 1e-3)^-power; 0: all the same
-    )
+    weight_power: ranges.NonNegative = 0.0  # mean_flow: weights (error^2 + 1e-3)^-power; 0: 1
     teacher_step: float = 0.1  # consistency_trajectory: how far the teacher goes, in time,
     teacher_solver_steps: ranges.Count = 1  # and in how many steps of the midpoint method
     num_sample_steps: ranges.Count = 1  # jumps from noise to data

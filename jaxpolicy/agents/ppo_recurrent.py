@@ -36,9 +36,7 @@ class Config(ppo.Config):
     hidden: ranges.Counts = (128,)  # of the encoders of actor and critic
     cell: str = 'gru'  # or 'lstm'
     memory_size: ranges.Count = 128  # of each cell
-    num_minibatches: ranges.Count = (
-        4  # each has all steps of num_envs / num_minibatches environments
-    )
+    num_minibatches: ranges.Count = 4  # each has all steps of some environments
 
 
 class Sequences(NamedTuple):

@@ -47,9 +47,7 @@ class Config:
     activation: str = 'relu'
     layer_norm: bool = False  # in the critics
     num_critics: ranges.Count = 2
-    num_target_critics: ranges.Count = (
-        2  # random critics, drawn for each target; the least makes it
-    )
+    num_target_critics: ranges.Count = 2  # random ones for each target, which the least makes
     mean_value: bool = False  # the actor climbs the mean of all critics, not the least
     entropy_backup: bool = True  # targets count the next action's entropy
     gamma: ranges.Share = 0.99

@@ -48,9 +48,7 @@ class Config:
     tau: ranges.Share = 0.005  # of the targets
     learning_rate: ranges.Positive = 3e-4
     exploration_noise: ranges.NonNegative = 0.1  # standard deviation
-    policy_noise: ranges.NonNegative = (
-        0.2  # standard deviation of the noise on the target's actions
-    )
+    policy_noise: ranges.NonNegative = 0.2  # standard deviation, on the target's actions
     noise_clip: ranges.NonNegative = 0.5  # limit of that noise
     actor_delay: ranges.Count = 2  # minibatches for each step of actor and targets
     bc_weight: ranges.NonNegative = 0.0  # TD3+BC: weight of imitation; 0: none

@@ -196,8 +196,8 @@ heun = Sampler(_plan_heun, _itself, _step_heun, _itself, num_evaluations=lambda 
 
 # The midpoint method is of second order; a step spans two of the grid's intervals and takes two
 # predictions. Its plan raises a ValueError for a grid with an odd number of intervals.
-# Where a step's middle lies next to data, the noise is derived from a small difference, x - x_0, and
-# then moves x over the whole step. Errors of the network would grow 20 times in the last step of a
+# Where a step's middle lies next to data, the noise is derived from the small x - x_0, and then
+# moves x over the whole step. Errors of the network would grow 20 times in the last step of a
 # DDPM grid of 4 intervals, and 8 and 235 times in the two of EDM's. Such a step is two of Euler's.
 midpoint = Sampler(_plan_midpoint, _itself, _step_midpoint, _itself, num_evaluations=lambda n: n)
 

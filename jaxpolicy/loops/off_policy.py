@@ -26,12 +26,8 @@ class Config:
     rollout_length: ranges.Count = 1  # steps of each environment between two updates
     num_minibatches: ranges.Count = 16  # U; num_envs x rollout_length makes one per env step
     batch_size: ranges.Count = 256  # B, samples in a minibatch
-    buffer_size: ranges.Count = (
-        200_000  # transitions; rounded down to a whole number for each environment
-    )
-    learning_starts: ranges.CountOrZero = (
-        2_000  # random steps of all environments together, at first
-    )
+    buffer_size: ranges.Count = 200_000  # transitions; a whole number for each environment
+    learning_starts: ranges.CountOrZero = 2_000  # random steps of all environments, at first
     n_step: ranges.Count = 1  # rewards in a return before it bootstraps
     iterations_per_round: ranges.Count = 200  # in one compiled call, which gives one row of metrics
     pool_size: ranges.CountOrZero = 64  # fresh starts, drawn anew in each compiled call
@@ -40,7 +36,7 @@ class Config:
     priority_exponent: ranges.Share = 0.0  # of prioritised replay; 0 draws uniformly
     priority_beta: ranges.Share = 0.4  # exponent of its importance weights at first; it rises to 1
     priority_beta_steps: ranges.CountOrZero = (
-        0  # env steps in which it does; 0: a run fills in all of its own
+        0  # env steps in which it does; 0: a run fills in its own
     )
     buffer_on: str = 'device'  # or 'host': main memory, if the device has too little
 

@@ -33,9 +33,7 @@ UPDATES_PER_CALL = 20  # minibatches that are drawn at once
 class Config:
     """How much experience is gathered, and how the model learns from it."""
 
-    explore_steps: ranges.Count = (
-        20_000  # env steps of each policy, rounded up; an eighth more is held out
-    )
+    explore_steps: ranges.Count = 20_000  # env steps of a policy, rounded up; 1/8 more is held out
     num_updates: ranges.Count = 5_000
     batch_size: ranges.Count = 256
 

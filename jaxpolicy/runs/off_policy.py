@@ -19,9 +19,7 @@ MAY_BE_ZERO = (  # numbers of the group `loop`; all others are at least 1
 class Settings(off_policy.Config):
     """The fields of the config's group `loop`."""
 
-    num_env_steps: ranges.Count = (
-        100_000  # in all, the random ones included; rounded up to whole rounds
-    )
+    num_env_steps: ranges.Count = 100_000  # with the random ones; rounded up to whole rounds
 
 
 def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:

@@ -20,9 +20,7 @@ class Settings:
 
     batch_size: ranges.Count = 256
     num_epochs: ranges.Count = 100  # passes over the data
-    epochs_per_round: ranges.Count = (
-        1  # of one compiled call, one row of metrics; rounds are rounded up
-    )
+    epochs_per_round: ranges.Count = 1  # of one compiled call, one row of metrics
 
 
 def make(

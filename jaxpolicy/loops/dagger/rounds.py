@@ -42,7 +42,7 @@ class Config:
 
     num_rounds: ranges.Count = 10  # rounds that ask
     num_envs: ranges.Count = (
-        256  # N, episodes per round that the learner acts alone; as many use the gate
+        256  # N, episodes of the learner alone in a round; as many use the gate
     )
     queries_per_round: ranges.Count = 256  # Q, the most states that are labelled in a round
     batch_size: ranges.Count = 256
@@ -50,9 +50,7 @@ class Config:
     updates_per_round: ranges.Count = 500
     restart: bool = True  # each round learns from scratch, as in DAgger; else it goes on
     label_share: ranges.Share = 0.5  # share of labels in a batch; 0: their share of all the data
-    risk_updates: ranges.CountOrZero = (
-        200  # updates of the risk in a round, for a gate that uses it
-    )
+    risk_updates: ranges.CountOrZero = 200  # of the risk in a round, for a gate that uses it
 
 
 class Data(struct.PyTreeNode):
