@@ -35,9 +35,7 @@ class Config:
     hindsight_share: ranges.Share = 0.0  # share of the samples that get another goal
     priority_exponent: ranges.Share = 0.0  # of prioritised replay; 0 draws uniformly
     priority_beta: ranges.Share = 0.4  # exponent of its importance weights at first; it rises to 1
-    priority_beta_steps: ranges.CountOrZero = (
-        0  # env steps in which it does; 0: a run fills in its own
-    )
+    priority_beta_steps: ranges.CountOrZero = 0  # env steps it takes; 0: a run fills in its own
     buffer_on: str = 'device'  # or 'host': main memory, if the device has too little
 
 

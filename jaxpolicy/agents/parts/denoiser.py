@@ -31,9 +31,7 @@ class Config:
     learning_rate: ranges.Positive = 1e-4
     weight_decay: ranges.NonNegative = 1e-6
     warmup_updates: ranges.CountOrZero = 500
-    decay_updates: ranges.CountOrZero = (
-        0  # of the cosine; 0: an offline run fills in all its updates
-    )
+    decay_updates: ranges.CountOrZero = 0  # of the cosine; 0: an offline run fills it in
     max_grad_norm: ranges.NonNegative = 1.0
     ema_power: ranges.NonNegative = 0.75
 

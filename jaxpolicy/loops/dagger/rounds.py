@@ -41,9 +41,7 @@ class Config:
     """The hyper-parameters of a run."""
 
     num_rounds: ranges.Count = 10  # rounds that ask
-    num_envs: ranges.Count = (
-        256  # N, episodes of the learner alone in a round; as many use the gate
-    )
+    num_envs: ranges.Count = 256  # N, episodes of a round alone; as many with the gate
     queries_per_round: ranges.Count = 256  # Q, the most states that are labelled in a round
     batch_size: ranges.Count = 256
     first_updates: ranges.CountOrZero = 2000  # updates in the first round, before it asks
