@@ -54,10 +54,8 @@ def make_runners(
         jax.block_until_ready(metrics)
 
     module = registry.resolve('agents', config.agent.name, 'config.agent.name')
-    agent, batch_size = (
-        sections.section(module.Config, config.agent, 'agent'),
-        config.loop.batch_size,
-    )
+    agent = sections.section(module.Config, config.agent, 'agent')
+    batch_size = config.loop.batch_size
     an_epoch = offline.num_updates(windows.num_windows(run.data), batch_size)
     updates = config.loop.epochs_per_round * an_epoch
     work = 3 * sampling_parts.flops(agent, params, batch_size, run.spec)

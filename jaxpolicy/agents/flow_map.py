@@ -204,8 +204,8 @@ def draw_times(
 
     In half of the rows t becomes 0, and in half r becomes 1, since acting in few jumps begins and
     ends there. Then, in `flow_share` of the rows, both become one number. With `times` =
-    'logit_normal', the logits of all these numbers are from N(0.4, 1) (Geng et al., table 4, with
-    their time reversed).
+    'logit_normal', the logits of all these numbers are from N(0.4, 1), as in Geng et al. with their
+    time reversed.
     """
     times_key, ends_key, share_key, flow_key = jax.random.split(key, 4)
 

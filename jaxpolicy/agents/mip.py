@@ -6,13 +6,14 @@
     act         a_0 = f(0, 0, o), and with two steps a = f(t* a_0, t*, o)
 
 with t* = 0.9 and w = ((1 - t*) / t*)^2: each error counts relative to how far its step goes, t* and
-1 - t*, as in the authors' code. Equal weights gave larger errors in both steps. MIP fits no
-distribution: the second step only learns to mend chunks that are close to the demonstration.
-Networks are told t as the level k = 100 (1 - t). Padded steps do not count; EMA weights act.
+1 - t*, as in the authors' code. MIP fits no distribution: the second step only learns to mend
+chunks that are close to the demonstration. Networks are told t as the level k = 100 (1 - t). Padded
+steps do not count; EMA weights act.
 
 Source: Pan et al., 2025 (Much Ado About Noising, arXiv:2512.01809), section 5, with an EMA;
 the weights are those of github.com/simchowitzlabpublic/much-ado-about-noising, mip/losses.py, times
-(1 - t*)^2.
+(1 - t*)^2. That code adds z to a instead of mixing them, and acts with f(a_0, t*, o), unlike the
+paper and us.
 """
 
 import dataclasses

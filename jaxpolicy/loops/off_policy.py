@@ -30,7 +30,7 @@ class Config:
     learning_starts: ranges.CountOrZero = 2_000  # random steps of all environments, at first
     n_step: ranges.Count = 1  # rewards in a return before it bootstraps
     iterations_per_round: ranges.Count = 200  # in one compiled call, which gives one row of metrics
-    pool_size: ranges.CountOrZero = 64  # fresh starts, drawn anew in each compiled call
+    pool_size: ranges.Count = 64  # fresh starts, drawn anew in each compiled call
     demo_share: ranges.Share = 0.0  # share of each minibatch that is from demonstrations
     hindsight_share: ranges.Share = 0.0  # share of the samples that get another goal
     priority_exponent: ranges.Share = 0.0  # of prioritised replay; 0 draws uniformly

@@ -79,7 +79,6 @@ def check(config: config_dict.ConfigDict) -> tuple[Settings, turns.Horizons]:
       ValueError: a number is out of its range, or the task runs outside JAX.
     """
     settings, agent = sections.section(Settings, config.loop, 'loop'), config.agent
-    sections.check_counts(config.loop, may_be_zero=('first_updates', 'beta', 'label_share'))
     if settings.label_share >= 1.0:
         raise ValueError(
             f'config.loop.label_share: expected 0 to below 1, found {settings.label_share}'

@@ -9,11 +9,6 @@ from jaxpolicy import ranges, types
 from jaxpolicy.loops import off_policy
 from jaxpolicy.runs import environment, kinds, learner, sections
 
-MAY_BE_ZERO = (  # numbers of the group `loop`; all others are at least 1
-    *('learning_starts', 'demo_share', 'hindsight_share'),
-    *('priority_exponent', 'priority_beta', 'priority_beta_steps'),
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings(off_policy.Config):
@@ -82,10 +77,6 @@ def check(config: config_dict.ConfigDict) -> Settings:
       ValueError: a number is out of its range, or does not go with another one.
     """
     settings = sections.section(Settings, config.loop, 'loop')
-    sections.check_counts(config.loop, MAY_BE_ZERO)
-    for name in ('demo_share', 'hindsight_share', 'priority_exponent', 'priority_beta'):
-        if config.loop[name] > 1.0:
-            raise ValueError(f'config.loop.{name}: expected 0 to 1, found {config.loop[name]}')
     sections.choose('loop.buffer_on', ('device', 'host'), settings.buffer_on)
     if settings.demo_share and (config.imitate.path or config.shaping.scale):
         raise ValueError(

@@ -28,7 +28,6 @@ def make(
 ) -> kinds.Run:
     """Makes the run; `episodes`, where given, replace the files that the config names."""
     settings, agent = sections.section(Settings, config.loop, 'loop'), config.agent
-    sections.check_counts(config.loop)
     episodes = dataset.load_episodes(config) if episodes is None else episodes
     spec = dataset.spec_of(episodes)
     horizons = (agent.obs_horizon, agent.pred_horizon, agent.action_horizon)

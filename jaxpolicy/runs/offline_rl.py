@@ -26,7 +26,6 @@ def make(
 ) -> kinds.Run:
     """Makes the run; `episodes`, where given, replace the files that the config names."""
     settings = sections.section(Settings, config.loop, 'loop')
-    sections.check_counts(config.loop)
     episodes = dataset.load_episodes(config) if episodes is None else episodes
     spec = dataset.spec_of(episodes)
     loop = offline.replay(

@@ -23,7 +23,6 @@ class Settings:
 def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:
     """Makes the run; `env`, vectorised and time-limited, replaces the config's environment."""
     settings = sections.section(Settings, config.loop, 'loop')
-    sections.check_counts(config.loop, may_be_zero=('pool_size',))
     env = environment.make_env(config) if env is None else env
     loop = on_policy.make(
         env,

@@ -61,16 +61,6 @@ def section(kind: type, group: config_dict.ConfigDict, key: str) -> Any:
     return made
 
 
-def check_counts(loop: config_dict.ConfigDict, may_be_zero: tuple[str, ...] = ()) -> None:
-    """Raises a ValueError where a number of the loop is below 1, or below 0 where 0 is allowed."""
-    for key, value in loop.items():
-        least = 0 if key in may_be_zero else 1
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if value < least:
-            raise ValueError(f'config.loop.{key}: expected at least {least}, found {value}')
-
-
 def check_fit(config: config_dict.ConfigDict, data: types.Spec, env: types.Spec) -> None:
     """Raises a ValueError where demonstrations and environment differ in shapes or actions."""
     if types.is_discrete(env) and not types.is_discrete(data):

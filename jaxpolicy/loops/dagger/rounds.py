@@ -48,7 +48,7 @@ class Config:
     updates_per_round: ranges.Count = 500
     restart: bool = True  # each round learns from scratch, as in DAgger; else it goes on
     label_share: ranges.Share = 0.5  # share of labels in a batch; 0: their share of all the data
-    risk_updates: ranges.CountOrZero = 200  # of the risk in a round, for a gate that uses it
+    risk_updates: ranges.Count = 200  # of the risk in a round, for a gate that uses it
 
 
 class Data(struct.PyTreeNode):
