@@ -58,7 +58,7 @@ def walk() -> Iterator[None]:
     original = scan.body_tree
 
     def body_tree(m, f, in_types, out_types, *args, reverse=False):
-        if _is_chain(m):
+        if _is_chain(m) and _are_alike(args, in_types):
             return _loop(f, in_types, out_types, args, reverse)
         return original(m, _fenced(f), in_types, out_types, *args, reverse=reverse)
 
@@ -96,6 +96,12 @@ def _is_chain(m: mjx.Model) -> bool:
         and np.array_equal(m.jnt_bodyid, bodies[1:])
         and len(set(m.jnt_type)) == 1
     )
+
+
+def _are_alike(args: tuple, in_types: str) -> bool:
+    """Whether NumPy's arrays, on which MJX branches while tracing, are the same for all links."""
+    of_links = [arg[1:] if typ == 'b' else arg for arg, typ in zip(args, in_types, strict=True)]
+    return all((arg == arg[0]).all() for arg in of_links if isinstance(arg, np.ndarray))
 
 
 def _loop(f, in_types: str, out_types: str, args: tuple, reverse: bool) -> PyTree:

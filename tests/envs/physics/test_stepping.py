@@ -41,6 +41,18 @@ def test_the_walk_gives_what_mjxs_own_gives(robot, reverse):
         np.testing.assert_array_equal(a, b)
 
 
+def test_links_that_mjx_tells_apart_while_tracing_are_not_one_loop():
+    model = physics.put(mujoco.MjModel.from_xml_string(CHAIN))[0]
+    kinds = np.array([0, 1, 2, 1])  # of the bodies
+
+    def link(carry, kind, mass):
+        return kind * mass + (0.0 if carry is None else carry)
+
+    with links.walk():
+        found = vars(links.scan)['body_tree'](model, link, 'bb', 'b', kinds, jnp.full(4, 3.0))
+    np.testing.assert_array_equal(found, [0.0, 3.0, 9.0, 12.0])
+
+
 def test_the_walk_reaches_the_program_and_is_removed_again():
     original = vars(links.scan)['body_tree']
     for model, mark in ((CHAIN, 'scan['), (FORK, 'optimization_barrier')):
