@@ -24,12 +24,16 @@ from jaxpolicy.types import LoopState
 PyTree = Any
 Manifest = dict[str, dict[str, Any]]
 
-METRIC = 'score'
+METRIC, SCORED_BY = 'score', 'scored_by'
 _FORMAT = 1
 
 
 def open_manager(
-    directory: str | Path, keep_last: int = 3, keep_best: int = 1, read_only: bool = False
+    directory: str | Path,
+    keep_last: int = 3,
+    keep_best: int = 1,
+    read_only: bool = False,
+    scored_by: int | None = None,
 ) -> ocp.CheckpointManager:
     """Opens a directory of checkpoints; saves go on in a thread and appear by an atomic rename.
 
@@ -41,6 +45,7 @@ def open_manager(
       keep_last: number of newest checkpoints to keep, at least 1.
       keep_best: number of checkpoints with the highest finite metric to keep as well.
       read_only: neither create, clean nor save.
+      scored_by: the `scored_by` of the checkpoints to come; scores of others do not compete.
 
     Raises:
       ValueError: `keep_last` < 1, or `read_only` and the directory does not exist.
@@ -56,7 +61,9 @@ def open_manager(
     if keep_best:
         policies.append(
             checkpoint_managers.BestN(
-                get_metric_fn=_score, n=keep_best, keep_checkpoints_without_metrics=False
+                get_metric_fn=lambda found: _score(found, scored_by),
+                n=keep_best,
+                keep_checkpoints_without_metrics=False,
             )
         )
     options = ocp.CheckpointManagerOptions(
@@ -82,6 +89,7 @@ def save(
     state: LoopState,
     meta: Mapping[str, Any],
     metric: float | None = None,
+    scored_by: int = 0,
 ) -> bool:
     """Begins to save a checkpoint; `manager.wait_until_finished()` waits until it is on disk.
 
@@ -95,6 +103,7 @@ def save(
         not donate it to anything before the save is finished: pass a copy.
       meta: JSON-serialisable facts to get back from `restore`.
       metric: higher is better; None or a non-finite number leaves it out of the contest.
+      scored_by: a number that tells how the metric was measured; only equal ones are compared.
 
     Returns:
       False if that step was there already (nothing is written), else True.
@@ -116,7 +125,8 @@ def save(
         meta=ocp.args.JsonSave(record),
     )
     score = metric if metric is not None and math.isfinite(metric) else -math.inf
-    if not manager.save(step, args=args, metrics={METRIC: float(score)}):
+    metrics = {METRIC: float(score), SCORED_BY: scored_by}
+    if not manager.save(step, args=args, metrics=metrics):
         raise ValueError(f'{manager.directory} was opened read-only')
     return True
 
@@ -135,11 +145,16 @@ def latest_step(manager: ocp.CheckpointManager) -> int | None:
 
 
 def best_step(manager: ocp.CheckpointManager) -> int | None:
-    """The checkpoint with the highest metric (the newest of equals), or None if none has one."""
-    metrics = {step: manager.metrics(step) for step in manager.all_steps()}
-    scores = [(_score(found), step) for step, found in metrics.items() if found]
-    score, step = max(scores, default=(-math.inf, None))
-    return step if math.isfinite(score) else None
+    """The checkpoint with the highest metric (the newest of equals), or None if none has one.
+
+    Only metrics that were measured as the newest one was are compared.
+    """
+    found = {step: manager.metrics(step) for step in manager.all_steps()}
+    scored = {step: x for step, x in found.items() if x and math.isfinite(_score(x))}
+    if not scored:
+        return None
+    scored_by = scored[max(scored)].get(SCORED_BY)
+    return max((_score(x, scored_by), step) for step, x in scored.items())[1]
 
 
 def restore(
@@ -170,8 +185,10 @@ def restore_train(manager: ocp.CheckpointManager, step: int, template: PyTree) -
     return _restore_item(manager, step, 'train', template, _record(manager, step))
 
 
-def _score(metrics: Mapping[str, float]) -> float:
-    return metrics[METRIC]
+def _score(metrics: Mapping[str, float], scored_by: int | None = None) -> float:
+    """The metric; the lowest of all where it was measured in another way than `scored_by`."""
+    other = scored_by is not None and metrics.get(SCORED_BY, scored_by) != scored_by
+    return -math.inf if other else metrics[METRIC]
 
 
 def _rest(state: LoopState) -> dict[str, PyTree]:

@@ -14,6 +14,7 @@ import jax
 from ml_collections import config_dict
 
 CONFIG_FILE = 'config.json'
+ABSENT = object()  # in place of a value, where a key is missing
 FORMAT = 2  # of config.json; files without a number are of format 1
 _LOCK_FILE = '.lock'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'mujoco', 'mujoco-mjx', 'numpy')
@@ -27,7 +28,8 @@ def prepare(
     *,
     upgrade: Callable[[dict[str, Any]], dict[str, Any]],
     fresh: bool = False,
-) -> None:
+    may_change: Callable[[str, Any, Any], bool] = lambda key, there, given: False,
+) -> list[str]:
     """Creates the directory with its config.json, or checks that the one there is of this run.
 
     Args:
@@ -38,6 +40,12 @@ def prepare(
       upgrade: turns the contents of a config.json that is there, perhaps of an older version, into
         the present format.
       fresh: whether nothing was saved here yet; a config.json that is there is then replaced.
+      may_change: whether a key, 'loop.num_epochs', may change from its value there to the value
+        that is given, where these differ. config.json then has the new values, and its list
+        'continued' says what changed.
+
+    Returns:
+      lines 'key: there -> given' of all that has changed.
 
     Raises:
       ValueError: the directory belongs to a run with another config or seed (the message lists the
@@ -46,16 +54,22 @@ def prepare(
     workdir = _make_folder(workdir)
     path = workdir / CONFIG_FILE
     mine = {'config': to_json(config), 'seed': seed, 'num_seeds': num_seeds}
+    about: dict[str, Any] = {'versions': versions(), 'git': git_state()}
     if fresh or not path.exists():
-        about = {'versions': versions(), 'git': git_state()}
         write_json(path, {'format': FORMAT} | mine | about)
-        return
-    lines = difference(_flat(upgrade(_read(path))), _flat(mine))
-    if lines:
+        return []
+    there = _read(path)
+    found = differences(_flat(upgrade(there)), _flat(mine))
+    if wrong := [_line(*item) for item in found if not may_change(*item)]:
         raise ValueError(
             f'{workdir} was made with another config; choose another --workdir or remove it. '
-            'Key: there -> given\n  ' + '\n  '.join(lines)
+            'Key: there -> given\n  ' + '\n  '.join(wrong)
         )
+    lines = [_line(*item) for item in found]
+    if lines:
+        past = [*there.get('continued', []), {'changes': lines} | about]
+        write_json(path, there | {'format': FORMAT} | mine | {'continued': past})
+    return lines
 
 
 def load_record(workdir: str | Path) -> dict[str, Any]:
@@ -100,17 +114,19 @@ def lock(workdir: str | Path) -> int:
     return descriptor
 
 
-def difference(there: dict[str, Any], given: dict[str, Any], prefix: str = '') -> list[str]:
-    """Lines 'key: there -> given' for every key at which two JSON trees differ."""
-    lines = []
+def differences(
+    there: dict[str, Any], given: dict[str, Any], prefix: str = ''
+) -> list[tuple[str, Any, Any]]:
+    """(key, there, given) for every key at which two JSON trees differ; `ABSENT` where it lacks."""
+    found = []
     for key in sorted(set(there) | set(given)):
         name = prefix + key
-        a, b = there.get(key, _ABSENT), given.get(key, _ABSENT)
+        a, b = there.get(key, ABSENT), given.get(key, ABSENT)
         if isinstance(a, dict) and isinstance(b, dict):
-            lines += difference(a, b, name + '.')
+            found += differences(a, b, name + '.')
         elif a != b or isinstance(a, bool) != isinstance(b, bool):
-            lines.append(f'{name}: {_show(a)} -> {_show(b)}')
-    return lines
+            found.append((name, a, b))
+    return found
 
 
 def to_json(config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -149,9 +165,6 @@ def git_state() -> dict[str, Any] | None:
         return None
 
 
-_ABSENT = object()
-
-
 def _make_folder(workdir: str | Path) -> Path:
     workdir = Path(workdir)
     try:
@@ -170,8 +183,9 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
     return record['config'] | {'(seed)': record['seed'], '(num_seeds)': _num_seeds(record)}
 
 
-def _show(value: Any) -> str:
-    return '(absent)' if value is _ABSENT else json.dumps(value)
+def _line(key: str, there: Any, given: Any) -> str:
+    there, given = ('(absent)' if x is ABSENT else json.dumps(x) for x in (there, given))
+    return f'{key}: {there} -> {given}'
 
 
 def _git(root: Path, *arguments: str) -> str:

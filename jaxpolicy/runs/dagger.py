@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
@@ -20,7 +19,7 @@ from jaxpolicy.envs.wrap import truth
 from jaxpolicy.loops.dagger import gates, turns
 from jaxpolicy.loops.dagger import rounds as dagger
 from jaxpolicy.ops import normalize
-from jaxpolicy.runs import dataset, environment, kinds, learner, saved, sections
+from jaxpolicy.runs import beginning, dataset, environment, kinds, learner, saved, sections
 
 PyTree = Any
 
@@ -47,7 +46,7 @@ def make(
         num_rounds=parts.config.num_rounds + 1,  # the last one learns, and asks no more
         spec=parts.env.spec,
         fingerprint=dataset.fingerprint(episodes),
-        begin=functools.partial(begin, config, parts.agent),
+        begin=beginning.opener(config, parts.agent),
         keep=functools.partial(keep, config.env.name),
     )
 
@@ -159,38 +158,6 @@ def make_gate(config, agent, demos, spec) -> tuple[gates.Gate, risk_lib.Risk | N
     lengths = (config.agent.obs_horizon, config.agent.pred_horizon)
     risk = risk_lib.make(risk_lib.Config(), spec, *lengths, affine)
     return gates.thrifty(risk.predict), risk
-
-
-def begin(
-    config: config_dict.ConfigDict, agent: Any, state: types.LoopState, num_seeds: int
-) -> types.LoopState:
-    """Gives a new state the weights and normalisers of the run config.begin, if one is named.
-
-    The weights are those that act, the EMA's where there is one; the first update would replace an
-    EMA by the raw weights. The optimiser begins anew, with the schedule of this run.
-
-    Raises:
-      ValueError: that run has another agent, other normalisers, other networks or another number
-        of seeds.
-    """
-    if not config.begin.workdir:
-        return state
-    other = saved.open_run(config.begin.workdir, config.begin.checkpoint)
-    theirs = other.config
-    found = [theirs.agent.name, theirs.normalize.to_dict(), other.num_seeds]
-    if found != (wanted := [config.agent.name, config.normalize.to_dict(), num_seeds]):
-        raise ValueError(f'begin.workdir: expected {wanted}, found {found}')
-    shapes = jax.tree.map(lambda x: x.shape, (learner.template(agent, num_seeds).params))
-    if shapes != jax.tree.map(lambda x: x.shape, other.train.params):
-        raise ValueError('begin.workdir: expected the networks of this run, found others')
-    trained = other.train
-    return state.replace(
-        train=state.train.replace(
-            params=trained.params | jax.tree.map(jnp.copy, trained.target_params),
-            target_params=trained.target_params,
-            stats=trained.stats,
-        )
-    )
 
 
 def keep(env: str, directory: Path, state: types.LoopState, index: int) -> None:

@@ -37,6 +37,7 @@ class Evaluation(NamedTuple):
     policy(train) -> Policy, for the train state of one seed.
     fps: frames per second of simulated time.
     spec: of the environment.
+    names(train) -> the metrics of episodes; nothing is run but, outside JAX, one step.
     task(train, num_episodes) -> what `compiling` needs to compile `episodes` ahead; or None.
     """
 
@@ -47,6 +48,7 @@ class Evaluation(NamedTuple):
     policy: Callable[[PyTree], types.Policy]
     fps: float
     spec: types.Spec
+    names: Callable[[PyTree], list[str]]
     task: Callable[[PyTree, int], compiling.Task | None] = lambda train, num_episodes: None
 
 
@@ -179,11 +181,15 @@ def _on_device(config, num_seeds, mesh, agent) -> Evaluation:
     def ahead(train, num_episodes):
         return compiling.Task(run, (train, _numbers(num_episodes, 0), True))
 
+    def names(train):
+        seeds = _numbers(config.eval.num_episodes, 0)
+        return sorted(run.trace(train, seeds, True).out_info[0])
+
     shapes, fps = learner.template(agent, num_seeds), FPS
     if task.control_hz is not None:
         fps = task.control_hz(chosen)
     policy, episodes = lambda t: policy_of(t, counts), lambda *call: traced(*call)[0]
-    return Evaluation(shapes, episodes, traced, frames, policy, fps, env.spec, ahead)
+    return Evaluation(shapes, episodes, traced, frames, policy, fps, env.spec, names, ahead)
 
 
 def _on_host(config, num_seeds, agent) -> Evaluation:
@@ -215,6 +221,15 @@ def _on_host(config, num_seeds, agent) -> Evaluation:
         ]
         return jax.tree.map(lambda *x: np.stack(x), *each)
 
+    def names(train):
+        def init(train, obs):  # what the policy has to say against its settings, it says here
+            return policy_of(learner.first(train, num_seeds), True).init(obs)
+
+        jax.eval_shape(init, train, env.reset([0]))
+        *_, values = env.step(np.zeros((1, *env.spec.action.shape), env.spec.action.dtype))
+        ends = [f'{name}_{end}' for name in values for end in ('max', 'final', 'mean')]
+        return sorted(['return', 'length', 'broken', *ends])
+
     def traced(train, num_episodes, first_seed, mode):
         raise RuntimeError(f'{task.name!r} runs outside JAX, where steps are not kept')
 
@@ -234,6 +249,5 @@ def _on_host(config, num_seeds, agent) -> Evaluation:
     shapes, fps = learner.template(agent, num_seeds), FPS
     if task.control_hz is not None:
         fps = task.control_hz(chosen)
-    return Evaluation(
-        shapes, episodes, traced, frames, lambda t: policy_of(t, counts), fps, env.spec
-    )
+    policy = lambda t: policy_of(t, counts)  # noqa: E731
+    return Evaluation(shapes, episodes, traced, frames, policy, fps, env.spec, names)

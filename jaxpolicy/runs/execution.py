@@ -6,6 +6,7 @@ because its episodes need the same device. Its program is compiled while the fir
 """
 
 import contextlib
+import functools
 import sys
 import time
 from typing import Any
@@ -16,9 +17,21 @@ import numpy as np
 
 from jaxpolicy import sharding
 from jaxpolicy.io import checkpoint, progress, summary
-from jaxpolicy.runs import compiling, evaluation, kinds, sections
+from jaxpolicy.runs import compiling, continuing, evaluation, kinds, sections
 
 _copy_tree = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _all_finite(tree, several: bool):
+    """Whether all numbers are finite, [] bool; for each seed, [S], where leaves lead with [S]."""
+
+    def one(tree):
+        return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
+
+    return jax.vmap(one)(tree) if several else one(tree)
+
+
 COUNTS: tuple[str, ...] = ('updates', 'env_steps')  # what the metrics of a round count
 
 
@@ -29,9 +42,10 @@ class Trainer:
         self._config, self._directory, self._run = config, directory, run
         self._evaluator, self._program = evaluator, compiled
         self._manager, self._writer = manager, writer
-        self._pending: list[tuple[int, Any]] = []  # rounds whose metrics nobody has read yet
+        self._pending: list[tuple[int, Any, Any]] = []  # rounds whose metrics nobody has read yet
         # Counts up to the last row, as Python's integers, which do not overflow.
         self._done: dict[str, int] = dict.fromkeys(COUNTS, 0)
+        self._sound: Any = True  # whose numbers are finite, [S] bool
         self._train_s = self._compile_s = 0.0  # seconds of either, evaluations left out
         self._since = time.perf_counter()  # the time up to which they count
 
@@ -52,9 +66,11 @@ class Trainer:
                 else:
                     state, found = self._program.step(state, run.data)
                 index += 1
+                losses = {name: x for name, x in found.items() if name.endswith('loss')}
+                sound = _all_finite((state.train.params, losses), np.ndim(found['updates']) > 0)
                 if run.keep:
                     run.keep(self._directory, state, index)
-                self._pending.append((index, found))
+                self._pending.append((index, found, sound))
                 stopped = sharding.stop_agreed(request.received, index)
                 last = stopped or index == run.num_rounds
                 evaluate = index == run.num_rounds or _due(index, config.eval.every)
@@ -91,11 +107,11 @@ class Trainer:
             self._writer.truncate(0)
             if 'init' in compiled.jitted:
                 compiler.add('init', compiling.Task(compiled.jitted['init'], (compiled.first,)))
-            if self._run.begin is kinds.as_it_is:  # else the first state may lie elsewhere
+            if self._run.begin is None:  # else the first state may lie elsewhere
                 self._compile(compiler, compiled.template, data)
             compiler.wait('init')
             state = compiled.init()
-            if self._run.begin is not kinds.as_it_is:
+            if self._run.begin is not None:
                 self._compile(compiler, state, data)
             return state, 0
         state, meta = checkpoint.restore(self._manager, index, compiled.template)
@@ -118,12 +134,13 @@ class Trainer:
             task = self._evaluator.task(state.train, self._config.eval.num_episodes)
             if task:
                 compiler.add('evaluation', task)
+            sections.metric_names(self._config, self._evaluator.names(state.train))
 
     def _write(self, keep: int = 0, extra: dict | None = None) -> None:
         """Writes the rows of all pending rounds but the last `keep`; `extra` joins the last row."""
         while len(self._pending) > keep:
-            index, found = self._pending.pop(0)
-            row = jax.device_get(found)
+            index, found, sound = self._pending.pop(0)
+            row, before = jax.device_get(found), self._done['updates']
             for name in COUNTS:  # the same for all seeds
                 self._done[name] += int(np.asarray(row.pop(name)).reshape(-1)[0])
             row = {f'train/{name}': x for name, x in row.items()}
@@ -131,6 +148,29 @@ class Trainer:
             row |= {'time/train_s': self._train_s, 'time/compile_s': self._compile_s}
             row |= extra if extra and not self._pending else {}
             self._writer.write(summary.over_seeds(row), index, **self._done)
+            updates = f'updates {before + 1} to {self._done["updates"]}'
+            self._check(index, updates, np.asarray(sound))
+
+    def _check(self, index: int, updates: str, sound: np.ndarray) -> None:
+        """Says whose numbers are no longer finite after a round, given [] or [S] whether they are.
+
+        Raises:
+          ValueError: nobody's are, so that there is nothing to go on with.
+        """
+        sound = np.atleast_1d(sound)
+        lost = np.flatnonzero(~sound & self._sound)
+        self._sound = sound
+        if not len(lost):
+            return
+        who = f'of seeds {", ".join(map(str, lost))} of the {len(sound)} ' if len(sound) > 1 else ''
+        text = f'the loss or the parameters {who}are no longer finite in round {index}, {updates}'
+        if sound.any():
+            print(f'warning: {text}', file=sys.stderr)
+            return
+        self._manager.wait_until_finished()
+        last = checkpoint.latest_step(self._manager)
+        kept = 'no checkpoint was saved before' if last is None else f'checkpoint {last} is kept'
+        raise ValueError(f'{text}: training stops, and {kept}; try a lower learning rate')
 
     def _count_time(self) -> None:
         now = time.perf_counter()
@@ -141,6 +181,8 @@ class Trainer:
         score = None
         extra: dict[str, Any] = {}
         jax.block_until_ready(state.train.step)
+        if not np.any(np.asarray(self._pending[-1][2])):
+            self._write()  # says so, and stops before anything is saved
         self._count_time()
         if evaluate and self._evaluator:
             with self._apart(bar, 'compiling the evaluation'):
@@ -156,7 +198,8 @@ class Trainer:
         meta['compile_s'] = self._compile_s
         meta |= {'rows': self._writer.num_rows, 'data': self._run.fingerprint}
         # A copy is saved, as the next round reuses the state's memory while saving goes on.
-        checkpoint.save(self._manager, index, _copy(state), meta, score)
+        scored_by = continuing.scored_by(self._config)
+        checkpoint.save(self._manager, index, _copy(state), meta, score, scored_by)
 
 
 def _copy(state):

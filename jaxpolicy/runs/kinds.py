@@ -25,11 +25,6 @@ KINDS = {  # config.loop.name: module
 }
 
 
-def as_it_is(state: types.LoopState, num_seeds: int) -> types.LoopState:
-    del num_seeds
-    return state
-
-
 class Run(NamedTuple):
     """What training needs besides a place to write to.
 
@@ -42,7 +37,8 @@ class Run(NamedTuple):
     is_sharded: whether the environments may be spread over several devices.
     traced: the same loop as one program, for its shapes, where `loop` is Python code that calls
       several programs; else None.
-    begin(state, num_seeds) -> state: gives a new state what it takes over from another run.
+    begin(num_seeds) -> (state -> state): opens another run, and gives a new state what it takes
+      over from there; None where a run begins with nothing.
     keep(directory, state, round): writes files about a round, such as its episodes; or None.
     """
 
@@ -53,7 +49,7 @@ class Run(NamedTuple):
     fingerprint: str = ''
     is_sharded: bool = False
     traced: types.Loop | None = None
-    begin: Callable[[types.LoopState, int], types.LoopState] = as_it_is
+    begin: Callable[[int], Callable[[types.LoopState], types.LoopState]] | None = None
     keep: Callable[[Path, types.LoopState, int], None] | None = None
 
 

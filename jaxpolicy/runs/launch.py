@@ -7,6 +7,7 @@ config. `execution` then does the training.
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,15 @@ from ml_collections import config_dict
 
 from jaxpolicy import sharding, types
 from jaxpolicy.io import checkpoint, metrics, spec_file, workdir
-from jaxpolicy.runs import environment, evaluation, execution, kinds, program, sections
+from jaxpolicy.runs import (
+    continuing,
+    environment,
+    evaluation,
+    execution,
+    kinds,
+    program,
+    sections,
+)
 
 
 class Options(NamedTuple):
@@ -64,9 +73,11 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
       whether the run is complete; False if a signal ended it early.
 
     Raises:
-      ValueError: the config does not fit together, or the directory was made with another one.
+      ValueError: the config does not fit together, or the directory was made with another one; or
+        training ended early because its numbers are no longer finite.
     """
     keep = (config.checkpoint.keep_last, config.checkpoint.keep_best)
+    scored_by = continuing.scored_by(config)
     with contextlib.ExitStack() as stack:
         if sharding.is_main():
             stack.callback(os.close, workdir.lock(directory))
@@ -74,16 +85,15 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
         if jax.process_count() == 1:  # with several, JAX takes SIGTERM: sharding.stop_agreed
             stack.enter_context(request)
         checkpoints = directory / 'checkpoints'
+        fresh = checkpoint.is_empty(checkpoints)
+        run, evaluator, compiled = _make(config, options, fresh)
         if sharding.is_main():
-            fresh = checkpoint.is_empty(checkpoints)
-            workdir.prepare(
-                directory, config, options.seed, options.num_seeds, upgrade=_upgrade, fresh=fresh
-            )
-        run, evaluator, compiled = _make(config, options)
-        if sharding.is_main():
+            _record(directory, config, options, fresh)
             describe(directory, config, run.spec)
         # This comes last: it cleans up in a thread, for which an error above would have to wait.
-        manager = stack.enter_context(checkpoint.open_manager(checkpoints, *keep))
+        manager = stack.enter_context(
+            checkpoint.open_manager(checkpoints, *keep, scored_by=scored_by)
+        )
         writer = metrics.NullWriter()
         if sharding.is_main():
             writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
@@ -99,7 +109,22 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
     return finished
 
 
-def _make(config, options: Options):
+def _record(directory: Path, config, options: Options, fresh: bool) -> None:
+    """Writes config.json, or checks the one that is there, and says what changes."""
+    lines = workdir.prepare(
+        directory,
+        config,
+        options.seed,
+        options.num_seeds,
+        upgrade=_upgrade,
+        fresh=fresh,
+        may_change=continuing.may_change(config),
+    )
+    if lines:
+        print(continuing.describe(config, lines), file=sys.stderr)
+
+
+def _make(config, options: Options, fresh: bool):
     """The run, its evaluation (or None) and its compiled programs, on one device or on several."""
     run, mesh = kinds.make_run(config), None
     if run.is_sharded:
@@ -119,7 +144,10 @@ def _make(config, options: Options):
     if config.eval.every:
         evaluator = evaluation.make(config, options.num_seeds, mesh)
         sections.check_fit(config, run.spec, evaluator.spec)
-    return run, evaluator, program.of_run(run, options.seed, options.num_seeds, mesh)
+    compiled = program.of_run(run, options.seed, options.num_seeds, mesh, fresh)
+    if evaluator and not fresh:  # before the changed settings of a run are recorded
+        sections.metric_names(config, evaluator.names(compiled.template.train))
+    return run, evaluator, compiled
 
 
 def _upgrade(record: dict[str, Any]) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def _from_last_chunk(config, module, settings, spec, agent) -> Any:
 
 def _behind_normalizers(config, agent, spec, episodes) -> Any:
     allowed = ('running', 'none') if config.loop.name in ONLINE else ('min_max', 'none')
+    if config.loop.name in ONLINE and config.begin.workdir:
+        allowed += ('min_max',)  # with the ranges of the run that this one begins with
     how = config.normalize
     sections.choose('normalize.obs', allowed, how.obs)
     sections.choose('normalize.action', set(allowed) - {'running'}, how.action)

@@ -7,7 +7,7 @@ from ml_collections import config_dict
 
 from jaxpolicy import ranges, types
 from jaxpolicy.loops import off_policy
-from jaxpolicy.runs import environment, kinds, learner, sections
+from jaxpolicy.runs import beginning, environment, kinds, learner, sections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,7 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
         fingerprint=mark,
         is_sharded=True,
         traced=traced,
+        begin=beginning.opener(config, agent),
     )
 
 

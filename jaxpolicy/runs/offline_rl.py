@@ -8,7 +8,7 @@ from jaxpolicy import ranges
 from jaxpolicy.data import demo_buffer
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.loops import offline
-from jaxpolicy.runs import dataset, kinds, learner, sections
+from jaxpolicy.runs import beginning, dataset, kinds, learner, sections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,9 @@ def make(
     settings = sections.section(Settings, config.loop, 'loop')
     episodes = dataset.load_episodes(config) if episodes is None else episodes
     spec = dataset.spec_of(episodes)
+    agent = learner.make_agent(config, spec, settings.num_updates, episodes)
     loop = offline.replay(
-        learner.make_agent(config, spec, settings.num_updates, episodes),
+        agent,
         settings.batch_size,
         settings.updates_per_round,
         settings.n_step,
@@ -41,4 +42,5 @@ def make(
         num_rounds=-(-settings.num_updates // settings.updates_per_round),
         spec=spec,
         fingerprint=dataset.fingerprint(episodes),
+        begin=beginning.opener(config, agent),
     )

@@ -6,7 +6,7 @@ from ml_collections import config_dict
 
 from jaxpolicy import ranges, types
 from jaxpolicy.loops import on_policy
-from jaxpolicy.runs import environment, kinds, learner, sections
+from jaxpolicy.runs import beginning, environment, kinds, learner, sections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,10 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
     """Makes the run; `env`, vectorised and time-limited, replaces the config's environment."""
     settings = sections.section(Settings, config.loop, 'loop')
     env = environment.make_env(config) if env is None else env
+    agent = learner.make_agent(config, env.spec)
     loop = on_policy.make(
         env,
-        learner.make_agent(config, env.spec),
+        agent,
         num_envs=settings.num_envs,
         rollout_length=settings.rollout_length,
         iterations_per_round=settings.iterations_per_round,
@@ -40,4 +41,5 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
         num_rounds=-(-settings.num_env_steps // per_round),
         spec=env.spec,
         is_sharded=True,
+        begin=beginning.opener(config, agent),
     )

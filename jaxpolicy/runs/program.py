@@ -75,10 +75,21 @@ def make(
     return Program(lambda: init_fn(first), step_fn, template, jitted, first)
 
 
-def of_run(run: kinds.Run, seed: int, num_seeds: int, mesh: jax.sharding.Mesh | None) -> Program:
-    """The program of a run, whose first state went through `run.begin`; arguments as in `make`.
+def of_run(
+    run: kinds.Run,
+    seed: int,
+    num_seeds: int,
+    mesh: jax.sharding.Mesh | None,
+    is_new: bool = True,
+) -> Program:
+    """The program of a run.
+
+    Args:
+      run, seed, num_seeds, mesh: as in `make`.
+      is_new: whether its first state will be asked for; what `run.begin` takes is then opened here.
 
     Raises:
+      ValueError: what the run begins with does not fit.
       ValueError: a buffer on the host is to serve several seeds or devices; or as in `make`.
     """
     if run.traced and (num_seeds > 1 or mesh):
@@ -89,7 +100,10 @@ def of_run(run: kinds.Run, seed: int, num_seeds: int, mesh: jax.sharding.Mesh | 
         program = on_host(run.loop, run.traced, seed)
     else:
         program = make(run.loop, seed, num_seeds, mesh)
-    return program._replace(init=lambda: run.begin(program.init(), num_seeds))
+    if run.begin and is_new:
+        begin, init = run.begin(num_seeds), program.init
+        return program._replace(init=lambda: begin(init()))
+    return program
 
 
 def on_host(loop: types.Loop, traced: types.Loop, seed: int) -> Program:

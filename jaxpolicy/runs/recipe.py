@@ -24,7 +24,7 @@ augment    noise on what is learnt from (imitation only)
 teacher    the run that this one learns from (offline only)
 execute    how chunks of actions are executed (imitation only)
 expert     who is asked (dagger only)
-begin      the run whose weights this one begins with (dagger only)
+begin      the run whose weights this one begins with
 loop       how experience and updates alternate
 eval       when and how the policy is evaluated while training
 checkpoint when the run is saved
@@ -40,10 +40,13 @@ from jaxpolicy import envs, registry
 from jaxpolicy.envs.wrap import disturb
 from jaxpolicy.runs import kinds
 
+# A run whose weights and normalisers this one begins with (runs.beginning), and its checkpoint.
+BEGIN = {'workdir': '', 'checkpoint': 'best'}
 WORLD = {  # groups that every kind of run has
     'wrap': (),
     'randomize': {},  # name: (fields, operation, distribution, a, b), see envs.wrap.randomize
     'disturb': dataclasses.asdict(disturb.Config()),
+    'begin': BEGIN,
 }
 # The potential is -scale * distance to the goal (envs.wrap.shaping); with 0 it is off. Where it is
 # on, evaluations report the task's own reward as 'task_reward_mean'.
@@ -72,12 +75,10 @@ EXECUTE = {
 # The expert that is asked: the task's own one, or the run in `workdir`. It sees the true state,
 # without what `disturb` hides, delays or adds.
 EXPERT = {'workdir': '', 'checkpoint': 'best'}
-# A run of the same agent whose weights this one begins with.
-BEGIN = {'workdir': '', 'checkpoint': 'best'}
 _IMITATION = {**WORLD, 'augment': {'obs_noise': 0.0}, 'execute': EXECUTE, 'data': {'tag': ''}}
 NEUTRAL = {  # kind of run: what older recipes may lack, with values that turn it off
     'offline': {**_IMITATION, 'teacher': TEACHER},
-    'dagger': {**_IMITATION, 'expert': EXPERT, 'begin': BEGIN},
+    'dagger': {**_IMITATION, 'expert': EXPERT},
     'offline_rl': WORLD,
     'on_policy': {**WORLD, 'shaping': SHAPING},
     'off_policy': {**WORLD, 'shaping': SHAPING, 'imitate': IMITATE, 'data': {'path': ''}},
@@ -111,7 +112,6 @@ def dagger(agent: str, env: str, data_format: str, data_path: str) -> config_dic
     del config.teacher
     config.loop = config_dict.ConfigDict(loop_group('dagger'))
     config.expert = config_dict.ConfigDict(EXPERT)
-    config.begin = config_dict.ConfigDict(BEGIN)
     config.eval.every = 1
     config.checkpoint.every = 1
     return config

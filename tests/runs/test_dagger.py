@@ -72,15 +72,18 @@ def test_a_run_begins_with_another(demos, run, tmp_path):
     made = kinds.make_run(config)
     init = jax.jit(made.loop.init)
     fresh = init(jax.random.key(5))
-    state = made.begin(fresh, 1)
+    state = made.begin(1)(fresh)
     differ = jax.tree.map(lambda a, b: bool((a != b).any()), state.train.params, fresh.train.params)
     assert any(jax.tree.leaves(differ))
     # Learning goes on from the weights that act: the first update makes the EMA of its result.
     for name, ema in state.train.target_params.items():
         jax.tree.map(np.testing.assert_array_equal, state.train.params[name], ema)
-    config.agent.name = 'bc'
-    with pytest.raises(ValueError, match=r"begin.workdir: expected \['bc'.*found \['diffusion'"):
-        made.begin(fresh, 1)
+    config.agent = recipe(demos, expert=run).agent
+    with pytest.raises(ValueError, match='begin.workdir: expected a run with a network like one'):
+        kinds.make_run(config).begin(1)
+    config.normalize.obs = 'none'
+    with pytest.raises(ValueError, match="normalize.obs: expected 'min_max' as in the run"):
+        kinds.make_run(config).begin(1)
 
 
 @pytest.mark.parametrize(

@@ -72,11 +72,8 @@ def test_it_continues(name, directory):
     assert [row['round'] for row in rows] == list(range(1, LAST[name] + 1))
     spec = spec_file.read(directory)  # from now on it describes itself
     assert spec == saved.load_spec(FOLDER / name, config)
-    # Another config is another run, as ever.
-    with config.unlocked():
-        config.checkpoint.keep_last += 1
-    with pytest.raises(ValueError, match=r'checkpoint.keep_last: 2 -> 3'):
-        launch.train(config, directory, OPTIONS)
+    with pytest.raises(ValueError, match=r'\(seed\): 0 -> 1'):  # another run, as ever
+        launch.train(config, directory, OPTIONS._replace(seed=1))
 
 
 def shapes(tree):
