@@ -127,9 +127,8 @@ def _sizes(networks: dict[str, PyTree]) -> str:
 
 def _report(other: saved.Saved, taken: list[str], anew: list[str]) -> str:
     stats = f', and the normalisers {", ".join(other.train.stats)}' if other.train.stats else ''
-    rest = ['the optimisers', 'all counts']
-    rest = [f'the networks {", ".join(anew)}', *rest] if anew else rest
+    rest = f'the networks {", ".join(anew)}, ' if anew else ''
     return (
         f'beginning with {other.directory} (checkpoint {other.step}): the networks '
-        f'{", ".join(taken)}{stats} are taken; {", ".join(rest)} begin anew'
+        f'{", ".join(taken)}{stats} are taken; {rest}the optimisers and all counts begin anew'
     )
