@@ -4,8 +4,8 @@
   python -m experiments.label --workdir=RUN --demos=FILE --out=FILE
 
 It explores the env at random, learns which action leads from one observation to the next, and
-labels the observations of the demonstrations; actions in their file are not used. What it writes is
-an ordinary file of episodes for any offline recipe: training on it is BCO(0). With `--workdir`,
+labels the observations of the demonstrations; actions in their files are not used. What it writes
+is an ordinary file of episodes for any offline recipe: training on it is BCO(0). With `--workdir`,
 the policy of that run explores as well: repeating both is BCO(alpha).
 
 `--compare` also prints how far the labels are from the actions in the file, where it has true ones.
@@ -19,6 +19,7 @@ from absl import flags
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.runs import action_labels as labelling
+from jaxpolicy.runs import dataset
 
 FLAGS = flags.FLAGS
 
@@ -26,8 +27,10 @@ FLAGS = flags.FLAGS
 def main(_):
     config = labelling.Config(FLAGS.explore_steps, FLAGS.num_updates)
     try:
-        demos = episodes_lib.load(FLAGS.demos)
+        parts = dataset.read(FLAGS.demos, '--demos')
         who = labelling.explorer(FLAGS.env or '', FLAGS.workdir or '', FLAGS.override)
+        dataset.judge(who.about, parts)
+        demos = dataset.join(parts)
         labelling.check_fit(who.env.spec, demos)
         agent, state, errors = labelling.fit(who, config, FLAGS.seed)
         steps = f'{config.explore_steps} own steps each of {", ".join(errors)}'

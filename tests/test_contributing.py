@@ -58,9 +58,9 @@ def test_the_format_reads_what_it_says(folder, tmp_path):
     path = tmp_path / 'point.csv'
     path.write_text('episode,position,velocity\n0,0.5,-1\n0,0.4,-1\n1,-0.2,1\n')
     config = flags.load(str(folder / 'mylab' / 'regression_point.py'))
-    found = dataset.load_file(config, 'mylab.csv_format', str(path))
+    ((_, found),) = dataset.read(str(path), 'config.data.path', 'mylab.csv_format', config.env)
     assert found.episode_ends.tolist() == [2, 3]
     np.testing.assert_allclose(found.action[:, 0], [-1, -1, 1])
     path.write_text('episode,position,velocity\n0,nan,-1\n')
     with pytest.raises(ValueError, match='finite'):
-        dataset.load_file(config, 'mylab.csv_format', str(path))
+        dataset.read(str(path), 'config.data.path', 'mylab.csv_format', config.env)

@@ -134,7 +134,8 @@ def load(path: str | os.PathLike[str]) -> Episodes:
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise ValueError(f'{path}: expected a file of episodes, found none')
+        where = '' if os.path.isabs(path) else f' from the folder {os.getcwd()}'
+        raise ValueError(f'{path}: expected a file of episodes, found none{where}')
     try:
         # Every byte of every array is checked against its CRC before anything is parsed.
         with zipfile.ZipFile(path) as archive:
@@ -233,12 +234,15 @@ def concatenate(parts: Sequence[Episodes]) -> Episodes:
 
     A set that lacks a tag that another set has gets 1 for it on all of its rows. Rewards,
     terminations and last observations that only some of the sets have are left out, so that
-    imitation can still learn from all of the sets.
+    imitation can still learn from all of the sets. What the sets say in `info` is joined with '; '
+    where they differ.
 
     Raises:
       ValueError: observations or actions differ in shape or dtype between the sets.
     """
     first = parts[0]
+    if len(parts) == 1:
+        return first
     for part in parts[1:]:
         found, wanted = (
             jax.tree.map(lambda x: (x.shape[1:], x.dtype.name), (p.obs, p.action))
@@ -259,7 +263,7 @@ def concatenate(parts: Sequence[Episodes]) -> Episodes:
         obs=join([part.obs for part in parts]),
         action=join([part.action for part in parts]),
         episode_ends=join([p.episode_ends + b for p, b in zip(parts, before, strict=True)]),
-        info=first.info,
+        info=_joined_info([part.info for part in parts]),
         tags={
             name: join(
                 [
@@ -273,6 +277,14 @@ def concatenate(parts: Sequence[Episodes]) -> Episodes:
         termination=join([part.termination for part in parts]),
         last_obs=join([part.last_obs for part in parts]),
     )
+
+
+def _joined_info(infos: Sequence[Mapping[str, str | float]]) -> dict[str, str | float]:
+    found: dict[str, str | float] = {}
+    for key in {key: None for info in infos for key in info}:
+        values = list(dict.fromkeys(info[key] for info in infos if key in info))
+        found[key] = values[0] if len(values) == 1 else '; '.join(map(str, values))
+    return found
 
 
 def flatten_obs(obs: PyTree, prefix: str = 'obs') -> dict[str, Any]:

@@ -44,11 +44,13 @@ class Explorer(NamedTuple):
     env: vectorised and time-limited.
     policies: functions weights -> Policy, by name.
     weights: of the run whose policy explores; () without a run.
+    about: what files of episodes say of the environment in their `info`.
     """
 
     env: types.Env
     policies: Mapping[str, Any]
     weights: PyTree
+    about: Mapping[str, str | float]
 
 
 class Error(NamedTuple):
@@ -69,12 +71,12 @@ def explorer(name: str, directory: str, changes: list[str]) -> Explorer:
         if name and name != run.info['env']:
             raise ValueError(f'--env: expected {run.info["env"]!r} as in the run, found {name!r}')
         policies = random_policies(run.env.spec) | {'run': run.policy_of}
-        return Explorer(run.env, policies, run.weights)
+        return Explorer(run.env, policies, run.weights, run.info)
     if not name:
         raise ValueError('--env: expected a task, or a --workdir with one')
     config = demonstrators.world(name, changes, ('env', 'disturb', 'randomize'))
     env = environment.make_env(config)
-    return Explorer(env, random_policies(env.spec), ())
+    return Explorer(env, random_policies(env.spec), (), dataset.about(config))
 
 
 def check_fit(spec: types.Spec, shown: episodes_lib.Episodes) -> None:

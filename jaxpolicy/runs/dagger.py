@@ -16,6 +16,7 @@ from jaxpolicy.agents.parts import risk as risk_lib
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.data import windows
 from jaxpolicy.envs.wrap import truth
+from jaxpolicy.io import fingerprint
 from jaxpolicy.loops.dagger import gates, turns
 from jaxpolicy.loops.dagger import rounds as dagger
 from jaxpolicy.ops import normalize
@@ -45,9 +46,9 @@ def make(
         data=data,
         num_rounds=parts.config.num_rounds + 1,  # the last one learns, and asks no more
         spec=parts.env.spec,
-        fingerprint=dataset.fingerprint(episodes),
+        fingerprint=dataset.fingerprint(episodes) + mark_of_expert(data.expert),
         begin=beginning.opener(config, parts.agent),
-        keep=functools.partial(keep, config.env.name),
+        keep=functools.partial(keep, dataset.about(config)),
     )
 
 
@@ -125,6 +126,11 @@ def expert(
     return lambda weights: turns.Expert(policy_of(weights), truth.truth), run.first
 
 
+def mark_of_expert(weights: PyTree) -> str:
+    """Text that identifies the weights of the run that is asked; '' for a scripted expert."""
+    return f', expert {fingerprint.of(weights)}' if jax.tree.leaves(weights) else ''
+
+
 def make_gate(config, agent, demos, spec) -> tuple[gates.Gate, risk_lib.Risk | None]:
     """The gate that the config names, and the model of risk if that gate needs one, else None.
 
@@ -160,16 +166,26 @@ def make_gate(config, agent, demos, spec) -> tuple[gates.Gate, risk_lib.Risk | N
     return gates.thrifty(risk.predict), risk
 
 
-def keep(env: str, directory: Path, state: types.LoopState, index: int) -> None:
-    """Writes a round's episodes to rounds/<round>.npz; a tag marks the interventions."""
+def keep(about: dataset.Info, directory: Path, state: types.LoopState, index: int) -> None:
+    """Writes a round's episodes to rounds/<round>.npz; a tag marks the interventions.
+
+    Files of this round and of later ones are of a run that was given up, and are removed first.
+
+    Args:
+      about: what `dataset.about` says of the env; it goes into the files' info.
+    """
     folder = directory / 'rounds'
     folder.mkdir(exist_ok=True)
+    for old in folder.glob('*.npz'):
+        number = old.stem.rsplit('_', 1)[-1]
+        if number.isdigit() and int(number) >= index:
+            old.unlink()
     steps = jax.device_get(state.memory.steps)
     several = steps.running.ndim == 4
     for i in range(len(steps.running) if several else 1):
         one = jax.tree.map(lambda x: x[i], steps) if several else steps
         name = f'seed{i}_{index:04d}.npz' if several else f'{index:04d}.npz'
-        info = {'env': env, 'source': 'dagger', 'round': index}
+        info = {**about, 'source': 'dagger', 'round': index}
         episodes_lib.save(folder / name, as_episodes(one, info))
 
 

@@ -8,7 +8,7 @@ from ml_collections import config_dict
 
 from jaxpolicy import types
 from jaxpolicy.loops import collect
-from jaxpolicy.runs import environment, learner, recipe, saved, sections
+from jaxpolicy.runs import dataset, environment, learner, recipe, saved, sections
 
 GROUPS = ('env', 'wrap', 'disturb', 'randomize', 'execute')  # may differ from a run's training
 
@@ -75,7 +75,7 @@ def _demonstrator(
 ) -> collect.Demonstrator:
     task, chosen = environment.on_device(config)
     info: dict[str, str | float] = {
-        'env': config.env.name,
+        **dataset.about(config),
         'source': source,
         'units': f'see {task.module.__name__.replace(".", "/")}.py',
     }

@@ -8,29 +8,41 @@ from ml_collections import config_dict
 from jaxpolicy import types
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs.wrap import demo_reward
+from jaxpolicy.runs import dataset
 
 
-def apply(group: config_dict.ConfigDict, env: types.Env) -> types.Env:
-    """The env with the reward of the demonstration that the group `imitate` names.
+def apply(config: config_dict.ConfigDict, env: types.Env) -> types.Env:
+    """The env with the reward of the demonstration that the config's group `imitate` names.
 
     Raises:
       ValueError: there is no such file or episode, or the numbers do not fit.
     """
-    shown, frames = demonstration(group)
+    group = config.imitate
+    shown, frames = demonstration(group, dataset.join(read(group)))
     scale = np.asarray(group.scale, np.float32) if group.scale else deviation(shown)
     return demo_reward.imitate(env, frames, tuple(group.columns), scale, group.temperature)
 
 
-def demonstration(group: config_dict.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+def read(group: config_dict.ConfigDict) -> list[tuple[str, episodes_lib.Episodes]]:
+    """Path and episodes of each file that the group `imitate` names."""
+    return dataset.read(group.path, 'config.imitate.path')
+
+
+def demonstration(
+    group: config_dict.ConfigDict, episodes: episodes_lib.Episodes
+) -> tuple[np.ndarray, np.ndarray]:
     """The demonstration's observations [n, D], and its frames [M, D]: every `stride`-th of them.
 
     Frames are counted from the last observation back. Actions, rewards and terminations are not
     used.
 
+    Args:
+      group: the config's group `imitate`.
+      episodes: of all files, numbered through from 0.
+
     Raises:
-      ValueError: there is no such file, episode or column, or observations are not flat.
+      ValueError: there is no such episode or column, or observations are not flat.
     """
-    episodes = episodes_lib.load(group.path)
     if not isinstance(episodes.obs, np.ndarray) or episodes.obs.ndim != 2:
         raise ValueError(f'imitate.path: expected flat observations in {group.path}')
     ends = episodes.episode_ends
@@ -59,7 +71,14 @@ def deviation(shown: np.ndarray) -> np.ndarray:
     return np.where(std > 1e-4, std, 1.0).astype(np.float32)
 
 
-def fingerprint(group: config_dict.ConfigDict) -> str:
-    """Text that identifies a demonstration: its number of frames and a checksum."""
-    shown, frames = demonstration(group)
-    return f'a demonstration of {len(frames)} frames, crc {zlib.crc32(shown.tobytes())}'
+def fingerprint(config: config_dict.ConfigDict) -> str:
+    """Text that identifies a demonstration: its number of frames, a checksum, and its files.
+
+    It prints a warning for each file that is of another env than the config's.
+    """
+    parts = read(config.imitate)
+    dataset.judge(dataset.about(config), parts)
+    episodes = dataset.join(parts)
+    shown, frames = demonstration(config.imitate, episodes)
+    crc, files = zlib.crc32(shown.tobytes()), dataset.fingerprint(episodes)
+    return f'a demonstration of {len(frames)} frames, crc {crc}, of {files}'

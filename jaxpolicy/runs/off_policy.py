@@ -37,7 +37,7 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
         from jaxpolicy.data import demo_buffer
         from jaxpolicy.runs import dataset
 
-        episodes = dataset.load_rewarded(config)
+        episodes = dataset.load_episodes(config, rewarded=True)
         sections.check_fit(config, dataset.spec_of(episodes), env.spec)
         data, mark = demo_buffer.from_episodes(episodes), dataset.fingerprint(episodes)
     agent = learner.make_agent(config, env.spec)
@@ -68,7 +68,7 @@ def _mark_of_demonstration(config: config_dict.ConfigDict) -> str:
         return ''
     from jaxpolicy.runs import imitate  # few runs need it
 
-    return imitate.fingerprint(config.imitate)
+    return imitate.fingerprint(config)
 
 
 def check(config: config_dict.ConfigDict) -> Settings:

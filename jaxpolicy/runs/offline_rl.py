@@ -26,7 +26,7 @@ def make(
 ) -> kinds.Run:
     """Makes the run; `episodes`, where given, replace the files that the config names."""
     settings = sections.section(Settings, config.loop, 'loop')
-    episodes = dataset.load_episodes(config) if episodes is None else episodes
+    episodes = dataset.load_episodes(config, rewarded=True) if episodes is None else episodes
     spec = dataset.spec_of(episodes)
     agent = learner.make_agent(config, spec, settings.num_updates, episodes)
     loop = offline.replay(

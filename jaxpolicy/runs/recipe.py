@@ -54,8 +54,8 @@ SHAPING = {'scale': 0.0}
 # The demonstration whose observations give the reward instead of the task (envs.wrap.demo_reward).
 # Evaluations report the task's own reward as the metrics 'task_reward_...'.
 IMITATE = {
-    'path': '',  # of a file of episodes; '': the task's reward
-    'episode': 0,  # its number in the file, from 0
+    'path': '',  # of a file of episodes, or several with commas; '': the task's reward
+    'episode': 0,  # its number in the files, numbered through from 0
     'length': 0,  # use only so many of its first rows; 0: all
     'stride': 5,  # one row in so many is a frame, counted from the last one back
     'columns': (),  # those of the observation that are compared; (): all
@@ -75,13 +75,18 @@ EXECUTE = {
 # The expert that is asked: the task's own one, or the run in `workdir`. It sees the true state,
 # without what `disturb` hides, delays or adds.
 EXPERT = {'workdir': '', 'checkpoint': 'best'}
+# Demonstrations with rewards, for loop.demo_share.
+REWARDED = {
+    'path': '',  # of files of episodes, with commas between them
+    'other_rewards': False,  # also learn from the rewards of another task, or another reward of it
+}
 _IMITATION = {**WORLD, 'augment': {'obs_noise': 0.0}, 'execute': EXECUTE, 'data': {'tag': ''}}
 NEUTRAL = {  # kind of run: what older recipes may lack, with values that turn it off
     'offline': {**_IMITATION, 'teacher': TEACHER},
     'dagger': {**_IMITATION, 'expert': EXPERT},
-    'offline_rl': WORLD,
+    'offline_rl': {**WORLD, 'data': {'other_rewards': False}},
     'on_policy': {**WORLD, 'shaping': SHAPING},
-    'off_policy': {**WORLD, 'shaping': SHAPING, 'imitate': IMITATE, 'data': {'path': ''}},
+    'off_policy': {**WORLD, 'shaping': SHAPING, 'imitate': IMITATE, 'data': REWARDED},
 }
 
 
@@ -94,7 +99,7 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
             'format': data_format,  # a name in registry.TABLES['formats']
             'path': data_path,  # or several, with commas; all but the first are in our format
             'tag': '',  # learn only actions with this tag, as 'intervention'; '': all
-            'num_episodes': 0,  # a random subset of the first file; 0: all
+            'num_episodes': 0,  # a random subset of the episodes of all files; 0: all
             'subset_seed': 42,
         },
         normalize={'obs': 'min_max', 'action': 'none'},  # 'min_max' or 'none'
@@ -136,7 +141,7 @@ def off_policy(agent: str, env: str) -> config_dict.ConfigDict:
         env=env_group(env),
         shaping=SHAPING,
         normalize={'obs': 'none', 'action': 'none'},  # obs: 'running' or 'none'
-        data={'path': ''},  # demonstrations with rewards, for loop.demo_share
+        data=REWARDED,
         imitate=IMITATE,
         loop=loop_group('off_policy'),
         **_shared(env, ('deterministic', 'stochastic')),
@@ -152,7 +157,13 @@ def offline_rl(agent: str, env: str, data_path: str) -> config_dict.ConfigDict:
         agent=agent_group(agent),
         env=env_group(env),
         normalize={'obs': 'min_max', 'action': 'none'},
-        data={'format': 'episodes', 'path': data_path, 'num_episodes': 0, 'subset_seed': 42},
+        data={
+            'format': 'episodes',
+            'path': data_path,  # or several, with commas
+            'num_episodes': 0,  # a random subset of the episodes of all files; 0: all
+            'subset_seed': 42,
+            'other_rewards': False,  # see REWARDED
+        },
         loop=loop_group('offline_rl'),
         **_shared(env, ('deterministic', 'stochastic')),
     )

@@ -33,7 +33,7 @@ def apply(
             )
         from jaxpolicy.runs import imitate  # few runs need it
 
-        return imitate.apply(config.imitate, env)
+        return imitate.apply(config, env)
     if not scale:
         return env
     from jaxpolicy.envs.wrap import shaping  # few runs need it

@@ -5,14 +5,15 @@ the policy sees and does (shapes, dtypes, rates), and checkpoints/ has the weigh
 normalisers. So a policy can be opened without its simulator, its data or the code of its task.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
 from jaxpolicy import registry, types
-from jaxpolicy.io import checkpoint, flags, spec_file, workdir
+from jaxpolicy.io import checkpoint, fingerprint, flags, spec_file, workdir
 from jaxpolicy.loops import policies
 from jaxpolicy.runs import dataset, environment, learner, sections, upgrade
 
@@ -57,7 +58,7 @@ def open_run(
     Raises:
       ValueError: there is no such run or checkpoint, or a change does not fit.
     """
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
     config = load_config(directory)
     change(config, changes, groups)
     num_seeds = workdir.load_num_seeds(directory)
@@ -122,6 +123,29 @@ def change(config: config_dict.ConfigDict, changes: Sequence[str], groups: Seque
         if key.split('.')[0] not in groups and key not in keys:
             expected = f'a key of {groups}' + (f' or {keys}' if keys else '')
             raise ValueError(f'--override: expected {expected}, found {key!r}')
+
+
+def code_of(config: config_dict.ConfigDict, more: Iterable[str | Path] = ()) -> str:
+    """Text that identifies the code by which a run acts in its env; see `fingerprint.of_code`.
+
+    It covers jaxpolicy and the modules that the config names, but not what those import of others.
+
+    Args:
+      more: files of Python, or folders of them, that measure the run.
+    """
+    wrappers = [entry if isinstance(entry, str) else entry[0] for entry in config.wrap]
+    named = [('agents', config.agent.name), *(('wrappers', name) for name in wrappers)]
+    if config.env.name:
+        named.append(('envs', config.env.name.partition('/')[0]))
+    fields = (('samplers', 'sampler'), ('networks', 'network'))
+    named += [(kind, config.agent[field]) for kind, field in fields if field in config.agent]
+    files = []
+    for kind, name in named:
+        found = registry.resolve(kind, name, f'config, of {kind}')
+        module = inspect.getmodule(found) or inspect.getmodule(type(found))
+        if file := getattr(module, '__file__', None):
+            files.append(file)
+    return fingerprint.of_code([*files, *more])
 
 
 def open_checkpoint(directory: str | Path, which: str):

@@ -1,6 +1,7 @@
 """Turns groups of a config into the frozen dataclasses that the library takes, and checks them."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -79,11 +80,19 @@ def check_same(began_with: str, found: str) -> None:
     """Raises a ValueError where a run would continue with other data than it began with.
 
     Args:
-      began_with: the fingerprint that was saved with the run; of older versions without the part
-        after ', all', which is then not compared.
+      began_with: the fingerprint that was saved with the run; of older versions its first parts
+        alone, and the others are then not compared.
       found: the fingerprint of the data that are there now.
     """
-    if found != began_with and found.split(', all')[0] != began_with:
-        raise ValueError(
-            f'data.path: expected the data that this run began with ({began_with}), found {found}'
-        )
+    if found == began_with or (began_with and found.startswith(f'{began_with}, ')):
+        return
+    pairs = itertools.zip_longest(found.split(', '), began_with.split(', '), fillvalue='')
+    differs = next(ours or theirs for ours, theirs in pairs if ours != theirs)
+    key, what = 'data.path', 'data'
+    if differs.startswith('expert'):
+        key, what = 'expert.workdir', 'expert'
+    elif found.startswith('a demonstration'):
+        key, what = 'imitate.path', 'demonstration'
+    raise ValueError(
+        f'{key}: expected the {what} that this run began with ({began_with}), found {found}'
+    )

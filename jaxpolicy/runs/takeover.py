@@ -12,7 +12,7 @@ from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.render import console
 from jaxpolicy.envs.tasks import detour_expert
-from jaxpolicy.runs import environment
+from jaxpolicy.runs import dataset, environment
 
 
 class Console(Protocol):
@@ -45,13 +45,13 @@ class Recorded(NamedTuple):
     intervention: list[bool]
     ends: list[int]
 
-    def episodes(self, env: str) -> episodes_lib.Episodes:
-        """The steps as episodes, of which there has to be at least one."""
+    def episodes(self, about: dict[str, str | float]) -> episodes_lib.Episodes:
+        """The steps as episodes, of which there has to be at least one; `about` goes into info."""
         return episodes_lib.Episodes(
             obs=np.stack(self.obs),
             action=np.stack(self.action),
             episode_ends=np.asarray(self.ends, np.int64),
-            info={'env': env, 'source': 'a policy and a person in turns'},
+            info={**about, 'source': 'a policy and a person in turns'},
             tags={'intervention': np.asarray(self.intervention, np.uint8)},
         )
 
@@ -89,6 +89,6 @@ def session(
                 break
         if len(found.obs) > before:
             found.ends.append(len(found.obs))
-            yield found.episodes(config.env.name)
+            yield found.episodes(dataset.about(config))
         if command.quit:
             break

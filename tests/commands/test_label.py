@@ -95,7 +95,9 @@ def test_what_does_not_fit_is_refused(demos):
 def test_the_program(demos, tmp_path):
     path, out = tmp_path / 'demos.npz', tmp_path / 'new' / 'labelled.npz'
     episodes_lib.save(path, demos)
-    arguments = f'--env=pendulum --demos={path} --out={out} '
+    other = tmp_path / 'other.npz'
+    episodes_lib.save(other, demos._replace(info={'env': 'cartpole'}))
+    arguments = f'--env=pendulum --demos={path},{other} --out={out} '
     arguments += f'--explore_steps={STEPS} --num_updates={UPDATES}'
     flags = os.environ['XLA_FLAGS']
     done = fork.run('label', *arguments.split(), '--compare', xla_flags=flags)
@@ -105,7 +107,9 @@ def test_the_program(demos, tmp_path):
     assert str(labelled.info['labels']).startswith(
         f'inverse dynamics, {STEPS} own steps each of uniform'
     )
-    assert len(labelled.action) == NUM * LENGTH
+    assert len(labelled.action) == 2 * NUM * LENGTH
+    assert f"warning: {other}: its episodes are of 'cartpole', this run is of" in done.stderr
+    assert done.stderr.count('warning: ') == 1
 
 
 def _config(file, **changes):
@@ -117,12 +121,14 @@ def _config(file, **changes):
 def test_a_demonstration_becomes_the_reward(demos, tmp_path):
     path = tmp_path / 'demos.npz'
     episodes_lib.save(path, demos)
-    shown, frames = imitate.demonstration(_config(path, episode=1, columns=(0, 2)).imitate)
+    config = _config(path, episode=1, columns=(0, 2))
+    shown, frames = imitate.demonstration(config.imitate, demos)
     rows = np.concatenate([demos.obs[LENGTH : 2 * LENGTH], demos.last_obs[1:2]])[:, [0, 2]]
     np.testing.assert_array_equal(shown, rows)
     np.testing.assert_array_equal(frames, rows[[0, 10, 20, 30, 40]])
     np.testing.assert_array_equal(
-        imitate.demonstration(_config(path, length=12, stride=5).imitate)[1], demos.obs[[1, 6, 11]]
+        imitate.demonstration(_config(path, length=12, stride=5).imitate, demos)[1],
+        demos.obs[[1, 6, 11]],
     )
     # whoever does what is shown gets all of it; actions are used here only to do so
     env = environment.make_env(_config(path, episode=1))
@@ -154,5 +160,5 @@ def test_what_the_config_names_must_be_there(demos, tmp_path):
     keys = jax.random.split(jax.random.key(0), 2)
     plain = jax.eval_shape(environment.make_env(_config('')).reset, keys)
     assert 'task_reward' not in plain.metrics  # without a path, it is the task's own
-    first, second = (imitate.fingerprint(_config(path, episode=e).imitate) for e in (0, 1))
+    first, second = (imitate.fingerprint(_config(path, episode=e)) for e in (0, 1))
     assert first != second and '5 frames' in first

@@ -1,7 +1,6 @@
 """What the shift study measures: trained policies in shifted tasks, far from demonstrations."""
 
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from jaxpolicy import envs, types
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs.wrap import truth, vectorize
+from jaxpolicy.io import fingerprint
 from jaxpolicy.ops import distances, intervals
 from jaxpolicy.runs import dataset, learner, saved, sections
 
@@ -35,7 +35,8 @@ class Trained(NamedTuple):
     chosen: Any  # the task's Config
     hz: float  # actions in a second
     shifts: dict[str, table.Shift]  # the task's
-    checksum: int  # of the weights
+    weights: str  # their fingerprint
+    code: str  # the fingerprint of what acts, simulates and measures
 
 
 class Demonstrations(NamedTuple):
@@ -45,6 +46,7 @@ class Demonstrations(NamedTuple):
     reference: jax.Array  # [m, D], normalised
     gaussian: distances.Gaussian  # of them, normalised
     name: str  # of the file, with the number of its steps
+    fingerprint: str
 
 
 class Outcome(NamedTuple):
@@ -56,6 +58,7 @@ class Outcome(NamedTuple):
     valid: jax.Array  # [T, n], which of them belong to an episode
 
 
+Row = dict[str, Any]
 # (policy, name of a shift, its severity) -> Outcome
 Run = Callable[[Trained, str, float], Outcome]
 
@@ -84,10 +87,9 @@ def load(directory: Path, name: str, which: str, host: bool = False) -> Trained:
     else:  # the same protocol in the other simulator
         chosen = type(task.config)(obs=group.obs, episode_steps=group.episode_steps)
     assert task.control_hz is not None
-    checksum = 0
-    for leaf in jax.tree.leaves(jax.device_get(run.first.params)):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
-    return Trained(name, run, task, chosen, task.control_hz(chosen), shifts, checksum)
+    weights = fingerprint.of(run.first)
+    code = saved.code_of(run.config, [Path(__file__).parent])
+    return Trained(name, run, task, chosen, task.control_hz(chosen), shifts, weights, code)
 
 
 def policy_of(trained: Trained) -> Callable[[PyTree], types.Policy]:
@@ -112,21 +114,23 @@ def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrati
     points = _normalized(scale, obs)
     gaussian = jax.jit(distances.fit_gaussian, static_argnums=1)(points, FLOOR)
     rows = np.random.default_rng(0).permutation(len(obs))[:MOST_REFERENCES]
-    return Demonstrations(scale, points[rows], gaussian, f'{name}, {len(obs)} steps')
+    name, mark = f'{name}, {len(obs)} steps', dataset.fingerprint(episodes)
+    return Demonstrations(scale, points[rows], gaussian, name, mark)
 
 
 def _load(policies: Sequence[Trained], path: str | None) -> tuple[episodes_lib.Episodes, str]:
     """The demonstrations, and the name of their file."""
     configs = [policy.run.config for policy in policies]
     if path:
-        kind = 'pusht_zarr' if path.rstrip('/').endswith('.zarr') else 'episodes'
-        return dataset.load_file(configs[0], kind, path), Path(path).name
+        first = path.split(',')[0].strip().rstrip('/')
+        kind = 'pusht_zarr' if first.endswith('.zarr') else 'episodes'
+        parts = dataset.read(path, '--data', kind, configs[0].env)
+        dataset.judge(dataset.about(configs[0]), parts)
+        return dataset.join(parts), ', '.join(Path(path).name for path, _ in parts)
     config = next((config for config in configs if 'data' in config and config.data.path), None)
     if config is None:
         raise ValueError('--data: expected a file of demonstrations, as no run has learnt from any')
-    is_replay = config.loop.name == 'off_policy'
-    load_all = dataset.load_rewarded if is_replay else dataset.load_episodes
-    return load_all(config), Path(config.data.path).name
+    return dataset.load_episodes(config), Path(config.data.path).name
 
 
 def make_run(policy: Trained, scale: table.Scale, seeds: np.ndarray) -> Run:
@@ -191,6 +195,17 @@ def program(policy: Trained) -> str:
     told = {name: config[name] for name in groups if name in config}
     told |= {'kind': config['loop']['name'], 'modes': config['eval']['modes']}
     return json.dumps(told, default=str, sort_keys=True)
+
+
+def identity(policy: Trained) -> Row:
+    """What a policy's numbers depend on, besides the episodes and the demonstrations."""
+    return {
+        'policy': policy.name,
+        'step': policy.run.step,
+        'weights': policy.weights,
+        'config': fingerprint.of([program(policy), str(policy.chosen)]),
+        'code': policy.code,
+    }
 
 
 def row(outcome: Outcome, policy: Trained, shown: Demonstrations) -> dict[str, Any]:
