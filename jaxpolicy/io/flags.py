@@ -10,6 +10,7 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import types
 import zlib
@@ -21,6 +22,9 @@ from absl import app, flags, logging
 from ml_collections import config_dict
 
 _NAME = 'config'
+# What becomes of a group when its key `name` is changed: group -> (its values, the new name) -> the
+# new values. `runs.recipe` adds that of `env`; other groups keep their fields.
+EXCHANGES: dict[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {}
 _TRUE, _FALSE = ('true', '1', 'yes'), ('false', '0', 'no')
 
 
@@ -71,7 +75,7 @@ def parse(argv: Sequence[str]) -> list[str]:
     Raises:
       ValueError: an unknown flag, key or file, or a wrong type.
     """
-    overrides, others = _split(argv)
+    overrides, others = _split([_at_home(argument) for argument in argv])
     try:
         rest = flags.FLAGS(others)
     except flags.Error as error:
@@ -90,14 +94,21 @@ def override(config: config_dict.ConfigDict, overrides: Sequence[tuple[str, str]
     """Sets dotted keys from text, in place, each with the type that the config has there.
 
     None (`none`) can be set where the config holds None or a placeholder. Sequences are written
-    `3,4` or `(3,4)`.
+    `3,4` or `(3,4)`. Names of groups in `EXCHANGES` come first, whatever the order.
 
     Raises:
       ValueError: an unknown key (the nearest is named), or text of another type.
     """
-    for key, text in overrides:
+    names = [f'{name}.name' for name in EXCHANGES]
+    for key, text in sorted(overrides, key=lambda pair: pair[0] not in names):
         group, leaf = _find(config, key)
         value = _convert(key, text, group[leaf], group.get_type(leaf))
+        if key in names and value != group[leaf]:
+            name = key.split('.')[0]
+            fields = EXCHANGES[name](group.to_dict(), value)
+            with config.unlocked():
+                config[name] = config_dict.ConfigDict(fields)
+            continue
         with group.unlocked():
             group[leaf] = value
 
@@ -158,9 +169,17 @@ def _execute(file: Path, name: str) -> types.ModuleType:
 def _parse_or_exit(argv: Sequence[str]) -> list[str]:
     try:
         return parse(argv)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         print(f'{Path(argv[0]).stem}: error: {error}', file=sys.stderr)
         sys.exit(2)
+
+
+def _at_home(argument: str) -> str:
+    """`--flag=~/a,~/b` with the user's folder, which shells put in only where a word begins."""
+    name, equals, text = argument.partition('=')
+    if not (equals and argument.startswith('-') and text.startswith('~')):
+        return argument
+    return f'{name}={",".join(os.path.expanduser(part.strip()) for part in text.split(","))}'
 
 
 def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:

@@ -38,6 +38,7 @@ from ml_collections import config_dict
 
 from jaxpolicy import envs, registry
 from jaxpolicy.envs.wrap import disturb
+from jaxpolicy.io import flags
 from jaxpolicy.runs import kinds
 
 # A run whose weights and normalisers this one begins with (runs.beginning), and its checkpoint.
@@ -180,6 +181,30 @@ def env_group(name: str) -> dict[str, Any]:
     if not name:
         return {'name': ''}
     return {'name': name, **dataclasses.asdict(envs.resolve(name).config)}
+
+
+def exchange_env(group: dict[str, Any], name: str) -> dict[str, Any]:
+    """The group `env` of another task, for a config whose task is exchanged by its name alone.
+
+    Its fields are the defaults of that task. Of two tasks of one suite, what the config had
+    changed stays: the fields that differ from the defaults of the task that it had.
+
+    Args:
+      group: that of the task that the config had.
+
+    Raises:
+      ValueError: there is no task of this name.
+      ImportError: its simulator is not installed.
+    """
+    new, suite = env_group(name), name.partition('/')[0]
+    if '/' not in name or group['name'].partition('/')[0] != suite:
+        return new
+    had = env_group(group['name'])
+    changed = {key for key in new.keys() & group.keys() if group[key] != had.get(key)}
+    return new | {key: group[key] for key in changed if key != 'name'}
+
+
+flags.EXCHANGES['env'] = exchange_env  # for `--config.env.name=...`
 
 
 def loop_group(kind: str) -> dict[str, Any]:

@@ -247,12 +247,15 @@ def test_other_data_at_the_same_path_is_refused(finished, demos, inputs):
     [
         ('--config.agent.learning_rat=1e-3', ['agent.learning_rat:', 'agent.learning_rate']),
         ('--config.agent.num_minibatches=3', ['num_minibatches', '16', '3']),
-        ('--config.env.name=detour', ['fields', 'detour', 'pillar_radius']),
+        ('--config.agent.name=sac', ['fields', 'sac', 'tau']),
+        ('--config.env.name=detor', ['config.env.name', "did you mean 'detour'?"]),
+        ('--config.env.name=detour --config.env.tolerance=x', ['env.tolerance', "found 'x'"]),
         ('--config.normalize.obs=min_max', ['normalize.obs', 'running', 'min_max']),
     ],
 )
 def test_bad_flags_give_one_clear_line(argument, words, tmp_path):
-    result = fork.run('train', '--config=configs/smoke/ppo.py', f'--workdir={tmp_path}', argument)
+    arguments = ['--config=configs/smoke/ppo.py', f'--workdir={tmp_path}', *argument.split()]
+    result = fork.run('train', *arguments)
     assert result.returncode != 0
     assert 'Traceback' not in result.stderr
     assert all(word in result.stderr for word in words), result.stderr
