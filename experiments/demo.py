@@ -13,8 +13,8 @@ from absl import flags
 from ml_collections import config_dict
 
 from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.io import fingerprint, workdir
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import workdir
 from jaxpolicy.loops import collect
 from jaxpolicy.runs import demonstrators, launch
 
@@ -49,6 +49,26 @@ def load_config(name: str, demos: Path) -> config_dict.ConfigDict:
     return config
 
 
+def collect_once(demos: Path) -> None:
+    """Collects the demonstrations, unless the file has those of the same task, seed and code.
+
+    Raises:
+      ValueError: the file has others.
+    """
+    changes = [text for text in FLAGS.override if text.startswith('env.')]
+    expert = demonstrators.scripted('detour', changes)
+    made = {'env': expert.info, 'num': FLAGS.num_demos, 'seed': FLAGS.seed}
+    mark = fingerprint.of(made | {'code': fingerprint.of_code()})
+    if not demos.exists():
+        episodes = collect.collect(expert, FLAGS.num_demos, FLAGS.seed)[0]
+        episodes_lib.save(demos, episodes._replace(info={**episodes.info, 'made_by': mark}))
+    elif episodes_lib.load(demos).info.get('made_by') != mark:
+        raise ValueError(
+            f'--workdir: expected demonstrations of this task and by this code, found others in '
+            f'{demos}; choose another --workdir or remove it'
+        )
+
+
 def main(_):
     try:
         demo()
@@ -67,8 +87,7 @@ def demo() -> None:
 
     if not demos.exists():
         say(f'collecting {FLAGS.num_demos} demonstrations')
-        expert = demonstrators.scripted('detour')
-        episodes_lib.save(demos, collect.collect(expert, FLAGS.num_demos, seed)[0])
+    collect_once(demos)
     results = []
     for name in METHODS:
         config, directory = load_config(name, demos), root / Path(METHODS[name]).stem

@@ -1,7 +1,10 @@
 """The bake-off: which rows are on the front, and what is written."""
 
+import numpy as np
+
 from experiments.studies.bake_off import methods, report
-from jaxpolicy.io import flags
+from jaxpolicy.io import fingerprint, flags
+from jaxpolicy.runs import launch, recipe, saved
 
 
 def row(method, p50_ms, score, **acting):
@@ -37,12 +40,43 @@ def test_the_table_has_every_row_and_marks_the_front(tmp_path):
 
 
 def test_rows_are_kept_by_their_way_of_acting(tmp_path):
-    rows = methods.Rows(tmp_path)
-    rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 4})['score'] = 0.5
-    rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] = 0.7
+    rows, marks = methods.Rows(tmp_path), ({'weights': 'a'}, {'device': 'cpu'})
+    rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 4}, *marks)['score'] = 0.5
+    rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10}, *marks)['score'] = 0.7
     rows.save()
     again = methods.Rows(tmp_path)
-    assert again.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10})['score'] == 0.7
-    assert 'score' not in again.of('eps', {'sampler': 'heun', 'num_sample_steps': 4})
+    assert again.of('eps', {'sampler': 'ddim', 'num_sample_steps': 10}, *marks)['score'] == 0.7
+    assert 'score' not in again.of('eps', {'sampler': 'heun', 'num_sample_steps': 4}, *marks)
     assert len(again.all) == 3
     assert methods.Rows(tmp_path / 'other').all == []
+
+
+def test_a_row_counts_only_for_what_it_was_made_with(tmp_path):
+    acting, scored, timed = {'num_sample_steps': 1}, {'weights': 'a', 'code': 'b'}, {'device': 'x'}
+    rows = methods.Rows(tmp_path)
+    row = rows.of('mip', acting, scored, timed)
+    row.update(score=0.5, p50_ms=1.0)
+    assert rows.of('mip', acting, scored, timed)['p50_ms'] == 1.0
+    slower = rows.of('mip', acting, scored, {'device': 'y'})
+    assert slower['score'] == 0.5 and 'p50_ms' not in slower
+    other = rows.of('mip', acting, scored | {'code': 'c'}, {'device': 'y'})
+    assert 'score' not in other and len(rows.all) == 1
+    rows.all = [{'method': 'mip', **acting, 'score': 0.9}]  # of an older version, which says less
+    assert 'score' not in rows.of('mip', acting, scored, timed)
+
+
+def test_all_that_defines_a_number_is_in_its_marks(tmp_path, line_demos, monkeypatch):
+    config = recipe.offline('mip', 'tests.commands.line', 'episodes', str(line_demos))
+    config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
+    config.loop.batch_size, config.loop.num_epochs, config.eval.every = 16, 1, 0
+    assert launch.train(config, tmp_path / 'a', launch.Options(num_devices=1))
+    opened = saved.open_run(tmp_path / 'a', 'latest')
+    marks = methods.marks(opened, 8, 100)[0]
+    assert marks == methods.marks(opened, 8, 100)[0]
+    assert marks['num_episodes'] == 8 and marks['first_seed'] == 100
+    ema = opened.train.replace(stats={'x': np.zeros(1)})
+    assert methods.marks(opened._replace(train=ema), 8, 100)[0]['weights'] != marks['weights']
+    acting = saved.open_run(tmp_path / 'a', 'latest', ['execute.delay=1'], ['execute'])
+    assert methods.marks(acting, 8, 100)[0]['config'] != marks['config']
+    monkeypatch.setattr(fingerprint, '_PACKAGES', ('jax',))
+    assert methods.marks(opened, 8, 100)[0]['code'] != marks['code']

@@ -84,11 +84,43 @@ def test_two_policies_side_by_side_and_nothing_twice(task, workdirs, tmp_path, m
 
     monkeypatch.setattr(measure, 'make_run', None)  # not called
     assert measure_all(workdirs, tmp_path) == rows
+    other = workdirs[0], measure.demonstrations(shift.load(workdirs, 'latest'), None)
+    assert_measured_anew(other, tmp_path, rows, monkeypatch)
     report.write(tmp_path, rows, table.SHIFTS[task])
     lines = (tmp_path / 'shift.md').read_text().splitlines()
     assert lines[2] == '| shift | severity | a | b |' and len(lines) == 4 + 1 + 4 + 3
     assert lines[5].startswith('| obs_noise | 0.03 standard deviations | 0.000 [0.000, ')
     assert (tmp_path / 'shift.png').stat().st_size > 10_000
+
+
+def assert_measured_anew(other, out, rows, monkeypatch):
+    """Where anything that defines a row is another thing, the row is not taken again."""
+    directory, shown = other
+    measured = []
+
+    def make_run(policy, scale, seeds):
+        measured.append(policy)
+        raise StopIteration
+
+    monkeypatch.setattr(measure, 'make_run', make_run)
+    (policy,) = shift.load([directory], 'latest')
+    shifts = shift.choose(policy.shifts, ['control_rate'], ())
+    cases = [
+        (policy._replace(weights='other'), shown, SEEDS),
+        (policy._replace(code='other'), shown, SEEDS),
+        (policy._replace(chosen='other'), shown, SEEDS),
+        (policy, shown._replace(fingerprint='other'), SEEDS),
+        (policy, shown, SEEDS + np.uint32(1)),
+        (policy, shown, SEEDS[:4]),
+    ]
+    for case, (policy, shown, seeds) in enumerate(cases):
+        with pytest.raises(StopIteration):
+            shift.measure_all(shifts, [policy], shown, seeds, report.Rows(out / 'shift.json'))
+        assert len(measured) == case + 1
+    kept = report.Rows(out / 'shift.json')
+    new = {**rows[0], 'weights': 'other'}
+    kept.add(new)  # it replaces the old one, and stands beside the others
+    assert len(kept.all) == len(rows) and kept.all[-1] == new
 
 
 @pytest.fixture(scope='module')

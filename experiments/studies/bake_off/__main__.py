@@ -8,7 +8,9 @@ what `methods.METHODS` names differs. Then its last weights act in each of the m
 episodes that training never saw, and every way is timed. The workdir gets a run for each method,
 with its rows in bake_off.json (one for each way of acting), and bake_off.md and bake_off.png of all
 methods. What is there already is not done again, so that several processes can share the work: each
-takes some `--methods` with `--measure=score`, and after them one alone does `--measure=latency`.
+takes some `--methods` with `--measure=score`, and after them one alone does `--measure=latency`. A
+row counts as there if its episodes, weights, config and code are those of now, and its latency if
+the machine is as well.
 """
 
 import sys
@@ -18,9 +20,9 @@ from typing import Any
 
 from absl import flags
 
+from jaxpolicy.io import checkpoint, latency, metrics, summary, workdir
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import latency, metrics, summary
-from jaxpolicy.runs import evaluation, launch, saved, sections
+from jaxpolicy.runs import evaluation, launch, saved, sections, upgrade
 
 from . import methods, report
 
@@ -66,21 +68,21 @@ def run(name: str, root: Path) -> list[dict[str, Any]]:
         options = launch.Options(FLAGS.seed, FLAGS.num_seeds)
         if not launch.train(config, directory, options):
             sys.exit('stopped and saved; the same command continues')
+    elif (directory / workdir.CONFIG_FILE).exists():  # as `train` does, it refuses another config
+        seeds = (FLAGS.seed, FLAGS.num_seeds)
+        workdir.prepare(directory, config, *seeds, upgrade=upgrade.upgrade)
     rows = methods.Rows(directory)
+    if checkpoint.is_empty(directory / 'checkpoints'):
+        return []  # nothing is trained yet that could be timed
     for acting in methods.ACTING[methods.METHODS[name][0]]:
-        row = rows.of(name, acting)
-        wants_score = 'score' in FLAGS.measure and 'score' not in row
-        wants_latency = 'latency' in FLAGS.measure and 'p50_ms' not in row
-        wants_latency &= 'score' in row or wants_score
-        if not (wants_score or wants_latency):
-            continue
         changes = [f'agent.{key}={value}' for key, value in acting.items()]
         opened = saved.open_run(directory, 'latest', changes)
-        if wants_score:
+        row = rows.of(name, acting, *methods.marks(opened, FLAGS.num_episodes, FLAGS.first_seed))
+        if 'score' in FLAGS.measure and 'score' not in row:
             row.update(score(opened))
             print(report.line(row), flush=True)
             rows.save()
-        if wants_latency:
+        if 'latency' in FLAGS.measure and 'score' in row and 'p50_ms' not in row:
             row.update(time_it(opened))
             rows.save()
     return rows.all

@@ -10,8 +10,8 @@ from ml_collections import config_dict
 
 from jaxpolicy import registry
 from jaxpolicy.agents.parts import denoiser
-from jaxpolicy.io import workdir
-from jaxpolicy.runs import sections
+from jaxpolicy.io import fingerprint, workdir
+from jaxpolicy.runs import saved, sections
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: agent and fields of its Config
     'eps': ('diffusion', {'objective': 'eps'}),
@@ -66,6 +66,24 @@ def evaluations(agent: config_dict.ConfigDict) -> int:
     return module.num_evaluations(sections.section(module.Config, agent, 'agent'))
 
 
+def marks(
+    opened: saved.Saved, num_episodes: int, first_seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What defines the score of a trained method, and what defines its latency besides."""
+    scored = {
+        'num_episodes': num_episodes,
+        'first_seed': first_seed,
+        'step': opened.step,
+        'weights': fingerprint.of(opened.train),
+        'config': fingerprint.of(opened.config.to_dict()),
+        'code': saved.code_of(opened.config, [Path(__file__).parent]),
+    }
+    return scored, {name: workdir.versions()[name] for name in ('platform', 'device')}
+
+
+TIMES = {'p50_ms', 'p99_ms', 'compile_s'}  # the keys of a latency in a row
+
+
 class Rows:
     """A method's rows, kept in its run's directory: one for each way in which it acts."""
 
@@ -73,12 +91,30 @@ class Rows:
         self._path = directory / 'bake_off.json'
         self.all = json.loads(self._path.read_text()) if self._path.exists() else []
 
-    def of(self, name: str, acting: dict[str, Any]) -> dict[str, Any]:
-        """The row of this way of acting, a new one if there is none."""
+    def of(
+        self,
+        name: str,
+        acting: dict[str, Any],
+        scored: dict[str, Any],
+        timed: dict[str, Any],
+    ) -> dict[str, Any]:
+        """The row of this way of acting, a new one if there is none.
+
+        Args:
+          scored: what defines its score; where the row says otherwise, its numbers are dropped.
+          timed: what defines its latency besides; likewise for the latency.
+        """
         row = next((row for row in self.all if acting.items() <= row.items()), None)
         if row is None:
-            row = {'method': name, **acting}
+            row = {}
             self.all.append(row)
+        said = {'method': name, **acting, 'scored': scored}
+        if row.get('scored') != scored:
+            row.clear()
+        elif row.get('timed') != timed:
+            for key in TIMES & row.keys():
+                del row[key]
+        row.update(said, timed=timed)
         return row
 
     def save(self) -> None:

@@ -4,8 +4,8 @@
 
 Every policy meets the same episodes of the same task under each shift of `table.SHIFTS` and
 each of its severities. --out gets shift.json (a row each), shift.md (all policies side by side) and
-shift.png. What shift.json holds already is not measured again, so that the same command
-continues after a stop. docs/shift.md says what the shifts, units and distances are.
+shift.png. What shift.json holds already is not measured again where episodes, demonstrations,
+weights, config and code agree, so that the same command continues after a stop. See docs/shift.md.
 """
 
 import sys
@@ -66,15 +66,14 @@ def measure_all(
     task = policies[0].task
     make_run = host.make_run if task.make is None else measure.make_run
     common = {'num_episodes': len(seeds), 'first_seed': int(seeds[0]), 'data': shown.name}
-    common |= {'env': task.name}
+    common |= {'env': task.name, 'demonstrations': shown.fingerprint}
+    identities = {policy.name: measure.identity(policy) for policy in policies}
     runs = {}  # programs that are compiled
     cases = [(p, n, s) for n in shifts for p in policies for s in shifts[n].severities]
     for policy, name, severity in cases:
         wanted = {
             **common,
-            'policy': policy.name,
-            'step': policy.run.step,
-            'weights': policy.checksum,
+            **identities[policy.name],
             'shift': name,
             'severity': float(severity),
         }
@@ -87,7 +86,10 @@ def measure_all(
         rows.add({**wanted, 'unit': shifts[name].unit, **numbers})
         took = time.perf_counter() - start
         print(f'{report.line(rows.all[-1])}  ({took:.1f} s)', flush=True)
-    return [row for row in rows.all if common.items() <= row.items()]
+    # Rows of other policies stay beside these, if they were made by the same code.
+    others = {'code': policies[0].code}
+    wanted = [common | identities.get(row['policy'], others) for row in rows.all]
+    return [row for row, w in zip(rows.all, wanted, strict=True) if w.items() <= row.items()]
 
 
 def main(_):

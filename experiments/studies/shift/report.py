@@ -15,6 +15,8 @@ from jaxpolicy.io import workdir
 from .table import Shift
 
 Row = dict[str, Any]
+# What a new row has in common with an older one that it replaces.
+PLACE = ('env', 'policy', 'shift', 'severity', 'num_episodes', 'first_seed', 'data')
 COLUMNS = 4  # panels beside each other
 
 
@@ -30,8 +32,9 @@ class Rows:
         return next((row for row in self.all if wanted.items() <= row.items()), None)
 
     def add(self, row: Row) -> None:
-        """Keeps a row."""
-        self.all.append(row)
+        """Keeps a row, instead of one of the same place, which was made with other things."""
+        place = {key: row[key] for key in PLACE}
+        self.all = [old for old in self.all if not place.items() <= old.items()] + [row]
         workdir.write_json(self._path, self.all)
 
 
