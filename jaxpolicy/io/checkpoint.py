@@ -185,6 +185,11 @@ def restore_train(manager: ocp.CheckpointManager, step: int, template: PyTree) -
     return _restore_item(manager, step, 'train', template, _record(manager, step))
 
 
+def read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """The `meta` that was saved with a checkpoint; errors as `restore`."""
+    return _record(manager, step)['meta']
+
+
 def _score(metrics: Mapping[str, float], scored_by: int | None = None) -> float:
     """The metric; the lowest of all where it was measured in another way than `scored_by`."""
     other = scored_by is not None and metrics.get(SCORED_BY, scored_by) != scored_by

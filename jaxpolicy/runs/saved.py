@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import config_dict
 
 from jaxpolicy import registry, types
+from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import checkpoint, fingerprint, flags, spec_file, workdir
 from jaxpolicy.loops import policies
 from jaxpolicy.runs import dataset, environment, learner, sections, upgrade
@@ -67,6 +68,20 @@ def open_run(
     manager, step = open_checkpoint(directory, which)
     train = checkpoint.restore_train(manager, step, learner.template(agent, num_seeds))
     return Saved(directory, config, spec, num_seeds, step, agent, train)
+
+
+def learnt_from(run: Saved) -> episodes_lib.Episodes:
+    """The demonstrations that a run has learnt from, read from the files that its config names.
+
+    Raises:
+      ValueError: they cannot be read, or there are others now than when the run was made.
+    """
+    episodes = dataset.load_episodes(run.config)
+    manager, _ = open_checkpoint(run.directory, str(run.step))
+    began_with = checkpoint.read_meta(manager, run.step).get('data', '').split(', expert')[0]
+    if began_with and not began_with.startswith('a demonstration'):  # that gives rewards alone
+        sections.check_same(began_with, dataset.fingerprint(episodes))
+    return episodes
 
 
 def load_policy(

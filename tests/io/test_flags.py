@@ -207,3 +207,13 @@ def test_a_program_ends_with_one_line(run, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr and done.stdout == ''
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_home_folder_is_put_in_wherever_a_flag_has_it(monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')
+    at_home = flags._at_home
+    assert at_home('--config.data.path=~/a.npz,b.npz, ~/c.npz') == (
+        '--config.data.path=/home/me/a.npz,b.npz,/home/me/c.npz'
+    )
+    for text in ('--workdir=runs/~x', '--workdir', '~/a=~/b', '--config.wrap=()', '~/x.py'):
+        assert at_home(text) == text

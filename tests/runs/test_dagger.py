@@ -10,7 +10,7 @@ from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.loops.dagger import turns
 from jaxpolicy.runs import dagger as dagger_runs
 from jaxpolicy.runs import dataset as demos_lib
-from jaxpolicy.runs import kinds, launch, saved
+from jaxpolicy.runs import kinds, launch, saved, sections
 from jaxpolicy.runs import recipe as recipes
 
 ALONE = launch.Options(num_devices=1)
@@ -55,9 +55,25 @@ def test_a_run_can_be_asked(demos, run, tmp_path):
     truth = expert.see(state)
     _, expected, _ = alone.act(alone.init(truth), truth, jax.random.key(1))
     np.testing.assert_allclose(action, expected, atol=1e-5)
+    rounds = tmp_path / 'run' / 'rounds'
+    rounds.mkdir(parents=True)
+    for old in ('0001', '0009', 'seed0_0007'):  # of a run that was given up before it was saved
+        (rounds / f'{old}.npz').touch()
     assert launch.train(config, tmp_path / 'run', launch.Options(num_seeds=2, num_devices=1))
-    names = sorted(path.name for path in (tmp_path / 'run' / 'rounds').iterdir())
+    names = sorted(path.name for path in rounds.iterdir())
     assert names == [f'seed{i}_000{r}.npz' for i in (0, 1) for r in (1, 2)]
+
+
+def test_a_run_goes_on_with_the_expert_that_it_asked(demos, run, monkeypatch):
+    config = recipe(demos, expert=run)
+    config.agent.head = 'mse'
+    began_with = kinds.make_run(config).fingerprint
+    sections.check_same(began_with, kinds.make_run(config).fingerprint)
+    opened = saved.open_run(run)
+    later = opened._replace(train=jax.tree.map(lambda x: x + 1, opened.train))
+    monkeypatch.setattr(saved, 'open_run', lambda *_: later)
+    with pytest.raises(ValueError, match='expert.workdir: expected the expert that this run'):
+        sections.check_same(began_with, kinds.make_run(config).fingerprint)
 
 
 def test_a_run_begins_with_another(demos, run, tmp_path):

@@ -1,8 +1,12 @@
 """The bake-off: which rows are on the front, and what is written."""
 
+import shutil
+
 import numpy as np
+import pytest
 
 from experiments.studies.bake_off import methods, report
+from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import fingerprint, flags
 from jaxpolicy.runs import launch, recipe, saved
 
@@ -65,12 +69,17 @@ def test_a_row_counts_only_for_what_it_was_made_with(tmp_path):
     assert 'score' not in rows.of('mip', acting, scored, timed)
 
 
-def test_all_that_defines_a_number_is_in_its_marks(tmp_path, line_demos, monkeypatch):
-    config = recipe.offline('mip', 'tests.commands.line', 'episodes', str(line_demos))
+def trained(directory, demos):
+    """A run of two layers on the line's shapes."""
+    config = recipe.offline('mip', 'tests.commands.line', 'episodes', str(demos))
     config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
     config.loop.batch_size, config.loop.num_epochs, config.eval.every = 16, 1, 0
-    assert launch.train(config, tmp_path / 'a', launch.Options(num_devices=1))
-    opened = saved.open_run(tmp_path / 'a', 'latest')
+    assert launch.train(config, directory, launch.Options(num_devices=1))
+    return saved.open_run(directory, 'latest')
+
+
+def test_all_that_defines_a_number_is_in_its_marks(tmp_path, line_demos, monkeypatch):
+    opened = trained(tmp_path / 'a', line_demos)
     marks = methods.marks(opened, 8, 100)[0]
     assert marks == methods.marks(opened, 8, 100)[0]
     assert marks['num_episodes'] == 8 and marks['first_seed'] == 100
@@ -80,3 +89,15 @@ def test_all_that_defines_a_number_is_in_its_marks(tmp_path, line_demos, monkeyp
     assert methods.marks(acting, 8, 100)[0]['config'] != marks['config']
     monkeypatch.setattr(fingerprint, '_PACKAGES', ('jax',))
     assert methods.marks(opened, 8, 100)[0]['code'] != marks['code']
+
+
+def test_a_run_tells_if_its_demonstrations_are_others_now(tmp_path, line_demos):
+    """The run is that of the test above, whose programs are compiled."""
+    path = tmp_path / 'demos.npz'
+    shutil.copy(line_demos, path)
+    opened = trained(tmp_path / 'a', path)
+    np.testing.assert_array_equal(saved.learnt_from(opened).obs, episodes_lib.load(path).obs)
+    found = episodes_lib.load(path)
+    episodes_lib.save(path, found._replace(obs=-found.obs))
+    with pytest.raises(ValueError, match='data.path: expected the data that this run began with'):
+        saved.learnt_from(opened)

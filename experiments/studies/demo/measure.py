@@ -13,7 +13,7 @@ from jaxpolicy import types
 from jaxpolicy.io import metrics, video
 from jaxpolicy.io import summary as summary_lib
 from jaxpolicy.loops import evaluate
-from jaxpolicy.runs import dataset, environment, evaluation, learner, saved
+from jaxpolicy.runs import environment, evaluation, learner, saved
 
 WARM_UP_STEPS, LATENCY_STEPS = 8, 200
 
@@ -95,4 +95,4 @@ def _experience(run: saved.Saved, env_steps: float) -> str:
     """What the run has learnt from, in words."""
     if run.config.loop.name in learner.ONLINE:
         return f'{env_steps:,} env steps'
-    return f'{len(dataset.load_episodes(run.config).episode_ends):,} demos'
+    return f'{len(saved.learnt_from(run).episode_ends):,} demos'

@@ -120,17 +120,18 @@ def demonstrations(policies: Sequence[Trained], path: str | None) -> Demonstrati
 
 def _load(policies: Sequence[Trained], path: str | None) -> tuple[episodes_lib.Episodes, str]:
     """The demonstrations, and the name of their file."""
-    configs = [policy.run.config for policy in policies]
     if path:
         first = path.split(',')[0].strip().rstrip('/')
         kind = 'pusht_zarr' if first.endswith('.zarr') else 'episodes'
-        parts = dataset.read(path, '--data', kind, configs[0].env)
-        dataset.judge(dataset.about(configs[0]), parts)
+        config = policies[0].run.config
+        parts = dataset.read(path, '--data', kind, config.env)
+        dataset.judge(dataset.about(config), parts)
         return dataset.join(parts), ', '.join(Path(path).name for path, _ in parts)
-    config = next((config for config in configs if 'data' in config and config.data.path), None)
-    if config is None:
+    runs = [policy.run for policy in policies]
+    run = next((run for run in runs if 'data' in run.config and run.config.data.path), None)
+    if run is None:
         raise ValueError('--data: expected a file of demonstrations, as no run has learnt from any')
-    return dataset.load_episodes(config), Path(config.data.path).name
+    return saved.learnt_from(run), Path(run.config.data.path).name
 
 
 def make_run(policy: Trained, scale: table.Scale, seeds: np.ndarray) -> Run:
