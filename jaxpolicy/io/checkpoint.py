@@ -139,6 +139,14 @@ def is_empty(directory: str | Path) -> bool:
         return latest_step(manager) is None
 
 
+def latest_meta(directory: str | Path) -> dict[str, Any] | None:
+    """The `meta` of the newest complete checkpoint; None where there is none, or no directory."""
+    if is_empty(directory):
+        return None
+    with contextlib.closing(open_manager(directory, read_only=True)) as manager:
+        return read_meta(manager, max(manager.all_steps()))
+
+
 def latest_step(manager: ocp.CheckpointManager) -> int | None:
     """The newest complete checkpoint, or None."""
     return max(manager.all_steps(), default=None)

@@ -115,7 +115,6 @@ class Trainer:
                 self._compile(compiler, state, data)
             return state, 0
         state, meta = checkpoint.restore(self._manager, index, compiled.template)
-        sections.check_same(meta['data'], self._run.fingerprint)
         if index < self._run.num_rounds:
             self._compile(compiler, state, data)
         self._writer.truncate(meta['rows'])

@@ -85,8 +85,11 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
         if jax.process_count() == 1:  # with several, JAX takes SIGTERM: sharding.stop_agreed
             stack.enter_context(request)
         checkpoints = directory / 'checkpoints'
-        fresh = checkpoint.is_empty(checkpoints)
+        meta = checkpoint.latest_meta(checkpoints)
+        fresh = meta is None
         run, evaluator, compiled = _make(config, options, fresh)
+        if meta:  # before anything is written
+            sections.check_same(meta['data'], run.fingerprint)
         if sharding.is_main():
             _record(directory, config, options, fresh)
             describe(directory, config, run.spec)
