@@ -58,6 +58,8 @@ def main(_):
     counts = f'{len(kept)} episodes, {len(episodes.action)} steps, {size:.1f} MB'
     print(f'{path}: {counts}, {describe(kept)}')
     print(f'{len(tried)} episodes were tried: {describe(tried)}')
+    if broken := episodes.info.get('broken_episodes'):
+        print(f'{broken} more broke (a number was not finite) and were dropped')
     for level in noise:
         print(f'  noise {level:g}: {describe([one for one in tried if one.noise == level])}')
 

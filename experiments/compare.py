@@ -6,6 +6,7 @@ also show each seed and the 95% interval. The line is the score that the run's c
 also prints the last value of each run.
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def curve(
     if not rows:
         raise ValueError(f'--metric: {directory} has no {name!r}')
     x = against or ('env_steps' if rows[-1]['env_steps'] else 'updates')
-    if any(row.get(x) is None for row in rows):
+    if not all(math.isfinite(row.get(x, math.nan)) for row in rows):
         raise ValueError(f'--against: {directory} has no {x!r} where it has {name!r}')
     points = [
         {

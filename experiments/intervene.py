@@ -44,7 +44,7 @@ def main(_):
     except (ValueError, ImportError, RuntimeError) as error:
         sys.exit(f'intervene: error: {error}')
     if found is None:
-        sys.exit('intervene: no step was made, nothing is written')
+        sys.exit('intervene: there is no episode to keep, nothing is written')
     share = found.tags['intervention'].mean()
     print(
         f'{out}: {len(found.episode_ends)} episodes, {len(found.action)} steps, {share:.0%} yours'

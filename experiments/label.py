@@ -41,7 +41,8 @@ def main(_):
         sys.exit(f'label: error: {error}')
     print(f'experience: {steps}; error on an eighth more, held out:')
     for name, error in errors.items():
-        print(f'  {name:8s} rmse {error.rmse:.4f}, explained {error.explained:.4f}')
+        broke = f', {error.num_broken} steps broke' if error.num_broken else ''
+        print(f'  {name:8s} rmse {error.rmse:.4f}, explained {error.explained:.4f}{broke}')
     if FLAGS.compare:
         true = demos.action[labelling.pairs(demos)[2]]
         error = labelling.compare(labelled.action, true)

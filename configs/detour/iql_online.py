@@ -1,8 +1,8 @@
 """IQL on detour, online, after it has learnt from demonstrations.
 
   python -m experiments.train --config=configs/detour/iql.py --workdir=runs/detour_iql
-  python -m experiments.train --config=configs/detour/iql_online.py --workdir=runs/detour_iql_online \
-      --config.begin.workdir=runs/detour_iql
+  python -m experiments.train --config=configs/detour/iql_online.py \
+      --config.begin.workdir=runs/detour_iql --workdir=runs/detour_iql_online
 
 Without `begin.workdir` it learns from nothing, with `--config.normalize.obs=running`.
 """

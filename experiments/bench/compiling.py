@@ -6,7 +6,6 @@ StableHLO, one program after the other and nothing from a cache on disk. Then it
 them anew as training does, beside each other. `--out=FILE` writes JSON.
 """
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -80,7 +79,7 @@ def main(_):
     if FLAGS.out:
         result |= {'config': FLAGS.config.to_dict(), 'versions': workdir.versions()}
         Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(FLAGS.out).write_text(json.dumps(result, indent=2) + '\n')
+        workdir.write_json(Path(FLAGS.out), result)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ Times are medians. `compile_s` goes from nothing to the end of the second round,
 nothing comes from a cache on disk. `seconds_to_threshold` includes it.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from absl import flags
 from ml_collections import config_dict
 
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import workdir
 from jaxpolicy.runs import learner, recipe, sections
 
 from . import figures, race, replay
@@ -94,7 +94,7 @@ def main(_):
     show(result)
     if FLAGS.out:
         Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(FLAGS.out).write_text(json.dumps(result, indent=2) + '\n')
+        workdir.write_json(Path(FLAGS.out), result)
 
 
 if __name__ == '__main__':

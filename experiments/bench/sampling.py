@@ -14,7 +14,6 @@ list of rows as JSON, --plot a picture.
 """
 
 import itertools
-import json
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import jax
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import latency
+from jaxpolicy.io import latency, workdir
 
 from . import peers
 from . import sampling_parts as parts
@@ -81,7 +80,7 @@ def main(_):
                 show(row)
             if FLAGS.out:
                 Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-                Path(FLAGS.out).write_text(json.dumps(rows, indent=1) + '\n')
+                workdir.write_json(Path(FLAGS.out), rows)
     except (ValueError, ImportError) as error:
         sys.exit(f'bench.sampling: error: {error}')
     if FLAGS.plot:

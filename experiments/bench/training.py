@@ -13,7 +13,6 @@ over_limit is the median time of an update, divided by the time of three forward
 at the rate of square products that the same run measures. --out writes the rows as JSON.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from ml_collections import config_dict
 from jaxpolicy import registry
 from jaxpolicy.data import windows
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import workdir
 from jaxpolicy.loops import offline
 from jaxpolicy.runs import kinds, program, sections
 
@@ -111,7 +111,7 @@ def main(_):
             f'compile {row["compile_s"]:.1f} s'
         )
     if FLAGS.out:
-        Path(FLAGS.out).write_text(json.dumps(rows, indent=1) + '\n')
+        workdir.write_json(Path(FLAGS.out), rows)
 
 
 if __name__ == '__main__':

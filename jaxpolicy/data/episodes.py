@@ -21,6 +21,7 @@ A file is written under another name and then moved into place, so a reader neve
 """
 
 import json
+import math
 import os
 import tempfile
 import types
@@ -110,7 +111,7 @@ def save(path: str | os.PathLike[str], episodes: Episodes) -> None:
         action=episodes.action,
         episode_ends=episodes.episode_ends,
         version=np.asarray(VERSION, np.int64),
-        info=np.asarray(json.dumps(dict(episodes.info), sort_keys=True)),
+        info=np.asarray(_info_text(episodes.info)),
     )
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix='.episodes-', suffix='.tmp')
@@ -323,6 +324,16 @@ def _unflatten_obs(flat: dict[str, np.ndarray], path: str) -> PyTree:
     return tree
 
 
+def _info_text(info: Mapping[str, str | float]) -> str:
+    """JSON, in which a number that is not finite is null."""
+
+    def is_finite(value):
+        return not isinstance(value, float) or math.isfinite(value)
+
+    found = {key: value if is_finite(value) else None for key, value in info.items()}
+    return json.dumps(found, sort_keys=True, allow_nan=False)
+
+
 def _parse_info(path: str, array: np.ndarray) -> dict[str, str | float]:
     try:
         info = json.loads(str(array))
@@ -330,4 +341,4 @@ def _parse_info(path: str, array: np.ndarray) -> dict[str, str | float]:
         raise ValueError(f"{path}: 'info': expected a JSON object, found {array!s:.40}") from error
     if not isinstance(info, dict):
         raise ValueError(f"{path}: 'info': expected a JSON object, found {type(info).__name__}")
-    return info
+    return {key: math.nan if value is None else value for key, value in info.items()}

@@ -9,6 +9,7 @@ and stays silent about the rest. Nothing is ever unpickled.
 
 import contextlib
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ PyTree = Any
 Manifest = dict[str, dict[str, Any]]
 
 METRIC, SCORED_BY = 'score', 'scored_by'
+_NO_SCORE = -sys.float_info.max  # orbax wants a number, and JSON knows no infinity
 _FORMAT = 1
 
 
@@ -124,7 +126,7 @@ def save(
         loop=ocp.args.PyTreeSave(_raw(loop)),
         meta=ocp.args.JsonSave(record),
     )
-    score = metric if metric is not None and math.isfinite(metric) else -math.inf
+    score = metric if metric is not None and math.isfinite(metric) else _NO_SCORE
     metrics = {METRIC: float(score), SCORED_BY: scored_by}
     if not manager.save(step, args=args, metrics=metrics):
         raise ValueError(f'{manager.directory} was opened read-only')
@@ -158,7 +160,7 @@ def best_step(manager: ocp.CheckpointManager) -> int | None:
     Only metrics that were measured as the newest one was are compared.
     """
     found = {step: manager.metrics(step) for step in manager.all_steps()}
-    scored = {step: x for step, x in found.items() if x and math.isfinite(_score(x))}
+    scored = {step: x for step, x in found.items() if x and _score(x) > _NO_SCORE}
     if not scored:
         return None
     scored_by = scored[max(scored)].get(SCORED_BY)

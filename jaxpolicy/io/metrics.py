@@ -2,7 +2,7 @@
 
 metrics.jsonl is the record. The CSV and the TensorBoard events are written from it, and are
 rewritten when rows are taken back. A row that was being written when the process was killed is
-dropped.
+dropped. A number that is not finite is null in metrics.jsonl, and NaN where the file is read.
 """
 
 import csv
@@ -15,6 +15,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+from jaxpolicy.io import json_text
 
 JSONL, CSV, TENSORBOARD, CURVES = 'metrics.jsonl', 'metrics.csv', 'tensorboard', 'curves.png'
 COUNTERS = ('round', 'env_steps', 'updates')
@@ -53,7 +55,7 @@ class Writer:
         """
         counters = {'round': int(index), 'env_steps': int(env_steps), 'updates': int(updates)}
         full: Row = counters | {name: float(value) for name, value in row.items()}
-        self._jsonl.write(json.dumps(full) + '\n')
+        self._jsonl.write(json_text.dumps(full) + '\n')
         self._jsonl.flush()
         self._rows.append(full)
         self._append_csv(full)
@@ -91,7 +93,7 @@ class Writer:
         """Makes the JSONL and the CSV say exactly `rows`, and opens all files for more."""
         self._rows = rows
         jsonl = self._workdir / JSONL
-        _write_atomically(jsonl, ''.join(json.dumps(row) + '\n' for row in rows))
+        _write_atomically(jsonl, ''.join(json_text.dumps(row) + '\n' for row in rows))
         self._jsonl = jsonl.open('a')
         self._rewrite_csv()
         directory = self._workdir / TENSORBOARD
@@ -148,7 +150,7 @@ def open_writer(workdir: str | Path, tensorboard: bool = True) -> Writer:
 
 
 def read(workdir: str | Path) -> list[Row]:
-    """The rows of a run, oldest first; [] if there are none.
+    """The rows of a run, oldest first; [] if there are none. A null in the file is NaN.
 
     Raises:
       ValueError: a line other than the last is not a row.
@@ -164,7 +166,7 @@ def read(workdir: str | Path) -> list[Row]:
         except json.JSONDecodeError as error:
             raise ValueError(f'{path}, line {number}: not JSON: {error}') from error
         if isinstance(row, dict):
-            row = {_OLD_COUNTERS.get(name, name): value for name, value in row.items()}
+            row = {_OLD_COUNTERS.get(name, name): _number(value) for name, value in row.items()}
         if not isinstance(row, dict) or not set(COUNTERS) <= set(row):
             raise ValueError(f'{path}, line {number}: expected {COUNTERS}, found {line[:100]}')
         rows.append(row)
@@ -217,6 +219,10 @@ def plot(workdir: str | Path, prefixes: tuple[str, ...] = ('eval/', 'train/')) -
     figure.savefig(temporary, dpi=100)
     os.replace(temporary, path)
     return path
+
+
+def _number(value: Any) -> Any:
+    return math.nan if value is None else value
 
 
 def _open_tensorboard(directory: Path, num_rows: int) -> Any:

@@ -1,11 +1,14 @@
 """Sums up arrays over episodes and seeds by means with confidence intervals."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
 
 from jaxpolicy.ops import intervals
+
+BROKEN = 'broken'  # of each episode: 1 where it broke, which is no metric
 
 
 def over_seeds(row: dict[str, np.ndarray]) -> dict[str, float]:
@@ -35,21 +38,19 @@ def summarize(episodes: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """The mean of each metric, the bounds of its 95% confidence interval, and n, their number.
 
     They are taken over the episodes of one agent, [n], or over the means of several agents, [S, n],
-    so that their number is S. Episodes with numbers that are not finite are left out of all
-    metrics, and so is an agent that has no others. If there are any, the mean of the added metric
-    'broken' is their share.
+    so that their number is S. Broken episodes are left out of all metrics, and so is an agent that
+    has no others; `num_broken` counts them. Where none are left, n is 0 and the rest is NaN.
     """
     sound = is_sound(episodes)
-    if not sound.all():
-        episodes = {**episodes, 'broken': (~sound).astype(np.float32)}
     summary = {}
     for name, values in episodes.items():
-        kept = np.ones_like(sound) if name == 'broken' else sound
+        if name == BROKEN:
+            continue
         if values.ndim == 1:
-            values = values[kept]
+            values = values[sound]
         else:
-            known = kept.any(-1)  # an agent all of whose episodes broke has no mean
-            values = np.where(kept, values, 0.0).sum(-1)[known] / kept.sum(-1)[known]
+            values = sound_mean(values, sound)
+            values = values[sound.any(-1)]
         binary = episodes[name].ndim == 1 and bool(np.isin(values, (0.0, 1.0)).all())
         mean, low, high = np.nan, np.nan, np.nan
         if len(values):
@@ -60,21 +61,47 @@ def summarize(episodes: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 
 
 def is_sound(episodes: dict[str, np.ndarray]) -> np.ndarray:
-    """Which episodes have finite numbers only, [n] or [S, n] bool."""
+    """Which episodes did not break and have finite numbers only, [n] or [S, n] bool."""
     numbers = np.stack([np.asarray(x, np.float64) for x in episodes.values()])
-    return np.asarray(np.isfinite(numbers).all(0))
+    sound = np.asarray(np.isfinite(numbers).all(0))
+    return sound & (np.asarray(episodes[BROKEN]) == 0) if BROKEN in episodes else sound
+
+
+def num_broken(episodes: dict[str, np.ndarray]) -> int:
+    """How many episodes broke, of all agents together."""
+    return int((~is_sound(episodes)).sum())
+
+
+def sound_mean(values: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """Means over the last axis, where `sound` holds; NaN where it holds nowhere."""
+    count = sound.sum(-1)
+    total = np.where(sound, values, 0.0).sum(-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def all_broke(episodes: dict[str, np.ndarray], mode: str) -> str | None:
+    """What to tell the user where no episode is sound; None where one is."""
+    sound = is_sound(episodes)
+    if sound.any():
+        return None
+    return f'all {sound.size} {mode} episodes broke (a number was not finite): there are no means'
 
 
 def write_csv(path: Path, first_seed: int, episodes: dict[str, np.ndarray]) -> None:
-    """Writes a row for each episode: its agent's number, if there are several, seed and metrics."""
+    """Writes a row for each episode: its agent's number, if there are several, seed and metrics.
+
+    The file appears whole, or not at all.
+    """
     several = episodes['return'].ndim == 2
     tables = [list(episodes.values())]
     if several:
         tables = [[x[i] for x in episodes.values()] for i in range(len(episodes['return']))]
-    with path.open('w', newline='') as file:
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    with temporary.open('w', newline='') as file:
         table = csv.writer(file)
         table.writerow([*(['agent'] if several else []), 'seed', *episodes])
         for agent, columns in enumerate(tables):
             for i, row in enumerate(zip(*columns, strict=True)):
                 numbers = (f'{float(value):.9g}' for value in row)
                 table.writerow([*([agent] if several else []), first_seed + i, *numbers])
+    os.replace(temporary, path)

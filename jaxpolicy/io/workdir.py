@@ -3,6 +3,7 @@
 import fcntl
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any
 
 import jax
 from ml_collections import config_dict
+
+from jaxpolicy.io import json_text
 
 CONFIG_FILE = 'config.json'
 ABSENT = object()  # in place of a value, where a key is missing
@@ -49,13 +52,14 @@ def prepare(
 
     Raises:
       ValueError: the directory belongs to a run with another config or seed (the message lists the
-        differences key by key), or is a file.
+        differences key by key), or is a file; or a number of a new config is not finite.
     """
     workdir = _make_folder(workdir)
     path = workdir / CONFIG_FILE
     mine = {'config': to_json(config), 'seed': seed, 'num_seeds': num_seeds}
     about: dict[str, Any] = {'versions': versions(), 'git': git_state()}
     if fresh or not path.exists():
+        _check_finite(mine['config'], 'config')
         write_json(path, {'format': FORMAT} | mine | about)
         return []
     there = _read(path)
@@ -135,9 +139,12 @@ def to_json(config: config_dict.ConfigDict) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes atomically: readers and killed writers see the old file or the new one."""
+    """Writes atomically: readers and killed writers see the old file or the new one.
+
+    Numbers that are not finite become null, so that the file is valid JSON.
+    """
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    temporary.write_text(json.dumps(value, indent=2) + '\n')
+    temporary.write_text(json_text.dumps(value, indent=2) + '\n')
     os.replace(temporary, path)
 
 
@@ -172,6 +179,16 @@ def _make_folder(workdir: str | Path) -> Path:
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f'--workdir: expected a directory, found a file: {workdir}') from error
     return workdir
+
+
+def _check_finite(value: Any, name: str) -> None:
+    """Raises a ValueError where a number is not finite: JSON cannot say which one it is."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in pairs:
+            _check_finite(item, f'{name}.{key}')
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f'{name}: expected a finite number, found {value}')
 
 
 def _num_seeds(record: dict[str, Any]) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxpolicy import types
 from jaxpolicy.data import episodes as episodes_lib
+from jaxpolicy.envs.wrap import auto_reset
 from jaxpolicy.loops import off_policy, rollout
 
 PyTree = Any
@@ -94,7 +95,8 @@ def collect(
 ) -> tuple[episodes_lib.Episodes, list[Demonstration], list[Demonstration]]:
     """Runs a demonstrator until there are enough episodes to keep.
 
-    Episodes in which the physics broke, so that a number is not finite, are dropped.
+    Broken episodes (`envs.wrap.auto_reset.broken`) are dropped; info['broken_episodes'] of the set
+    counts them, where there are any.
 
     Args:
       noise: probabilities of random actions. Each probability gets an equal share of the episodes,
@@ -116,6 +118,7 @@ def collect(
     world_noise = np.resize(np.asarray(levels), BATCH)
     run = jax.jit(functools.partial(_batch, demonstrator, world_noise if noise else None))
     tried: list[Demonstration] = []
+    num_broken = 0
     kept: dict[float, list[Demonstration]] = {}
     for index in range(
         MAX_BATCHES_PER_EPISODE * -(-max(wanted.values()) // (BATCH // len(levels)))
@@ -123,16 +126,19 @@ def collect(
         key = jax.random.fold_in(jax.random.key(seed), index)
         batch = jax.device_get(run(demonstrator.weights, key))
         found = [_demonstration(batch, i, float(world_noise[i])) for i in range(BATCH)]
-        tried += [one for one in found if _is_finite(one.episode)]
+        tried += [one for i, one in enumerate(found) if not batch['broken'][i]]
+        num_broken += int(batch['broken'].sum())
         good = [one for one in tried if keep == 'all' or one.success > 0]
         kept = {level: [one for one in good if one.noise == level] for level in levels}
         if all(len(kept[level]) >= n for level, n in wanted.items()):
             chosen = [one for level, n in wanted.items() for one in kept[level][:n]]
-            return _join(demonstrator, chosen, seed, noise, keep), chosen, tried
+            whole = _join(demonstrator, chosen, seed, noise, keep)
+            broke = {'broken_episodes': num_broken} if num_broken else {}
+            return whole._replace(info={**whole.info, **broke}), chosen, tried
     counts = {level: len(ones) for level, ones in kept.items()}
     raise ValueError(
-        f'expected {wanted} episodes (by noise) to keep, found {counts} among {len(tried)}: '
-        '--keep=all keeps failures'
+        f'expected {wanted} episodes (by noise) to keep, found {counts} among {len(tried)}, '
+        f'besides {num_broken} that broke: --keep=all keeps failures'
     )
 
 
@@ -165,10 +171,10 @@ def _batch(
     """Rolls out N = BATCH episodes.
 
     Returns:
-      obs, action and reward [T, N, ...]; end [N], the step at which each episode ends; and
-      termination, success and last_obs [N, ...] at that step.
+      obs, action and reward [T, N, ...]; end [N], the step at which each episode ends; broken [N],
+      whether it broke up to there; and termination, success and last_obs [N, ...] at that step.
     """
-    env, policy = demonstrator.env, clipped(demonstrator.policy_of(weights))
+    env, policy = auto_reset.watched(demonstrator.env), clipped(demonstrator.policy_of(weights))
     if chance is not None:
         policy = noisy(policy, env.spec, jnp.asarray(chance, jnp.float32))
     reset_key, rollout_key = jax.random.split(key)
@@ -187,6 +193,9 @@ def _batch(
         'action': batch.action,
         'reward': batch.reward,
         'end': end,
+        'broken': (
+            (batch.extras['valid'] == 0) & (jnp.arange(len(batch.reward))[:, None] <= end)
+        ).any(0),
         'termination': batch.termination[end, worlds],
         'success': success[end, worlds],
         'last_obs': jax.tree.map(lambda x: x[end + 1, worlds], after),
@@ -211,11 +220,6 @@ def _demonstration(batch: dict[str, PyTree], i: int, noise: float) -> Demonstrat
     )
     total = float(reward.sum(dtype=np.float64))
     return Demonstration(episode, noise, float(batch['success'][i]), total)
-
-
-def _is_finite(episode: episodes_lib.Episodes) -> bool:
-    leaves = jax.tree.leaves((episode.obs, episode.action, episode.reward, episode.last_obs))
-    return all(np.isfinite(leaf).all() for leaf in leaves)
 
 
 def _join(

@@ -1,5 +1,9 @@
 """Evaluation of policies in whole episodes, where steps after an episode's first end do not count.
 
+An episode also ends where it breaks, as `envs.wrap.auto_reset.broken` says: where an observation,
+an action, a reward, a metric or the simulation holds a number that is none. The step that broke it
+does not count, and of such an episode only 'broken' and 'length' are known.
+
 `evaluate` runs environments on the device in one scan, `evaluate_and_trace` also keeps every step
 of some, and `evaluate_host` steps simulators outside JAX. `evaluate` and `evaluate_host` give
 arrays with one number per episode, so that the caller can report n and a confidence interval.
@@ -13,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxpolicy.envs.wrap import auto_reset
 from jaxpolicy.types import Env, EnvState, HostEnv, Key, Policy, PyTree
 
 
@@ -25,14 +30,14 @@ class Tally(struct.PyTreeNode):
     largest: dict[str, jax.Array]  # [N] per metric
     final: dict[str, jax.Array]
     summed: dict[str, jax.Array]
-    broken: jax.Array  # [N] bool: a number of the episode was not finite
+    broken: jax.Array  # [N] bool: the episode ended because it broke
 
 
 class Trace(struct.PyTreeNode):
     """What happened in the first P of N episodes, step by step."""
 
     metrics: dict[str, jax.Array]  # [T, P], after each step
-    valid: jax.Array  # [T, P] bool, True up to and including an episode's first end
+    valid: jax.Array  # [T, P] bool, True for the 'length' steps that count of each episode
     states: EnvState  # after each step of the first S episodes, leaves [T, S, ...]
 
 
@@ -48,9 +53,10 @@ def evaluate(
       num_steps: steps to run; an episode that has not ended by then is cut there.
 
     Returns:
-      Arrays [N]: 'return', 'length' (steps), 'broken' (1 where a reward, the return or a metric was
-      not finite, else 0), and f'{m}_max', f'{m}_final' and f'{m}_mean' of each metric m of the
-      environment, taken over the steps up to the episode's first end.
+      Arrays [N]: 'return', 'length' (steps that count), 'broken' (1 where the episode broke, else
+      0), and f'{m}_max', f'{m}_final' and f'{m}_mean' of each metric m of the environment, taken
+      over the steps up to the episode's first end. Where an episode broke, all but 'length' and
+      'broken' are NaN, so that nobody mistakes half an episode for a whole one.
     """
     return evaluate_and_trace(env, policy, keys, act_key, num_steps, 0, 0)[0]
 
@@ -74,16 +80,18 @@ def evaluate_and_trace(
       what `evaluate` returns, and the trace.
     """
     state = env.reset(keys)
-    carry = (state, policy.init(state.obs), _start(state.reward, state.metrics))
+    carry = (state, policy.init(state.obs), _start(state))
 
     def step(carry, t):
         state, memory, tally = carry
         key = jax.random.fold_in(act_key, t)
         memory, action, _ = policy.act(memory, state.obs, key)
         state = env.step(state, action)
-        metrics, running = jax.tree.map(lambda x: x[:num_traced], (state.metrics, tally.running))
-        kept = Trace(metrics, running, jax.tree.map(lambda x: x[:num_states], state))
-        return (state, memory, _add(tally, state)), kept
+        broke = auto_reset.broken(state, action)
+        counts = tally.running & ~broke
+        metrics, valid = jax.tree.map(lambda x: x[:num_traced], (state.metrics, counts))
+        kept = Trace(metrics, valid, jax.tree.map(lambda x: x[:num_states], state))
+        return (state, memory, _add(tally, state, broke)), kept
 
     (_, _, tally), trace = jax.lax.scan(step, carry, jnp.arange(num_steps))
     return _summary(tally), trace
@@ -123,12 +131,16 @@ def evaluate_host(
     """
     obs = env.reset(seeds)
     memory = policy.init(obs)
-    running = np.ones(len(seeds), bool)
+    broken = np.asarray(auto_reset.unsound(obs))
+    running = ~broken
     rewards, valid = [], []
     metrics: dict[str, list[Any]] = {}
     for t in range(num_steps):
         memory, action, _ = policy.act(memory, obs, jax.random.fold_in(key, t))
-        obs, reward, termination, values = env.step(np.asarray(action))
+        action = np.asarray(action)
+        obs, reward, termination, values = env.step(np.where(np.isfinite(action), action, 0))
+        broke = running & np.asarray(auto_reset.unsound((obs, reward, values, action)))
+        running, broken = running & ~broke, broken | broke
         rewards.append(np.asarray(reward))
         valid.append(running)
         for name, value in values.items():
@@ -139,32 +151,36 @@ def evaluate_host(
     mask = np.stack(valid)  # [T, N]
     length = mask.sum(0)
     total = np.where(mask, np.stack(rewards), 0.0).sum(0)
-    broken = ~np.isfinite(total)
-    result = {'return': total, 'length': length}
+    result = {'return': np.where(broken, np.nan, total), 'length': length}
     for name, values in metrics.items():
         value = np.stack(values)  # [T, N]
-        result[f'{name}_max'] = np.where(mask, value, -np.inf).max(0)
-        result[f'{name}_final'] = value[length - 1, np.arange(len(length))]
-        result[f'{name}_mean'] = np.where(mask, value, 0.0).sum(0) / length
-        broken = broken | (mask & ~np.isfinite(value)).any(0)
+        found = {
+            'max': np.where(mask, value, -np.inf).max(0),
+            'final': value[length - 1, np.arange(len(length))],
+            'mean': np.where(mask, value, 0.0).sum(0) / np.maximum(length, 1),
+        }
+        result |= {f'{name}_{kind}': np.where(broken, np.nan, x) for kind, x in found.items()}
     return result | {'broken': broken.astype(np.float32)}
 
 
-def _start(reward: jax.Array, metrics: dict[str, jax.Array]) -> Tally:
-    zeros = {name: jnp.zeros(value.shape, jnp.float32) for name, value in metrics.items()}
+def _start(state: EnvState) -> Tally:
+    """The sums before the first step; an episode may start broken."""
+    reward, broken = state.reward, auto_reset.broken(state)
+    zeros = {name: jnp.zeros(value.shape, jnp.float32) for name, value in state.metrics.items()}
     return Tally(
-        running=jnp.ones(reward.shape, bool),
+        running=~broken,
         total=jnp.zeros(reward.shape, jnp.float32),
         length=jnp.zeros(reward.shape, jnp.int32),
         largest={name: jnp.full(zero.shape, -jnp.inf) for name, zero in zeros.items()},
         final=zeros,
         summed=zeros,
-        broken=jnp.zeros(reward.shape, bool),
+        broken=broken,
     )
 
 
-def _add(tally: Tally, state: EnvState) -> Tally:
-    run = tally.running
+def _add(tally: Tally, state: EnvState, broke: jax.Array) -> Tally:
+    """The sums after a step, which counts where the episode ran and the step did not break it."""
+    run = tally.running & ~broke
 
     def keep(new: dict[str, jax.Array], old: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return {name: jnp.where(run, new[name], old[name]) for name in old}
@@ -176,24 +192,15 @@ def _add(tally: Tally, state: EnvState) -> Tally:
         largest=keep(jax.tree.map(jnp.maximum, tally.largest, state.metrics), tally.largest),
         final=keep(state.metrics, tally.final),
         summed=keep(jax.tree.map(jnp.add, tally.summed, state.metrics), tally.summed),
-        broken=tally.broken | (run & ~_all_finite(state)),
+        broken=tally.broken | (tally.running & broke),
     )
 
 
-def _all_finite(state: EnvState) -> jax.Array:
-    """Where the reward and all metrics of a step are finite, [N] bool."""
-    finite = jnp.isfinite(state.reward)
-    for value in state.metrics.values():
-        finite &= jnp.isfinite(value)
-    return finite
-
-
 def _summary(tally: Tally) -> dict[str, jax.Array]:
-    broken = tally.broken | ~jnp.isfinite(tally.total)
-    broken = broken.astype(jnp.float32)
-    result = {'return': tally.total, 'length': tally.length, 'broken': broken}
+    found = {'return': tally.total}
     for name in tally.largest:
-        result[f'{name}_max'] = tally.largest[name]
-        result[f'{name}_final'] = tally.final[name]
-        result[f'{name}_mean'] = tally.summed[name] / tally.length
-    return result
+        found[f'{name}_max'] = tally.largest[name]
+        found[f'{name}_final'] = tally.final[name]
+        found[f'{name}_mean'] = tally.summed[name] / tally.length
+    found = {name: jnp.where(tally.broken, jnp.nan, value) for name, value in found.items()}
+    return found | {'length': tally.length, 'broken': tally.broken.astype(jnp.float32)}

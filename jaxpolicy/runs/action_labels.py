@@ -58,6 +58,7 @@ class Error(NamedTuple):
 
     rmse: float  # in units of actions
     explained: float  # share of the actions' variance that the model explains
+    num_broken: int = 0  # held-out steps that broke and are left out
 
 
 def explorer(name: str, directory: str, changes: list[str]) -> Explorer:
@@ -155,7 +156,11 @@ def learn(
 def fit(
     who: Explorer, config: Config, seed: int
 ) -> tuple[types.ReplayAgent, PyTree, dict[str, Error]]:
-    """Explores and trains the inverse model: the agent, its state, and its errors by policy."""
+    """Explores and trains the inverse model: the agent, its state, and its errors by policy.
+
+    Raises:
+      ValueError: every step of a policy's exploration broke, to learn from or held out.
+    """
     env, spec = who.env, who.env.spec
     agent = inverse_dynamics.make(inverse_dynamics.Config(), spec)
     key, learn_key = jax.random.split(jax.random.key(seed))
@@ -163,6 +168,9 @@ def fit(
     for index, (name, make_policy) in enumerate(who.policies.items()):
         run = jax.jit(functools.partial(explore, env, make_policy, config.explore_steps))
         batch = run(who.weights, jax.random.fold_in(key, index))
+        valid = np.asarray(batch.extras['valid']) > 0
+        if not (valid[:, :NUM_ENVS].any() and valid[:, NUM_ENVS:].any()):
+            raise ValueError(f'exploring by {name!r}: all steps broke (a number was not finite)')
         seen.append(jax.tree.map(lambda x: x[:, :NUM_ENVS], batch))
         unseen[name] = jax.tree.map(lambda x: x[:, NUM_ENVS:], batch)
     batch = jax.tree.map(lambda *x: jnp.concatenate(x), *seen)
@@ -178,7 +186,9 @@ def error(agent: types.ReplayAgent, state: PyTree, batch: types.Transition) -> E
     obs, next_obs, action = jax.tree.map(
         lambda x: x[np.asarray(batch.extras['valid']).reshape(-1) > 0], flat
     )
-    return compare(predict(agent, state, obs, next_obs), np.asarray(action))
+    num_broken = batch.reward.size - len(action)
+    found = compare(predict(agent, state, obs, next_obs), np.asarray(action))
+    return found._replace(num_broken=num_broken)
 
 
 def compare(found: np.ndarray, true: np.ndarray) -> Error:

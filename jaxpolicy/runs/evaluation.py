@@ -37,7 +37,7 @@ class Evaluation(NamedTuple):
     policy(train) -> Policy, for the train state of one seed.
     fps: frames per second of simulated time.
     spec: of the environment.
-    names(train) -> the metrics of episodes; nothing is run but, outside JAX, one step.
+    names(train, num_episodes) -> the metrics of episodes; nothing is run but, outside JAX, one step.
     task(train, num_episodes) -> what `compiling` needs to compile `episodes` ahead; or None.
     """
 
@@ -48,7 +48,7 @@ class Evaluation(NamedTuple):
     policy: Callable[[PyTree], types.Policy]
     fps: float
     spec: types.Spec
-    names: Callable[[PyTree], list[str]]
+    names: Callable[[PyTree, int], list[str]]
     task: Callable[[PyTree, int], compiling.Task | None] = lambda train, num_episodes: None
 
 
@@ -87,7 +87,8 @@ def means(
     """Evaluates the agent: means over episodes of the metrics that the config names, [] or [S].
 
     'eval/<name>' is the mean in the first of config.eval.modes, 'eval/<mode>_<name>' in another.
-    Episodes with numbers that are not finite are left out, and 'eval/broken' counts them.
+    Broken episodes are left out, and 'eval/broken_episodes' counts them, where there are any. If
+    all of them broke, the means are NaN, and a line on stderr says so.
     """
     found = {}
     for index, mode in enumerate(config.eval.modes):
@@ -97,13 +98,11 @@ def means(
         )
         sound = summary.is_sound(episodes)
         for name in sections.metric_names(config, episodes):
-            values = episodes[name]
-            if sound.all():
-                found[prefix + name] = values.mean(-1)
-            else:
-                found[prefix + name] = np.where(sound, values, 0.0).sum(-1) / sound.sum(-1)
+            found[prefix + name] = summary.sound_mean(episodes[name], sound)
         if not sound.all():
-            found[f'{prefix}broken'] = (~sound).sum(-1).astype(np.float32)
+            found[f'{prefix}broken_episodes'] = (~sound).sum(-1).astype(np.float32)
+        if message := summary.all_broke(episodes, mode):
+            print(f'\nevaluation: {message}', file=sys.stderr)
     return found
 
 
@@ -124,6 +123,13 @@ def record(
 def _act_key(seed) -> jax.Array:
     """The policy's key, which differs from all keys that episodes' starts are drawn from."""
     return jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
+
+
+def _some(length: int) -> int:
+    """The length of an episode that can be drawn."""
+    if not length:
+        raise RuntimeError('the first episode broke at its first step')
+    return length
 
 
 def _numbers(num_episodes: int, first_seed: int) -> np.ndarray:
@@ -175,15 +181,16 @@ def _on_device(config, num_seeds, mesh, agent) -> Evaluation:
         if task.render is None:
             raise RuntimeError(f'the module of {task.name!r} has no function render')
         _, trace = traced(train, num_episodes, first_seed, config.eval.modes[0])
-        states = jax.tree.map(lambda x: x[: int(trace.valid[:, 0].sum()), 0], trace.states)
+        length = _some(int(trace.valid[:, 0].sum()))
+        states = jax.tree.map(lambda x: x[:length, 0], trace.states)
         return task.render(chosen, states, 320, 320)
 
     def ahead(train, num_episodes):
         return compiling.Task(run, (train, _numbers(num_episodes, 0), True))
 
-    def names(train):
-        seeds = _numbers(config.eval.num_episodes, 0)
-        return sorted(run.trace(train, seeds, True).out_info[0])
+    def names(train, num_episodes):
+        found = run.trace(train, _numbers(num_episodes, 0), True).out_info[0]
+        return sorted(set(found) - {'broken'})
 
     shapes, fps = learner.template(agent, num_seeds), FPS
     if task.control_hz is not None:
@@ -221,14 +228,16 @@ def _on_host(config, num_seeds, agent) -> Evaluation:
         ]
         return jax.tree.map(lambda *x: np.stack(x), *each)
 
-    def names(train):
+    def names(train, num_episodes):
+        del num_episodes
+
         def init(train, obs):  # what the policy has to say against its settings, it says here
             return policy_of(learner.first(train, num_seeds), True).init(obs)
 
         jax.eval_shape(init, train, env.reset([0]))
         *_, values = env.step(np.zeros((1, *env.spec.action.shape), env.spec.action.dtype))
         ends = [f'{name}_{end}' for name in values for end in ('max', 'final', 'mean')]
-        return sorted(['return', 'length', 'broken', *ends])
+        return sorted(['return', 'length', *ends])
 
     def traced(train, num_episodes, first_seed, mode):
         raise RuntimeError(f'{task.name!r} runs outside JAX, where steps are not kept')
@@ -242,8 +251,9 @@ def _on_host(config, num_seeds, agent) -> Evaluation:
             return result
 
         policy = compiled[config.eval.modes[0]](learner.first(train, num_seeds))
-        evaluate.evaluate_host(env._replace(step=step), policy, _act_key(seed), [seed], num_steps)
-        return np.stack(pictures)
+        filmed, key = env._replace(step=step), _act_key(seed)
+        found = evaluate.evaluate_host(filmed, policy, key, [seed], num_steps)
+        return np.stack(pictures[: _some(int(found['length'][0]))])
 
     counts = learner.acts_deterministically(config)
     shapes, fps = learner.template(agent, num_seeds), FPS

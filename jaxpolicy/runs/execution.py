@@ -133,7 +133,8 @@ class Trainer:
             task = self._evaluator.task(state.train, self._config.eval.num_episodes)
             if task:
                 compiler.add('evaluation', task)
-            sections.metric_names(self._config, self._evaluator.names(state.train))
+            names = self._evaluator.names(state.train, self._config.eval.num_episodes)
+            sections.metric_names(self._config, names)
 
     def _write(self, keep: int = 0, extra: dict | None = None) -> None:
         """Writes the rows of all pending rounds but the last `keep`; `extra` joins the last row."""

@@ -149,7 +149,9 @@ def _make(config, options: Options, fresh: bool):
         sections.check_fit(config, run.spec, evaluator.spec)
     compiled = program.of_run(run, options.seed, options.num_seeds, mesh, fresh)
     if evaluator and not fresh:  # before the changed settings of a run are recorded
-        sections.metric_names(config, evaluator.names(compiled.template.train))
+        sections.metric_names(
+            config, evaluator.names(compiled.template.train, config.eval.num_episodes)
+        )
     return run, evaluator, compiled
 
 

@@ -9,6 +9,7 @@ import jax
 from ml_collections import config_dict
 
 from jaxpolicy import ranges, types
+from jaxpolicy.io import summary
 
 
 def choose(key: str, known: Iterable[str], name: str) -> str:
@@ -37,6 +38,7 @@ def metric_names(config: config_dict.ConfigDict, known: Iterable[str]) -> list[s
     names = {config.eval.score: 'eval.score'}
     for name in config.eval.metrics:
         names.setdefault(name, 'eval.metrics')
+    known = [name for name in known if name != summary.BROKEN]
     return [choose(key, known, name) for name, key in names.items()]
 
 

@@ -1,5 +1,6 @@
 """Somebody else's package, installed beside ours: trained, killed, resumed and evaluated."""
 
+import functools
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import metrics
 from jaxpolicy.runs import launch, recipe, saved
 from tests import fork, quick
 
@@ -110,11 +112,69 @@ def test_worlds_that_break_are_counted_and_nothing_is_lost(here, tmp_path):
     assert launch.train(config, tmp_path / 'run', ALONE)
     rows = [json.loads(x) for x in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
     assert all(row['train/nan_worlds'] > 0 for row in rows)
-    assert rows[-1]['eval/broken'] > 0  # a third of the episodes, which means leave out
+    assert rows[-1]['eval/broken_episodes'] > 0  # a third of the episodes, which means leave out
     assert all(np.isfinite(value) for row in rows for value in row.values())
     assert rows[-1]['env_steps'] == 4 * 2560
     train = saved.open_run(tmp_path / 'run').train
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(train.params))
+
+
+def strict(path):
+    """A file's rows or object, which is JSON as the standard has it: without NaN and infinity."""
+    read = functools.partial(json.loads, parse_constant=lambda name: pytest.fail(f'{path}: {name}'))
+    text = path.read_text()
+    return [read(line) for line in text.splitlines()] if path.suffix == '.jsonl' else read(text)
+
+
+def test_an_env_that_breaks_trains_resumes_and_is_evaluated(site, here, tmp_path, capsys):
+    """A broken observation, in off-policy learning; and at last all episodes break."""
+    directory = tmp_path / 'run'
+    config = config_flags.load('mylab.recipes.track_td3')
+    config.loop.num_env_steps = 8 + 2 * 32
+    assert launch.train(config, directory, ALONE)
+    (*_, row) = strict(directory / 'metrics.jsonl')
+    assert row['train/nan_worlds'] > 0 and 0 < row['eval/broken_episodes'] < 8
+    assert all(np.isfinite(value) for value in row.values())
+    record = strict(directory / 'config.json')
+    record['config'] |= {'loop': record['config']['loop'] | {'num_env_steps': 8 + 4 * 32}}
+    record['config']['env']['breaks'] = 1.0
+    (directory / 'config.json').write_text(json.dumps(record))
+    config = saved.load_config(directory)
+    assert launch.train(config, directory, ALONE)
+    assert 'all 8 deterministic episodes broke' in capsys.readouterr().err
+    rows = strict(directory / 'metrics.jsonl')
+    assert [row['round'] for row in rows] == [1, 2, 3, 4]
+    assert rows[3]['eval/return'] is None and rows[3]['eval/broken_episodes'] == 8
+    assert np.isnan(metrics.read(directory)[3]['eval/return'])
+    run = saved.open_run(directory)
+    assert run.step == 2  # the best one; the last has no score
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.train))
+
+    def evaluate(*more):
+        arguments = (f'--workdir={directory}', '--num_episodes=8', '--first_seed=100000', *more)
+        return fork.run('evaluate', *arguments, site=site)
+
+    done = evaluate('--override=env.breaks=0.1')
+    assert done.returncode == 0 and 'no video: ' in done.stderr, done.stderr
+    found = strict(directory / 'evaluation' / 'summary.json')
+    count = found['broken_episodes']['deterministic']
+    assert 0 < count < 8 and found['metrics']['return']['n'] == 8 - count
+    assert 'broken_episodes' in done.stdout
+    kept = (directory / 'evaluation' / 'summary.json').read_bytes()
+    refused = evaluate()
+    assert refused.returncode == 1 and refused.stderr.count('\n') == 1
+    assert (
+        '--name=NAME' in refused.stderr and 'override: ["env.breaks=0.1"] -> []' in refused.stderr
+    )
+    assert (directory / 'evaluation' / 'summary.json').read_bytes() == kept
+    done = evaluate('--name=all_broke', '--novideo')
+    assert done.returncode == 0 and 'Traceback' not in done.stderr, done.stderr
+    assert 'all 8 deterministic episodes broke' in done.stdout
+    found = strict(directory / 'all_broke' / 'summary.json')
+    assert found['metrics']['return'] == {'mean': None, 'low': None, 'high': None, 'n': 0}
+    unknown = evaluate('--name=other', '--override=eval.metrics=speed')
+    assert unknown.returncode == 1 and "found 'speed'" in unknown.stderr
+    assert not (directory / 'other').exists()
 
 
 def test_a_policy_is_sampled_by_a_foreign_sampler(here, table, tmp_path):

@@ -1,9 +1,13 @@
 """A person's session, with a person who is a list of commands; and learning from what they did."""
 
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpolicy import types
 from jaxpolicy.data import episodes, windows
 from jaxpolicy.envs.render import console
 from jaxpolicy.io import flags
@@ -64,6 +68,33 @@ def test_only_the_persons_actions_are_learnt(recorded):
     assert windows.num_windows(tagged) < windows.num_windows(everything)
     with pytest.raises(ValueError, match=r"data.tag: expected one of \[\], found 'intervention'"):
         windows.make(demos, 2, 4, 2, 'intervention')
+
+
+def test_an_episode_that_breaks_is_left_out_and_counted(monkeypatch, capsys):
+    """Of three, the second one breaks at its third step."""
+    config, count = flags.load('configs/detour/bc.py'), []
+    state = types.EnvState(
+        jnp.zeros((1, 27)), (), jnp.zeros(1), *(jnp.zeros(1, bool),) * 2, {}, jnp.zeros(1), ()
+    )
+
+    class World(NamedTuple):
+        reset: Any = lambda key: state
+        step: Any = lambda state, action: state
+
+    def is_broken(*numbers):
+        count.append(numbers)
+        return np.array([len(count) == 5 + 3])
+
+    monkeypatch.setattr(takeover.environment, 'make_env', lambda config: World())
+    monkeypatch.setattr(takeover.auto_reset, 'broken', is_broken)
+    monkeypatch.setattr(takeover, 'steering', lambda c: lambda obs, velocity: jnp.zeros(7))
+    monkeypatch.setattr(takeover.jax, 'jit', lambda function: function)
+    config.env.episode_steps = 5
+    still = Policy(lambda obs: (), lambda carry, obs, key: (carry, jnp.zeros((1, 7)), {}))
+    person = SimpleNamespace(show=lambda state: None, command=console.Command)
+    *_, last = takeover.session(config, still, person, num_episodes=3, first_seed=3)
+    assert last.episode_ends.tolist() == [5, 10] and len(last.obs) == 10
+    assert last.info['broken_episodes'] == 1 and 'episode 4 broke' in capsys.readouterr().err
 
 
 def test_keys_and_a_gamepad():

@@ -1,6 +1,8 @@
 """Metric rows: appended, taken back, drawn."""
 
+import contextlib
 import csv
+import json
 import math
 import struct
 import sys
@@ -151,3 +153,19 @@ def test_plot(tmp_path):
     path = metrics.plot(tmp_path)
     assert path.read_bytes().startswith(b'\x89PNG') and path.name == metrics.CURVES
     assert not list(tmp_path.glob('.*.png'))
+
+
+def test_numbers_that_are_none_are_null_in_the_file_and_nan_for_readers(tmp_path):
+    with contextlib.closing(metrics.open_writer(tmp_path, tensorboard=False)) as writer:
+        writer.write({'eval/a': float('nan'), 'eval/b': float('inf')}, 1, 2, 3)
+    path = tmp_path / metrics.JSONL
+    assert json.loads(path.read_text())['eval/a'] is None
+    assert 'NaN' not in path.read_text() and 'Infinity' not in path.read_text()
+    (row,) = metrics.read(tmp_path)
+    assert math.isnan(row['eval/a']) and math.isnan(row['eval/b'])
+    old = '{"round": 2, "env_steps": 4, "updates": 6, "eval/a": NaN}'  # as older versions wrote it
+    path.write_text(path.read_text() + old + '\n')
+    assert math.isnan(metrics.read(tmp_path)[1]['eval/a'])
+    metrics.plot(tmp_path)
+    with contextlib.closing(metrics.open_writer(tmp_path, tensorboard=False)):
+        assert 'NaN' not in path.read_text()  # a run that goes on mends it

@@ -1,6 +1,7 @@
 """The directory of a run: whose it is, and that it stays so."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -110,3 +111,14 @@ def test_git_state_is_that_of_the_checkout():
     if state is None:
         pytest.skip('the package does not run from a git checkout')
     assert len(state['commit']) == 40 and isinstance(state['dirty'], bool)
+
+
+def test_a_config_with_a_number_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='learning_rate: expected a finite number, found'):
+        _prepare(tmp_path, learning_rate=float('nan'))
+    assert not (tmp_path / workdir.CONFIG_FILE).exists()
+
+
+def test_other_files_have_null_for_such_a_number(tmp_path):
+    workdir.write_json(tmp_path / 'a.json', {'low': [-math.inf, 1.0], 'n': math.nan})
+    assert json.loads((tmp_path / 'a.json').read_text()) == {'low': [None, 1.0], 'n': None}

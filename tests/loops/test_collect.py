@@ -204,6 +204,7 @@ def test_a_broken_world_is_no_demonstration(walk):
     broken = expert._replace(env=expert.env._replace(step=step))
     episodes, kept, tried = demonstrations.collect(broken, 20, 0)
     assert np.isfinite(episodes.reward).all() and len(tried) == demonstrations.BATCH // 2
+    assert episodes.info['broken_episodes'] == demonstrations.BATCH // 2
 
 
 @pytest.fixture(scope='module')

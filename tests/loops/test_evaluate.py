@@ -107,11 +107,64 @@ def test_episodes_with_numbers_that_are_no_numbers_are_told_apart():
         return after.replace(reward=reward, metrics=after.metrics | {'height': height})
 
     keys, act_key = jax.random.split(jax.random.key(0), 4), jax.random.key(1)
-    odd = env._replace(step=step)
-    result = evaluate.evaluate(odd, make_policy(0.9), keys, act_key, LIMIT + 4)
+    odd, policy = env._replace(step=step), make_policy(0.9)
+    result, trace = evaluate.evaluate_and_trace(odd, policy, keys, act_key, LIMIT + 4, 4, 0)
     np.testing.assert_array_equal(result['broken'], [0, 1, 0, 1])
-    plain = evaluate.evaluate(env, make_policy(0.9), keys, act_key, LIMIT + 4)
-    np.testing.assert_array_equal(result['return'][0], plain['return'][0])
+    plain = evaluate.evaluate(env, policy, keys, act_key, LIMIT + 4)
+    for name, value in plain.items():
+        np.testing.assert_array_equal(result[name][::2], value[::2])
+    np.testing.assert_array_equal(result['length'][1::2], 0)  # both broke at their first step
+    np.testing.assert_array_equal(trace.valid.sum(0), result['length'])
+
+
+@pytest.mark.parametrize('what', ['obs', 'action', 'reward', 'over', 'start'])
+def test_whatever_breaks_ends_the_episode_on_the_device_and_outside(what):
+    """The third episode breaks at its second step and is sound again afterwards; or starts so."""
+    bad = np.array([0.0, 0.0, np.nan], np.float32)
+    walk, host = make_walk(), make_host_walk([])
+
+    def act(count, obs, key):
+        odd = jnp.where(count[:, None] == 1, bad[:, None], 0.0) if what == 'action' else 0.0
+        return count + 1, jnp.full((3, 1), 0.1) + odd, {}
+
+    policy = Policy(lambda obs: jnp.zeros(3, jnp.int32), act)
+
+    def spoiled(now, obs, reward, metrics):
+        obs = obs + (now[:, None] if what == 'obs' else 0.0)
+        reward = reward + (now if what == 'reward' else 0.0)
+        return obs, reward, metrics | {'over': metrics['over'] + (now if what == 'over' else 0.0)}
+
+    def reset(keys):
+        state = walk.reset(keys)
+        return state.replace(obs=state.obs + bad[:, None]) if what == 'start' else state
+
+    def step(state, action):
+        after = walk.step(state, jnp.where(jnp.isfinite(action), action, 0.0))  # it hides it
+        now = jnp.where(after.sim.count == 2, bad, 0.0)
+        obs, reward, metrics = spoiled(now, after.obs, after.reward, after.metrics)
+        return after.replace(obs=obs, reward=reward, metrics=metrics)
+
+    keys, act_key = jax.random.split(jax.random.key(0), 3), jax.random.key(1)
+    found = [evaluate.evaluate(Env(reset, step, SPEC), policy, keys, act_key, 4)]
+    steps = []
+
+    def host_step(action):
+        steps.append(action)
+        obs, reward, termination, metrics = host.step(action)
+        now = bad if len(steps) == 2 else np.zeros(3)
+        obs, reward, metrics = spoiled(now, obs, reward, metrics)
+        return obs, reward, termination, metrics
+
+    def host_reset(seeds):
+        return host.reset(seeds) + (bad[:, None] if what == 'start' else 0.0)
+
+    outside = host._replace(reset=host_reset, step=host_step)
+    found.append(evaluate.evaluate_host(outside, policy, act_key, [1, 2, 3], 4))
+    for result in found:
+        np.testing.assert_array_equal(result['broken'], [0, 0, 1])
+        np.testing.assert_array_equal(result['length'], [4, 4, 0 if what == 'start' else 1])
+        for name in set(result) - {'broken', 'length'}:
+            np.testing.assert_array_equal(np.isfinite(result[name]), [True, True, False])
 
 
 def test_trace_keeps_the_steps_of_evaluate():

@@ -43,6 +43,21 @@ def test_the_table_has_every_row_and_marks_the_front(tmp_path):
     assert (tmp_path / 'bake_off.png').stat().st_size > 10_000
 
 
+def test_a_row_without_a_sound_episode_is_on_no_front(tmp_path):
+    lost = row('drifting', 0.1, float('nan')) | {'broken_episodes': 20}
+    rows = methods.Rows(tmp_path)
+    rows.all = [lost, ROWS[0] | {'broken_episodes': 2}]
+    rows.save()
+    again = methods.Rows(tmp_path).all
+    assert again[0]['score'] is None  # as it is written
+    for found in (rows.all, again):
+        report.write(tmp_path, found, flags.load('configs/detour/diffusion.py'))
+        text = (tmp_path / 'bake_off.md').read_text()
+        assert '| all 20 episodes broke |' in text
+        assert '**0.900 [0.850, 0.950], 2 broke**' in text
+        assert report.line(found[0]).endswith('all 20 episodes broke')
+
+
 def test_rows_are_kept_by_their_way_of_acting(tmp_path):
     rows, marks = methods.Rows(tmp_path), ({'weights': 'a'}, {'device': 'cpu'})
     rows.of('eps', {'sampler': 'ddim', 'num_sample_steps': 4}, *marks)['score'] = 0.5

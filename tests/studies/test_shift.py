@@ -1,6 +1,7 @@
 """The distribution-shift suite from a run to its table, at toy size."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.tasks import pusht
 from jaxpolicy.envs.wrap import time_limit, truth, vectorize
 from jaxpolicy.io import flags
+from jaxpolicy.ops import distances
 from jaxpolicy.runs import launch, recipe
 from tests import fork
 
@@ -229,6 +231,26 @@ def test_an_episode_counts_until_its_end():
     np.testing.assert_array_equal(found.env_steps, [5, 3])
     np.testing.assert_array_equal(found.valid.sum(0), [5, 3])
     np.testing.assert_array_equal(found.states[:, 0, 0], [1, 2, 3, 4, 5])
+
+
+def test_broken_episodes_are_left_out_and_counted():
+    scale = table.Scale(jnp.zeros(2), jnp.ones(2))
+    gaussian = distances.fit_gaussian(jnp.eye(2), 1e-4)
+    shown = measure.Demonstrations(scale, jnp.zeros((4, 2)), gaussian, 'demos')
+    states, valid = np.ones((3, 3, 2)), np.ones((3, 3), bool)
+    states[:, 2] = np.nan
+    success, steps = np.array([1.0, 0.0, 1.0]), np.array([3.0, 3.0, 0.0])
+    broken = np.array([False, False, True])
+    policy, name = SimpleNamespace(hz=10.0), {'policy': 'a', 'shift': 'none', 'severity': 0.0}
+    row = measure.row(measure.Outcome(success, steps, broken, states, valid), policy, shown)
+    assert row['success'] == 0.5 and row['broken_episodes'] == 1
+    assert row['time_to_failure_s'] == pytest.approx(0.3) and row['knn'] > 0
+    assert report.line(name | row).endswith('; 1 broke')
+    lost = measure.row(
+        measure.Outcome(success, steps, ~broken | broken, states, valid), policy, shown
+    )
+    assert lost['success'] is None and lost['broken_episodes'] == 3
+    assert report.line(name | lost).endswith('all 3 episodes broke')
 
 
 def host_env(**strength):

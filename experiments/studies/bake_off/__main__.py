@@ -50,6 +50,7 @@ def score(opened: saved.Saved) -> dict[str, Any]:
         'low': means['low'],
         'high': means['high'],
         'num_episodes': FLAGS.num_episodes,
+        'broken_episodes': summary.num_broken(found),
         'evaluations': methods.evaluations(config.agent),
         'train_s': metrics.read(opened.directory)[-1]['time/train_s'],
     }

@@ -81,9 +81,11 @@ def _film(run: saved.Saved, trace: evaluate.Trace, path: Path, fps: float) -> Pa
         if task.render is None:
             raise RuntimeError(f'the module of {task.name!r} has no function render')
         frames = []
-        for i in range(trace.states.reward.shape[1]):
+        for i in np.flatnonzero(trace.valid[0, : trace.states.reward.shape[1]]):
             states = jax.tree.map(lambda x, i=i: x[trace.valid[:, i], i], trace.states)
             frames.append(task.render(chosen, states, 240, 240))
+        if not frames:
+            raise RuntimeError('the first episodes broke at their first steps')
         video.write_mp4(path, video.montage(frames, len(frames)), fps)
     except RuntimeError as error:
         print(f'no video: {error}')

@@ -1,7 +1,6 @@
 """The demo's report: tables, pictures and what they show, computed from the numbers."""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib import figure, patches
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.tasks import detour
-from jaxpolicy.io import report
+from jaxpolicy.io import report, workdir
 
 COLORS = ('#d62728', '#1f77b4', '#2ca02c', '#9467bd')
 NUM_SHOWN = 64  # paths in a panel
@@ -53,7 +52,7 @@ def plot_paths(panels: dict[str, list[np.ndarray]]) -> bytes:
         axis.plot(*config.goal[:2], '+', color='#1e8449', markersize=12)
         for path in paths[:NUM_SHOWN]:
             axis.plot(path[:, 0], path[:, 1], color='#34495e', alpha=0.35, linewidth=0.8)
-            axis.plot(*path[-1], '.', color='#34495e', alpha=0.6, markersize=3)
+            axis.plot(*path[-1:].T, '.', color='#34495e', alpha=0.6, markersize=3)
         axis.set(title=name, xlim=(0.2, 0.75), ylim=(-0.3, 0.3), aspect='equal', xlabel='x (m)')
     return png(fig)
 
@@ -158,4 +157,4 @@ def write(path: Path, results, demos: Path, elapsed_s: float, versions: dict) ->
         r.name: {'summary': r.summary, 'latency_ms': r.latency_ms, 'train_s': row[-1]}
         for r, row in zip(results, rows, strict=True)
     }
-    path.with_suffix('.json').write_text(json.dumps(numbers, indent=2) + '\n')
+    workdir.write_json(path.with_suffix('.json'), numbers)

@@ -7,7 +7,6 @@ error of `jaxpolicy.envs.tasks.pusht`: at the `end` of each episode and over `al
 freely from the first state; and of `one step` from where agent and block were recorded.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from jaxpolicy.data.formats import pusht_zarr
 from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.tasks import pusht
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import workdir
 
 FLAGS = flags.FLAGS
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
@@ -112,7 +112,7 @@ def main(_):
         for name, row in rows.items():
             print(f'{kind:10}{name:7}' + ''.join(f'{value:10.1e}' for value in row.values()))
     if FLAGS.out:
-        Path(FLAGS.out).write_text(json.dumps(table, indent=2) + '\n')
+        workdir.write_json(Path(FLAGS.out), table)
 
 
 if __name__ == '__main__':

@@ -36,7 +36,8 @@ def make_run(policy: measure.Trained, scale: table.Scale, seeds: np.ndarray) -> 
         length = found['length']
         valid = np.arange(len(visited))[:, None] < length[: visited.shape[1]]
         steps = np.minimum(length * interval, num_steps)
-        return measure.Outcome(found['success_max'], steps, visited, valid)  # pyright: ignore
+        broken = found['broken'] > 0
+        return measure.Outcome(found['success_max'], steps, broken, visited, valid)  # pyright: ignore
 
     return call
 

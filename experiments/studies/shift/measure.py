@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxpolicy import envs, types
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.envs.wrap import truth, vectorize
+from jaxpolicy.envs.wrap import auto_reset, truth, vectorize
 from jaxpolicy.io import fingerprint
 from jaxpolicy.ops import distances, intervals
 from jaxpolicy.runs import dataset, learner, saved, sections
@@ -54,6 +54,7 @@ class Outcome(NamedTuple):
 
     success: jax.Array  # [N] 0 or 1
     env_steps: jax.Array  # [N], up to the episode's end
+    broken: jax.Array  # [N] bool: the episode ended because it broke, and counts nowhere else
     states: jax.Array  # [T, n, D], true observations after each step
     valid: jax.Array  # [T, n], which of them belong to an episode
 
@@ -160,10 +161,11 @@ def play(
     """Plays N episodes of a vectorized `table.make_env`, until the last one has ended."""
     n = min(len(keys), TRACED_EPISODES)
     state = env.reset(keys)
-    zeros = jnp.zeros((len(keys),))
+    zeros, broken = jnp.zeros((len(keys),)), auto_reset.broken(state)
     nothing = Outcome(
         success=zeros,
         env_steps=zeros,
+        broken=broken,
         states=jnp.zeros((num_steps, n, *env.spec.obs.shape)),
         valid=jnp.zeros((num_steps, n), bool),
     )
@@ -176,16 +178,19 @@ def play(
         t, state, memory, running, past = carry
         memory, action, _ = policy.act(memory, state.obs, jax.random.fold_in(act_key, t))
         state = env.step(state, action)
+        broke = running & auto_reset.broken(state, action)
+        running = running & ~broke
         success = jnp.where(running, state.metrics['success'], 0.0)
         past = Outcome(
             success=jnp.maximum(past.success, success),
             env_steps=past.env_steps + jnp.where(running, state.metrics['env_steps'], 0.0),
+            broken=past.broken | broke,
             states=past.states.at[t].set(truth.truth(state)[:n]),
             valid=past.valid.at[t].set(running[:n]),
         )
         return t + 1, state, memory, running & ~(state.termination | state.truncation), past
 
-    carry = (jnp.zeros((), int), state, policy.init(state.obs), zeros == 0, nothing)
+    carry = (jnp.zeros((), int), state, policy.init(state.obs), ~broken, nothing)
     return jax.lax.while_loop(going, step, carry)[-1]
 
 
@@ -213,15 +218,22 @@ def row(outcome: Outcome, policy: Trained, shown: Demonstrations) -> dict[str, A
     """The numbers of one outcome; a time in s of simulated time, distances in normalised units.
 
     An episode without success failed when it ended, as at the touch of a pillar, or at the time
-    limit. Distances are means over visited states, None where no state was finite.
+    limit. Distances are means over visited states, None where no state was finite. Broken episodes
+    are counted and left out; without any other, success and its interval are None.
     """
-    success, low, high = intervals.confidence_interval(outcome.success, 'binary')
-    failed = outcome.env_steps[outcome.success == 0] / policy.hz
-    knn, mahalanobis = _distances(np.asarray(outcome.states[outcome.valid]), shown)
+    sound = ~np.asarray(outcome.broken)
+    won, steps = np.asarray(outcome.success)[sound], np.asarray(outcome.env_steps)[sound]
+    success, low, high = (None, None, None)
+    if len(won):
+        success, low, high = intervals.confidence_interval(won, 'binary')
+    failed = steps[won == 0] / policy.hz
+    valid = np.asarray(outcome.valid) & sound[: outcome.valid.shape[1]]
+    knn, mahalanobis = _distances(np.asarray(outcome.states)[valid], shown)
     return {
         'success': success,
         'low': low,
         'high': high,
+        'broken_episodes': int((~sound).sum()),
         'time_to_failure_s': float(failed.mean()) if failed.size else None,
         'knn': knn,
         'mahalanobis': mahalanobis,

@@ -74,13 +74,16 @@ def write(out: Path, rows: list[Row], shifts: Mapping[str, Shift]) -> None:
 
 
 def _cell(row: Row) -> str:
+    broken = row.get('broken_episodes', 0)  # rows of older versions do not count them
+    if row['success'] is None:
+        return f'all {broken} episodes broke'
     failed = row['time_to_failure_s']
     parts = [
         f'{row["success"]:.3f} [{row["low"]:.3f}, {row["high"]:.3f}]',
         '-' if failed is None else f'{failed:.2f} s',
         ' / '.join('-' if row[k] is None else f'{row[k]:.2f}' for k in ('knn', 'mahalanobis')),
     ]
-    return '; '.join(parts)
+    return '; '.join([*parts, *([f'{broken} broke'] if broken else [])])
 
 
 def _plot(path: Path, table: dict, policies: list[str], shifts: dict) -> None:
@@ -101,7 +104,10 @@ def _plot(path: Path, table: dict, policies: list[str], shifts: dict) -> None:
         for i, policy in enumerate(policies):
             points = [(shift.nominal, table.get(('none', 0.0, policy)))]
             points += [(s, r) for (n, s, p), r in table.items() if n == name and p == policy]
-            points = sorted(((s, r) for s, r in points if r), key=lambda point: point[0])
+            points = sorted(
+                ((s, r) for s, r in points if r and r['success'] is not None),
+                key=lambda point: point[0],
+            )
             x, rows = [s for s, _ in points], [r for _, r in points]
             axes.plot(x, [r['success'] for r in rows], 'o-', ms=3, color=f'C{i}', label=policy)
             low, high = [r['low'] for r in rows], [r['high'] for r in rows]

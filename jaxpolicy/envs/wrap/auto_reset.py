@@ -7,17 +7,45 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy.envs.wrap import vectorize
-from jaxpolicy.types import Env, EnvState, Key
+from jaxpolicy.types import Env, EnvState, Key, PyTree
 
 
-def broken(state: EnvState) -> jax.Array:
-    """[N] bool: which worlds hold a number that is not finite, or beyond MuJoCo's mjMAXVAL."""
-    numbers = (state.obs, state.next_obs, state.reward, state.sim)
-    bad = jnp.zeros(state.reward.shape, bool)
-    for leaf in jax.tree.leaves(numbers):
+def broken(state: EnvState, *more: PyTree) -> jax.Array:
+    """[N] bool: which worlds hold a number that is not finite, or beyond MuJoCo's mjMAXVAL.
+
+    Observations, rewards, metrics and the simulation are looked at.
+
+    Args:
+      more: arrays [N, ...] that are looked at as well, such as actions.
+    """
+    return unsound((state.obs, state.next_obs, state.reward, state.metrics, state.sim, more))
+
+
+def unsound(numbers: PyTree) -> jax.Array:
+    """[N] bool: where a float of the arrays [N, ...] is not finite, or has a magnitude >= 1e10."""
+    bad = jnp.zeros((), bool)
+    for leaf in map(jnp.asarray, jax.tree.leaves(numbers)):
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             bad |= ~(jnp.abs(leaf) < 1e10).all(axis=tuple(range(1, leaf.ndim)))
     return bad
+
+
+def watched(env: Env) -> Env:
+    """The vectorised environment with the metric 'nan_world' of `auto_reset`, but without resets.
+
+    It is 1 in the steps that break a world, and in those after a broken observation.
+    """
+
+    def reset(keys: Key) -> EnvState:
+        state = env.reset(keys)
+        return state.replace(metrics=state.metrics | {'nan_world': jnp.zeros_like(state.reward)})
+
+    def step(state: EnvState, action: jax.Array) -> EnvState:
+        after = env.step(state.replace(metrics=_without(state.metrics)), action)
+        broke = broken(after, action, state.obs).astype(after.reward.dtype)
+        return after.replace(metrics=after.metrics | {'nan_world': broke})
+
+    return Env(reset, step, env.spec)
 
 
 def auto_reset(env: Env, pool: EnvState) -> Env:
@@ -27,8 +55,9 @@ def auto_reset(env: Env, pool: EnvState) -> Env:
     the pool, so that nothing survives from the old episode. `next_obs`, `reward`, `termination`,
     `truncation` and `metrics` still describe the step that ended it. A world keeps its own `key`.
 
-    A world breaks if a number in `obs`, `next_obs`, `reward` or `sim` is not finite or has a
-    magnitude of 1e10 or more. It is then reset too. Its transition becomes a termination with zero
+    A world breaks if a number in `obs`, `next_obs`, `reward`, `metrics` or `sim`, in the action or
+    in the observation before it is not finite or has a magnitude of 1e10 or more. It is then reset
+    too. Its transition becomes a termination with zero
     reward, `next_obs` and metrics. Its metrics['nan_world'] is 1, and a learner must leave it out.
     Every other step has this metric too, as 0, and so has the state after reset.
 
@@ -44,9 +73,9 @@ def auto_reset(env: Env, pool: EnvState) -> Env:
 
     def step(state: EnvState, action: jax.Array) -> EnvState:
         no = jnp.zeros_like(state.termination)  # for an env that never sets one of these flags
-        known = _without(state.metrics)
+        known, before = _without(state.metrics), state.obs
         state = env.step(state.replace(termination=no, truncation=no, metrics=known), action)
-        broke = broken(state)
+        broke = broken(state, action, before)
         result = (state.next_obs, state.reward, state.metrics)
         zeros = jax.tree.map(jnp.zeros_like, result)
         next_obs, reward, metrics = vectorize.select(broke, zeros, result)

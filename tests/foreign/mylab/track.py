@@ -13,7 +13,8 @@ from jaxpolicy.types import Env, EnvState, Spec
 class Config:
     episode_steps: int = 20
     speed: float = 0.2  # m per step
-    breaks: float = 0.0  # probability that a step reports a reward that is no number
+    breaks: float = 0.0  # probability that a step reports something that is no number
+    breaks_what: str = 'reward'  # or 'obs' or 'success'
 
 
 class Sim(struct.PyTreeNode):
@@ -40,6 +41,11 @@ def make(config: Config) -> Env:
         sim = state.sim.replace(position=jnp.clip(position, -1.0, 1.0))
         reward = -jnp.abs(sim.position - sim.goal)
         broken = jax.random.bernoulli(break_key, config.breaks)
-        return see(sim, key, jnp.where(broken, jnp.nan, reward))
+        bad, state = jnp.where(broken, jnp.nan, 0.0), see(sim, key, reward)
+        if config.breaks_what == 'obs':
+            return state.replace(obs=state.obs + bad)  # for one step: the simulation is sound
+        if config.breaks_what == 'success':
+            return state.replace(metrics={'success': state.metrics['success'] + bad})
+        return state.replace(reward=reward + bad)
 
     return Env(reset, step, spec)
