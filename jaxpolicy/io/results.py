@@ -37,7 +37,8 @@ def folder(directory: Path, name: str, definition: Mapping[str, Any]) -> Path:
         return out
     there = _read(out / SUMMARY)
     known = {key: there[key] for key in definition if key in there}  # older files have fewer
-    if lines := workdir.difference(known, {key: definition[key] for key in known}):
+    found = workdir.differences(known, {key: definition[key] for key in known})
+    if lines := [workdir.line(*item) for item in found]:
         raise ValueError(
             f'{out} has the results of another evaluation ({"; ".join(lines)}, there -> given): '
             'give this one another --name=NAME, or remove that folder'

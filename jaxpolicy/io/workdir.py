@@ -64,12 +64,12 @@ def prepare(
         return []
     there = _read(path)
     found = differences(_flat(upgrade(there)), _flat(mine))
-    if wrong := [_line(*item) for item in found if not may_change(*item)]:
+    if wrong := [line(*item) for item in found if not may_change(*item)]:
         raise ValueError(
             f'{workdir} was made with another config; choose another --workdir or remove it. '
             'Key: there -> given\n  ' + '\n  '.join(wrong)
         )
-    lines = [_line(*item) for item in found]
+    lines = [line(*item) for item in found]
     if lines:
         past = [*there.get('continued', []), {'changes': lines} | about]
         write_json(path, there | {'format': FORMAT} | mine | {'continued': past})
@@ -200,7 +200,8 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
     return record['config'] | {'(seed)': record['seed'], '(num_seeds)': _num_seeds(record)}
 
 
-def _line(key: str, there: Any, given: Any) -> str:
+def line(key: str, there: Any, given: Any) -> str:
+    """Text of one of the `differences`, 'key: there -> given'."""
     there, given = ('(absent)' if x is ABSENT else json.dumps(x) for x in (there, given))
     return f'{key}: {there} -> {given}'
 

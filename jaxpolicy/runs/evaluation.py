@@ -37,7 +37,7 @@ class Evaluation(NamedTuple):
     policy(train) -> Policy, for the train state of one seed.
     fps: frames per second of simulated time.
     spec: of the environment.
-    names(train, num_episodes) -> the metrics of episodes; nothing is run but, outside JAX, one step.
+    names(train, num_episodes) -> the metrics of episodes, by tracing; outside JAX, by one step.
     task(train, num_episodes) -> what `compiling` needs to compile `episodes` ahead; or None.
     """
 
