@@ -11,7 +11,6 @@ name at an episode's last step.
 """
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from absl import flags
 
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import paths
 from jaxpolicy.loops import collect
 from jaxpolicy.runs import demonstrators, learner
 
@@ -46,14 +46,10 @@ def describe(ones: Sequence[collect.Demonstration]) -> str:
 
 def main(_):
     path = Path(FLAGS.out)
-    try:
-        noise = collect.check_noise(FLAGS.noise)
-        keep = FLAGS.keep or ('all' if noise else 'success')
-        episodes, kept, tried = collect.collect(load(), FLAGS.num_episodes, FLAGS.seed, noise, keep)
-    except (ValueError, ImportError) as error:
-        sys.exit(f'collect: error: {error}')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    episodes_lib.save(path, episodes)
+    noise = collect.check_noise(FLAGS.noise)
+    keep = FLAGS.keep or ('all' if noise else 'success')
+    episodes, kept, tried = collect.collect(load(), FLAGS.num_episodes, FLAGS.seed, noise, keep)
+    paths.write(path, lambda place: episodes_lib.save(place, episodes))
     size = path.stat().st_size / 1e6
     counts = f'{len(kept)} episodes, {len(episodes.action)} steps, {size:.1f} MB'
     print(f'{path}: {counts}, {describe(kept)}')
@@ -66,13 +62,14 @@ def main(_):
 
 if __name__ == '__main__':
     flags.DEFINE_string('env', 'detour', 'A task with an expert: detour or pick.')
-    flags.DEFINE_string('workdir', None, 'The run whose policy demonstrates, instead of --env.')
+    about = 'The run whose policy demonstrates, instead of --env.'
+    config_flags.define_input('workdir', None, about, folder=True)
     flags.DEFINE_string('checkpoint', 'best', "Of the run: 'best', 'latest' or a step.")
     flags.DEFINE_enum('mode', 'deterministic', sorted(learner.MODES), "Of the run's policy.")
     flags.DEFINE_multi_string('override', [], 'field=value of the env, or group.key=value.')
     flags.DEFINE_list('noise', [], 'Probabilities of random actions, an equal share for each.')
     flags.DEFINE_enum('keep', None, ['success', 'all'], 'Which; success unless there is noise.')
     flags.DEFINE_integer('num_episodes', 1000, 'Episodes to keep.', lower_bound=1)
-    flags.DEFINE_string('out', None, 'The .npz file to write.', required=True)
-    flags.DEFINE_integer('seed', 0, 'Seed of starts, policies and noise.')
+    config_flags.define_output('out', None, 'The .npz file to write.', required=True)
+    config_flags.define_seed('seed', 0, 'Seed of starts, policies and noise.')
     config_flags.run_main(main)

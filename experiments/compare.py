@@ -7,7 +7,6 @@ also prints the last value of each run.
 """
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import matplotlib.pyplot as plt
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import metrics
+from jaxpolicy.io import metrics, paths
 from jaxpolicy.runs import saved
 
 FLAGS = flags.FLAGS
@@ -35,10 +34,12 @@ def curve(
     name = metric or f'eval/{saved.load_config(directory).eval.score}'
     rows = [row for row in metrics.read(directory) if row.get(name) is not None]
     if not rows:
-        raise ValueError(f'--metric: {directory} has no {name!r}')
+        raise ValueError(f'--metric: {directory} has no {name!r}; {found(directory)}')
     x = against or ('env_steps' if rows[-1]['env_steps'] else 'updates')
     if not all(math.isfinite(row.get(x, math.nan)) for row in rows):
-        raise ValueError(f'--against: {directory} has no {x!r} where it has {name!r}')
+        raise ValueError(
+            f'--against: {directory} has no {x!r} where it has {name!r}; {found(directory)}'
+        )
     points = [
         {
             'x': row[x],
@@ -50,6 +51,12 @@ def curve(
         for row in rows
     ]
     return f'{name} against {x}', points
+
+
+def found(directory: Path) -> str:
+    """The names of a run's metrics, in words."""
+    names = {name for row in metrics.read(directory) for name in row}
+    return f'it has {", ".join(sorted(names))}' if names else 'it has no metrics yet'
 
 
 def draw(
@@ -85,21 +92,19 @@ def draw(
         axes.grid(alpha=0.3)
         if len(members) > 1:
             axes.legend(fontsize=8)
-    figure.savefig(out, dpi=110)
+    paths.write(out, lambda place: figure.savefig(place, dpi=110))
     plt.close(figure)
 
 
 def main(_):
-    try:
-        draw([Path(d) for d in FLAGS.workdirs], FLAGS.metric, Path(FLAGS.out), FLAGS.against)
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f'compare: error: {error}')
+    draw([Path(d) for d in FLAGS.workdirs], FLAGS.metric, Path(FLAGS.out), FLAGS.against)
     print(f'written: {FLAGS.out}')
 
 
 if __name__ == '__main__':
-    flags.DEFINE_list('workdirs', None, 'Directories of the runs.', required=True)
+    config_flags.define_inputs('workdirs', None, 'Directories of the runs.', required=True)
     flags.DEFINE_string('metric', None, "A column of metrics.csv; the config's score without it.")
     flags.DEFINE_string('against', None, "The horizontal axis, for example 'train/queries'.")
-    flags.DEFINE_string('out', 'curves.png', 'The picture.')
+    pictures = paths.PICTURES
+    config_flags.define_output('out', 'curves.png', 'The picture.', suffixes=pictures)
     config_flags.run_main(main)

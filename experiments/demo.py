@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_dict
 
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.io import fingerprint, workdir
+from jaxpolicy.io import fingerprint, recipe_file, settings, workdir
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.loops import collect
 from jaxpolicy.runs import demonstrators, launch
@@ -33,17 +33,15 @@ FIRST_SEED = 300_000  # of the final evaluation; training's own uses other seeds
 
 def load_config(name: str, demos: Path) -> config_dict.ConfigDict:
     """The recipe of a method, with the demonstrations and the overrides that fit it."""
-    config = config_flags.load(METHODS[name])
+    config = recipe_file.load(METHODS[name])
     if wrong := [text for text in FLAGS.override if '=' not in text]:
         raise ValueError(f'--override: expected key=value, found {wrong}')
     pairs = [pair.split('=', 1) for pair in FLAGS.override]
-    known = config_flags.keys(config)
-    everywhere = {
-        key for path in METHODS.values() for key in config_flags.keys(config_flags.load(path))
-    }
+    known = settings.keys(config)
+    everywhere = {key for path in METHODS.values() for key in settings.keys(recipe_file.load(path))}
     if unknown := [key for key, _ in pairs if key not in everywhere]:
         raise ValueError(f'--override: no recipe has {unknown}')
-    config_flags.override(config, [(key, value) for key, value in pairs if key in known])
+    settings.override(config, [(key, value) for key, value in pairs if key in known])
     if 'data' in config:
         config.data.path = str(demos)
     return config
@@ -70,17 +68,11 @@ def collect_once(demos: Path) -> None:
 
 
 def main(_):
-    try:
-        demo()
-    except (ValueError, ImportError) as error:
-        sys.exit(f'demo: error: {error}')
-
-
-def demo() -> None:
-    """Collects, trains, measures and reports; what is there already is not done again."""
     root, seed, begin = Path(FLAGS.workdir), FLAGS.seed, time.perf_counter()
     root.mkdir(parents=True, exist_ok=True)
     demos = root / f'demos_{FLAGS.num_demos}_seed{seed}.npz'
+
+    configs = {name: load_config(name, demos) for name in METHODS}  # mistakes show before work
 
     def say(text: str) -> None:
         print(f'[{time.perf_counter() - begin:4.0f} s] {text}', flush=True)
@@ -89,8 +81,8 @@ def demo() -> None:
         say(f'collecting {FLAGS.num_demos} demonstrations')
     collect_once(demos)
     results = []
-    for name in METHODS:
-        config, directory = load_config(name, demos), root / Path(METHODS[name]).stem
+    for name, config in configs.items():
+        directory = root / Path(METHODS[name]).stem
         say(f'training {name}')
         if not launch.train(config, directory, launch.Options(seed)):
             sys.exit('stopped and saved; the same command continues')
@@ -108,8 +100,8 @@ def demo() -> None:
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('workdir', 'runs/demo', 'Directory of the demo.')
-    flags.DEFINE_integer('seed', 0, 'Of the demonstrations and of all training.', lower_bound=0)
+    config_flags.define_output('workdir', 'runs/demo', 'Directory of the demo.', folder=True)
+    config_flags.define_seed('seed', 0, 'Of the demonstrations and of all training.')
     flags.DEFINE_integer('num_demos', 1000, 'Demonstrations to collect.', lower_bound=1)
     flags.DEFINE_multi_string('override', [], 'key=value for every recipe that has the key.')
     config_flags.run_main(main)

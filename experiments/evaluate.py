@@ -10,11 +10,11 @@ The same evaluation again replaces its files. One with another --checkpoint, --n
 are counted in summary.json as `broken_episodes` and left out of the metrics.
 """
 
-import sys
 from pathlib import Path
 
 from absl import flags
 
+from jaxpolicy import ranges
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.io import results, workdir
 from jaxpolicy.io import summary as summary_lib
@@ -42,19 +42,15 @@ def show(config, mode: str, episodes) -> None:
 def main(_):
     directory, first_seed = Path(FLAGS.workdir), FLAGS.first_seed
     definition = {name: FLAGS[name].value for name in DEFINITION}
-    try:
-        run = saved.open_run(directory, FLAGS.checkpoint, FLAGS.override, GROUPS)
-        out = results.folder(directory, FLAGS.name, definition)
-        evaluator = evaluation.make(run.config, run.num_seeds, agent=run.agent)
-        sections.check_fit(run.config, run.spec, evaluator.spec)
-        sections.metric_names(run.config, evaluator.names(run.train, FLAGS.num_episodes))
-        outputs = [out / results.SUMMARY, *([Path(FLAGS.out)] if FLAGS.out else [])]
-        if outputs[-1].is_dir():
-            raise ValueError(f'--out: expected a file, found the folder {outputs[-1]}')
-        for path in outputs:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f'evaluate: error: {error}')
+    ranges.check_seeds('--first_seed', first_seed, FLAGS.num_episodes)
+    run = saved.open_run(directory, FLAGS.checkpoint, FLAGS.override, GROUPS)
+    out = results.folder(directory, FLAGS.name, definition)
+    evaluator = evaluation.make(run.config, run.num_seeds, agent=run.agent)
+    sections.check_fit(run.config, run.spec, evaluator.spec)
+    sections.metric_names(run.config, evaluator.names(run.train, FLAGS.num_episodes))
+    outputs = [out / results.SUMMARY, *([Path(FLAGS.out)] if FLAGS.out else [])]
+    for path in outputs:
+        path.parent.mkdir(parents=True, exist_ok=True)
     config, num_seeds, modes = run.config, run.num_seeds, run.config.eval.modes
     found = {
         mode: evaluator.episodes(run.train, FLAGS.num_episodes, first_seed, mode) for mode in modes
@@ -77,11 +73,8 @@ def main(_):
         workdir.write_json(path, summary)
     over = 'episodes' if num_seeds == 1 else f'episodes, {num_seeds} seeds (the interval is theirs)'
     print(f'{FLAGS.num_episodes} {over}, checkpoint {run.step}: mean [95% confidence interval]')
-    try:
-        for mode in modes:
-            show(config, mode, found[mode])
-    except ValueError as error:
-        sys.exit(f'evaluate: error: {error}; the results are in {out}')
+    for mode in modes:
+        show(config, mode, found[mode])
     if FLAGS.video:
         film, num_episodes = out / 'video.mp4', FLAGS.num_episodes
         evaluation.record(film, evaluator, run.train, num_episodes, first_seed)
@@ -89,12 +82,13 @@ def main(_):
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
+    run_of = {'folder': True, 'written': True, 'required': True}
+    config_flags.define_input('workdir', None, 'Directory of the run.', **run_of)
     flags.DEFINE_integer('num_episodes', 1000, 'Episodes.', lower_bound=1)
-    flags.DEFINE_integer('first_seed', 200_000, 'Seed of the first episode.', lower_bound=0)
+    config_flags.define_seed('first_seed', 200_000, 'Seed of the first episode.')
     flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
     flags.DEFINE_multi_string('override', [], 'group.key=value: another environment, sampler, ...')
     flags.DEFINE_string('name', 'evaluation', 'Folder of the results, in the workdir.')
-    flags.DEFINE_string('out', None, 'Also write the summary to this JSON file.')
+    config_flags.define_output('out', None, 'Also write the summary to this JSON file.')
     flags.DEFINE_bool('video', True, 'Record the first episode.')
     config_flags.run_main(main)

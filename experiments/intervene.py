@@ -14,14 +14,18 @@ It works for `detour` and `reach`, and needs a screen; from Python, `takeover.se
 `Console`.
 """
 
+import contextlib
+import functools
 import sys
 from pathlib import Path
 
 from absl import flags
 
+from jaxpolicy import ranges
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs.render import console
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import paths
 from jaxpolicy.runs import environment, saved, sections, takeover
 
 FLAGS = flags.FLAGS
@@ -30,19 +34,20 @@ ARMS = ('detour', 'reach')
 
 def main(_):
     directory, out = Path(FLAGS.workdir), Path(FLAGS.out)
-    try:
-        config = saved.load_config(directory)
-        sections.choose('env.name', ARMS, config.env.name)
-        task, chosen = environment.on_device(config)
-        policy = saved.load_policy(directory, which=FLAGS.checkpoint)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        found = None
-        with console.Screen(task.module, chosen) as person:
-            turn = takeover.session(config, policy, person, FLAGS.num_episodes, FLAGS.first_seed)
-            for found in turn:
-                episodes_lib.save(out, found)  # after every episode: nothing is lost
-    except (ValueError, ImportError, RuntimeError) as error:
-        sys.exit(f'intervene: error: {error}')
+    ranges.check_seeds('--first_seed', FLAGS.first_seed, FLAGS.num_episodes)
+    config = saved.load_config(directory)
+    sections.choose('env.name', ARMS, config.env.name)
+    task, chosen = environment.on_device(config)
+    policy = saved.load_policy(directory, which=FLAGS.checkpoint)
+    found = None
+    with contextlib.ExitStack() as stack:
+        try:
+            person = stack.enter_context(console.Screen(task.module, chosen))
+        except RuntimeError as error:  # there is none
+            raise ValueError(str(error)) from error
+        turn = takeover.session(config, policy, person, FLAGS.num_episodes, FLAGS.first_seed)
+        for found in turn:  # saved after every episode: nothing is lost
+            paths.write(out, functools.partial(episodes_lib.save, episodes=found))
     if found is None:
         sys.exit('intervene: there is no episode to keep, nothing is written')
     share = found.tags['intervention'].mean()
@@ -52,9 +57,9 @@ def main(_):
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
-    flags.DEFINE_string('out', None, 'The .npz file to write.', required=True)
+    config_flags.define_input('workdir', None, 'Directory of the run.', folder=True, required=True)
+    config_flags.define_output('out', None, 'The .npz file to write.', required=True)
     flags.DEFINE_integer('num_episodes', 20, 'Episodes.', lower_bound=1)
-    flags.DEFINE_integer('first_seed', 600_000, 'Seed of the first episode.')
+    config_flags.define_seed('first_seed', 600_000, 'Seed of the first episode.')
     flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
     config_flags.run_main(main)

@@ -15,6 +15,7 @@ from absl import flags
 
 from jaxpolicy import sharding
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import mistakes
 from jaxpolicy.runs import launch
 
 FLAGS = flags.FLAGS
@@ -22,13 +23,18 @@ FLAGS = flags.FLAGS
 
 def main(_):
     directory = Path(FLAGS.workdir)
+    several = [name for name in ('num_processes', 'process_id') if FLAGS[name].present]
+    if several and not FLAGS.coordinator:
+        raise ValueError(f'--{several[0]}: expected a --coordinator with it, found none')
+    if FLAGS.coordinator:
+        sharding.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    options = launch.Options(FLAGS.seed, FLAGS.num_seeds, FLAGS.num_devices, FLAGS.video)
     try:
-        if FLAGS.coordinator:
-            sharding.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-        options = launch.Options(FLAGS.seed, FLAGS.num_seeds, FLAGS.num_devices, FLAGS.video)
         finished = launch.train(FLAGS.config, directory, options)
-    except (ValueError, ImportError) as error:
-        sys.exit(f'train: error: {error}')
+    except OSError as error:
+        reason = mistakes.describe(error)
+        again = 'the same command continues from the last checkpoint that was saved there'
+        raise ValueError(f'--workdir: {directory}: {reason}; {again}') from error
     if not finished:
         sys.exit(f'stopped and saved; the same command continues {directory}')
     print(f'done: {directory}')
@@ -36,8 +42,8 @@ def main(_):
 
 if __name__ == '__main__':
     config_flags.define_config(required=True)
-    flags.DEFINE_string('workdir', None, 'Directory of the run.', required=True)
-    flags.DEFINE_integer('seed', 0, 'Seed of everything that is random in training.', lower_bound=0)
+    config_flags.define_output('workdir', None, 'Directory of the run.', folder=True, required=True)
+    config_flags.define_seed('seed', 0, 'Seed of everything that is random in training.')
     flags.DEFINE_integer('num_seeds', 1, 'Seeds trained together, from --seed on.', lower_bound=1)
     flags.DEFINE_integer('num_devices', 0, 'Devices to use; 0: all.', lower_bound=0)
     flags.DEFINE_string('coordinator', None, "'host:port' of process 0, for several processes.")

@@ -10,8 +10,11 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+from pathlib import Path
 from typing import Any
 
+_MOST_NAMES = 10  # of a folder, in a message
 _AGENTS = 'jaxpolicy.agents'
 _TASKS = 'jaxpolicy.envs.tasks'
 _SAMPLERS = 'jaxpolicy.diffusion.samplers'
@@ -78,9 +81,24 @@ def resolve(kind: str, name: str, key: str) -> Any:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f'; did you mean {near[0]!r}?' if near else ''
     what = 'an object in a module' if kind in OBJECTS else 'a module'
-    raise ValueError(
-        f'{key}: expected one of {known} or the dotted name of {what}, found {name!r}{hint}'
-    )
+    ours = f'one of {known} or ' if known else ''
+    raise ValueError(f'{key}: expected {ours}the dotted name of {what}, found {name!r}{hint}')
+
+
+def beside(path: str | os.PathLike[str]) -> str:
+    """Words that say what there is instead, where a file or a folder is missing."""
+    wanted = Path(path).absolute()
+    folder = next(parent for parent in wanted.parents if parent.is_dir())
+    if folder != wanted.parent:
+        return f'the nearest folder is {folder}'
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith('.'))
+    except OSError as error:
+        return f'{folder} cannot be read: {error.strerror}'
+    if close := difflib.get_close_matches(wanted.name, names, n=1):
+        return f'did you mean {folder / close[0]}?'
+    more = f' and {len(names) - _MOST_NAMES} more' if len(names) > _MOST_NAMES else ''
+    return f'{folder} has {", ".join(names[:_MOST_NAMES]) + more or "nothing in it"}'
 
 
 def _checked(kind: str, name: str, key: str, found: Any) -> Any:

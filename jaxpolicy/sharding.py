@@ -23,13 +23,16 @@ def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
       process_id: which of them this one is, counted from 0.
 
     Raises:
-      ValueError: `process_id` is not between 0 and `num_processes` - 1.
+      ValueError: `process_id` is not between 0 and `num_processes` - 1, or no port is named.
     """
     if not 0 <= process_id < num_processes:
         raise ValueError(
             f'process_id: expected 0 to {num_processes - 1} with num_processes {num_processes}, '
             f'found {process_id}'
         )
+    host, _, port = coordinator.rpartition(':')
+    if not host or not port.isdigit():
+        raise ValueError(f"coordinator: expected 'host:port', found {coordinator!r}")
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')  # only CPUs use it
     jax.distributed.initialize(coordinator, num_processes, process_id)
 

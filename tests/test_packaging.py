@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from jaxpolicy import __main__ as commands
-from jaxpolicy.io import flags
+from jaxpolicy.io import recipe_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -59,7 +59,7 @@ def test_commands_are_run_with_their_own_arguments(monkeypatch):
 
 def test_recipes_are_found_from_any_folder_and_import_each_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = flags.load('configs/pendulum/td3.py')
+    config = recipe_file.load('configs/pendulum/td3.py')
     assert config.agent.name == 'td3' and config.agent.hidden == (64, 64)
 
 
@@ -74,4 +74,4 @@ def test_a_recipe_of_ones_own_may_import_its_neighbours(tmp_path):
         'from . import first\n\n\ndef get_config():\n    config = first.get_config()\n'
         '    config.loop.num_envs = 7\n    return config\n'
     )
-    assert flags.load(str(folder / 'second.py')).loop.num_envs == 7
+    assert recipe_file.load(str(folder / 'second.py')).loop.num_envs == 7

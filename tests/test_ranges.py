@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from jaxpolicy import ranges, registry
-from jaxpolicy.io import flags
+from jaxpolicy.io import recipe_file, settings
 from jaxpolicy.runs import kinds, recipe
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
@@ -25,6 +25,8 @@ class Config:
     scale: float = -1.0
     name: str = 'x'
     is_on: bool = False
+    delay: tuple[int, int] = (0, 0)
+    columns: tuple[str, ...] = ()
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,9 @@ class Config:
         ({'hidden': (64, 0)}, r'expected at least 1, found \(64, 0\)'),
         ({'warmup': -1}, 'expected at least 0, found -1'),
         ({'limit': -0.1}, 'expected at least 0, found -0.1'),
+        ({'delay': (2,)}, r'expected 2 integers, found \(2,\)'),
+        ({'delay': (2, 'a')}, r"expected 2 integers, found \(2, 'a'\)"),
+        ({'columns': (3,)}, r'expected names, found \(3,\)'),
         ({'scale': math.nan}, 'expected a finite number, found nan'),
     ],
 )
@@ -47,13 +52,20 @@ def test_what_is_out_of_range_is_named(changes, message):
         ranges.check(Config(**changes), 'config.agent.')
 
 
+def test_seeds_fit_into_32_bits():
+    ranges.check_seeds('--seed', 2**32 - 2, 2)
+    for first, count in ((2**32 - 2, 3), (-1, 1), (0, 2**32 + 1)):
+        with pytest.raises(ValueError, match='^--seed: expected'):
+            ranges.check_seeds('--seed', first, count)
+
+
 @pytest.mark.parametrize(
     'path', sorted(CONFIGS.glob('*/[a-z]*.py')), ids=lambda p: f'{p.parent.name}/{p.stem}'
 )
 def test_the_numbers_of_every_recipe_are_in_their_ranges(path):
     if path.parent.name == 'playground':
         pytest.importorskip('mujoco_playground', reason='the extra `playground` is not installed')
-    config = flags.load(str(path))
+    config = recipe_file.load(str(path))
     agent = registry.resolve('agents', config.agent.name, 'config.agent.name')
     loop = importlib.import_module(f'jaxpolicy.runs.{config.loop.name}')
     for kind, group in ((agent.Config, config.agent), (loop.Settings, config.loop)):
@@ -76,6 +88,6 @@ def test_the_numbers_of_every_recipe_are_in_their_ranges(path):
 )
 def test_a_run_is_refused_before_it_begins(key, value):
     config = recipe.on_policy('ppo', 'pendulum')
-    flags.override(config, [(key, str(value))])
+    settings.override(config, [(key, str(value))])
     with pytest.raises(ValueError, match=rf'config\.{key}: expected'):
         kinds.make_run(config)

@@ -6,16 +6,14 @@ StableHLO, one program after the other and nothing from a cache on disk. Then it
 them anew as training does, beside each other. `--out=FILE` writes JSON.
 """
 
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import workdir
+from jaxpolicy.io import paths, workdir
 from jaxpolicy.runs import compiling, evaluation, kinds, program
 
 FLAGS = flags.FLAGS
@@ -71,19 +69,15 @@ def show(result: dict[str, Any]) -> None:
 
 def main(_):
     jax.config.update('jax_enable_compilation_cache', False)
-    try:
-        result = measure(FLAGS.config, FLAGS.num_seeds)
-    except (ValueError, ImportError) as error:
-        sys.exit(f'bench.compiling: error: {error}')
+    result = measure(FLAGS.config, FLAGS.num_seeds)
     show(result)
     if FLAGS.out:
         result |= {'config': FLAGS.config.to_dict(), 'versions': workdir.versions()}
-        Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(Path(FLAGS.out), result)
+        paths.write_json(FLAGS.out, result)
 
 
 if __name__ == '__main__':
     config_flags.define_config(required=True)
     flags.DEFINE_integer('num_seeds', 1, 'Seeds trained together.', lower_bound=1)
-    flags.DEFINE_string('out', None, 'Write the figures to this JSON file.')
+    config_flags.define_output('out', None, 'Write the figures to this JSON file.')
     config_flags.run_main(main)

@@ -8,19 +8,16 @@ have the same random weights and as many robots as the recipe; the expert takes 
 recipe's budget says.
 """
 
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import latency, workdir
+from jaxpolicy.io import latency, paths
 from jaxpolicy.loops import evaluate
 from jaxpolicy.loops.dagger import rounds, turns
-from jaxpolicy.runs import dagger, dataset, learner
+from jaxpolicy.runs import dagger, dataset, learner, sections
 
 FLAGS = flags.FLAGS
 
@@ -80,10 +77,8 @@ def programs(config):
 
 
 def main(_):
-    try:
-        calls, steps, share = programs(FLAGS.config)
-    except (ValueError, ImportError) as error:
-        sys.exit(f'bench.dagger: error: {error}')
+    sections.choose('loop.name', ('dagger',), FLAGS.config.loop.name)
+    calls, steps, share = programs(FLAGS.config)
     times = latency.alternating(calls, FLAGS.seconds)
     p50_ms = {who: float(np.median(ms)) for who, ms in times.items()}
     plain = p50_ms['plain']
@@ -105,11 +100,11 @@ def main(_):
         )
     print(f'the expert acted in {share:.0%} of the blocks')
     if FLAGS.out:
-        workdir.write_json(Path(FLAGS.out), rows)
+        paths.write_json(FLAGS.out, rows)
 
 
 if __name__ == '__main__':
     config_flags.define_config(required=True)
-    flags.DEFINE_float('seconds', 20.0, 'Of each program, about.')
-    flags.DEFINE_string('out', None, 'Also write the rows to this JSON file.')
+    flags.DEFINE_float('seconds', 20.0, 'Of each program, about.', lower_bound=0.0)
+    config_flags.define_output('out', None, 'Also write the rows to this JSON file.')
     config_flags.run_main(main)

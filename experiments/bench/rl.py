@@ -13,8 +13,7 @@ Times are medians. `compile_s` goes from nothing to the end of the second round,
 nothing comes from a cache on disk. `seconds_to_threshold` includes it.
 """
 
-import sys
-from pathlib import Path
+import math
 from typing import Any
 
 import jax
@@ -22,8 +21,8 @@ from absl import flags
 from ml_collections import config_dict
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import workdir
-from jaxpolicy.runs import learner, recipe, sections
+from jaxpolicy.io import paths
+from jaxpolicy.runs import kinds, learner, recipe, sections
 
 from . import figures, race, replay
 
@@ -61,7 +60,10 @@ def parse_goal(text: str) -> race.Goal:
     """'metric:value' as a goal; '' is none."""
     metric, _, value = text.partition(':')
     try:
-        return race.Goal(metric, float(value)) if text else race.Goal()
+        goal = race.Goal(metric, float(value)) if text else race.Goal()
+        if not math.isfinite(goal.value):
+            raise ValueError(value)
+        return goal
     except ValueError as error:
         raise ValueError(f"--threshold: expected 'metric:value', found {text!r}") from error
 
@@ -80,21 +82,16 @@ def show(result: dict[str, Any]) -> None:
 
 def main(_):
     jax.config.update('jax_enable_compilation_cache', False)
-    try:
-        changes = {name: FLAGS[name].value for name in SHORT if FLAGS[name].value is not None}
-        config = make_config(FLAGS.config, FLAGS.env, changes)
-        options = figures.Options(
-            FLAGS.peer, parse_goal(FLAGS.threshold), FLAGS.seeds, FLAGS.repeats
-        )
-        sections.choose('loop.name', learner.ONLINE, config.loop.name)
-        is_replayed = config.loop.name == 'off_policy'
-        result = (replay if is_replayed else figures).measure(config, options)
-    except (ValueError, ImportError) as error:
-        sys.exit(f'bench.rl: error: {error}')
+    changes = {name: FLAGS[name].value for name in SHORT if FLAGS[name].value is not None}
+    config = make_config(FLAGS.config, FLAGS.env, changes)
+    options = figures.Options(FLAGS.peer, parse_goal(FLAGS.threshold), FLAGS.seeds, FLAGS.repeats)
+    sections.choose('loop.name', learner.ONLINE, config.loop.name)
+    kinds.make_run(config)  # mistakes in the config show before anything is measured
+    is_replayed = config.loop.name == 'off_policy'
+    result = (replay if is_replayed else figures).measure(config, options)
     show(result)
     if FLAGS.out:
-        Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(Path(FLAGS.out), result)
+        paths.write_json(FLAGS.out, result)
 
 
 if __name__ == '__main__':
@@ -104,7 +101,7 @@ if __name__ == '__main__':
     flags.DEFINE_string('threshold', '', "'metric:value' of the evaluation, as success_final:0.9.")
     flags.DEFINE_integer('seeds', 1, 'Training runs of each side.', lower_bound=1)
     flags.DEFINE_integer('repeats', 5, 'Rounds to measure, of each run.', lower_bound=1)
-    flags.DEFINE_string('out', None, 'Write the figures to this JSON file.')
+    config_flags.define_output('out', None, 'Write the figures to this JSON file.')
     for name, group in SHORT.items():
         number = flags.DEFINE_float if name in ('learning_rate', 'gamma') else flags.DEFINE_integer
         number(name, None, f'Short for --config.{group}.{name}.')

@@ -14,14 +14,13 @@ list of rows as JSON, --plot a picture.
 """
 
 import itertools
-import sys
 from pathlib import Path
 
 import jax
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import latency, workdir
+from jaxpolicy.io import latency, paths
 
 from . import peers
 from . import sampling_parts as parts
@@ -61,28 +60,26 @@ def show(row: dict) -> None:
 def main(_):
     jax.config.update('jax_enable_compilation_cache', False)
     rows = []
-    try:
-        peers.check(FLAGS.peer, PEERS)
-        steps, batches = parts.numbers('steps', FLAGS.steps), parts.numbers('batch', FLAGS.batch)
-        grid = itertools.product(FLAGS.network, FLAGS.sampler, steps, batches, FLAGS.dtype)
-        cases = [parts.Case(*values) for values in grid]
-        for case in cases:
-            parts.check(case)
-        limits = parts.measure_limits()
-        print(
-            f'{jax.devices()[0].device_kind}: {limits.bytes_per_s / 1e9:.0f} GB/s, '
-            f'{limits.flops_per_s / 1e9:.0f} GFLOP/s'
-        )
-        for case in cases:
-            found = measure(case, limits)
-            rows += found
-            for row in found:
-                show(row)
-            if FLAGS.out:
-                Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-                workdir.write_json(Path(FLAGS.out), rows)
-    except (ValueError, ImportError) as error:
-        sys.exit(f'bench.sampling: error: {error}')
+    peers.check(FLAGS.peer, PEERS)
+    steps, batches = parts.numbers('steps', FLAGS.steps), parts.numbers('batch', FLAGS.batch)
+    grid = itertools.product(FLAGS.network, FLAGS.sampler, steps, batches, FLAGS.dtype)
+    cases = [parts.Case(*values) for values in grid]
+    if not cases:
+        raise ValueError('expected at least one case, found an empty list')
+    for case in cases:
+        parts.check(case)
+    limits = parts.measure_limits()
+    print(
+        f'{jax.devices()[0].device_kind}: {limits.bytes_per_s / 1e9:.0f} GB/s, '
+        f'{limits.flops_per_s / 1e9:.0f} GFLOP/s'
+    )
+    for case in cases:
+        found = measure(case, limits)
+        rows += found
+        for row in found:
+            show(row)
+        if FLAGS.out:
+            paths.write_json(FLAGS.out, rows)
     if FLAGS.plot:
         parts.plot(rows, Path(FLAGS.plot))
 
@@ -95,6 +92,7 @@ if __name__ == '__main__':
     flags.DEFINE_list('dtype', ['float32'], 'Of the network: float32, bfloat16.')
     flags.DEFINE_string('peer', '', f'One of {PEERS}: timed beside ours.')
     flags.DEFINE_float('seconds', 3.0, 'To measure each, at least 20 calls.', lower_bound=0.0)
-    flags.DEFINE_string('out', None, 'Write the rows to this JSON file.')
-    flags.DEFINE_string('plot', None, 'Draw them into this file.')
+    config_flags.define_output('out', None, 'Write the rows to this JSON file.')
+    pictures = paths.PICTURES
+    config_flags.define_output('plot', None, 'Draw them into this file.', suffixes=pictures)
     config_flags.run_main(main)

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 from jaxpolicy import registry, types
 from jaxpolicy.agents import diffusion_policy
 from jaxpolicy.agents.parts import denoiser
+from jaxpolicy.io import paths
 
 from . import floor
 
@@ -212,6 +213,5 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_ylabel('milliseconds for a plan (p50)')
     axes.grid(alpha=0.3, which='both')
     axes.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    paths.write(path, lambda place: figure.savefig(place, dpi=120))
     plt.close(figure)

@@ -13,10 +13,8 @@ over_limit is the median time of an update, divided by the time of three forward
 at the rate of square products that the same run measures. --out writes the rows as JSON.
 """
 
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -26,7 +24,7 @@ from ml_collections import config_dict
 from jaxpolicy import registry
 from jaxpolicy.data import windows
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import workdir
+from jaxpolicy.io import paths
 from jaxpolicy.loops import offline
 from jaxpolicy.runs import kinds, program, sections
 
@@ -98,10 +96,7 @@ def make_rows(times: dict[str, list[float]], updates: int, work: float, rate: fl
 
 def main(_):
     jax.config.update('jax_enable_compilation_cache', False)
-    try:
-        runners, updates, work = make_runners(FLAGS.config, FLAGS.peer)
-    except (ValueError, ImportError) as error:
-        sys.exit(f'bench.training: error: {error}')
+    runners, updates, work = make_runners(FLAGS.config, FLAGS.peer)
     times = measure(runners, FLAGS.turns)
     rows = make_rows(times, updates, work, floor.square_rate())
     for row in rows:
@@ -111,12 +106,12 @@ def main(_):
             f'compile {row["compile_s"]:.1f} s'
         )
     if FLAGS.out:
-        workdir.write_json(Path(FLAGS.out), rows)
+        paths.write_json(FLAGS.out, rows)
 
 
 if __name__ == '__main__':
     config_flags.define_config(required=True)
     flags.DEFINE_string('peer', '', f'One of {PEERS}: trained beside ours.')
     flags.DEFINE_integer('turns', 5, 'Turns of each, after the first.', lower_bound=1)
-    flags.DEFINE_string('out', None, 'Write the rows to this JSON file.')
+    config_flags.define_output('out', None, 'Write the rows to this JSON file.')
     config_flags.run_main(main)

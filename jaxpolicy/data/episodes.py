@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxpolicy import ranges, registry
 from jaxpolicy.data import checks
 
 PyTree = Any
@@ -104,7 +105,7 @@ def save(path: str | os.PathLike[str], episodes: Episodes) -> None:
     Raises:
       ValueError: see `validate`.
     """
-    path = os.fspath(path)
+    path = os.path.expanduser(path)
     validate(episodes, path)
     arrays = dict(
         flatten_obs(episodes.obs) | flatten_obs(episodes.tags, 'tag') | _outcomes(episodes),
@@ -133,10 +134,11 @@ def load(path: str | os.PathLike[str]) -> Episodes:
     Raises:
       ValueError: the file is missing, damaged or of another version, or `validate` refuses it.
     """
-    path = os.fspath(path)
+    path = os.path.expanduser(path)
     if not os.path.isfile(path):
         where = '' if os.path.isabs(path) else f' from the folder {os.getcwd()}'
-        raise ValueError(f'{path}: expected a file of episodes, found none{where}')
+        found = 'a folder' if os.path.isdir(path) else f'none{where}; {registry.beside(path)}'
+        raise ValueError(f'{path}: expected a file of episodes, found {found}')
     try:
         # Every byte of every array is checked against its CRC before anything is parsed.
         with zipfile.ZipFile(path) as archive:
@@ -194,8 +196,11 @@ def subset(episodes: Episodes, num_episodes: int | None, seed: int) -> Episodes:
     ends = episodes.episode_ends
     if num_episodes is None:
         return episodes
+    ranges.check_seeds('config.data.subset_seed', seed)
     if not 1 <= num_episodes <= len(ends):
-        raise ValueError(f'num_episodes: expected 1 to {len(ends)}, found {num_episodes}')
+        raise ValueError(
+            f'config.data.num_episodes: expected 1 to {len(ends)}, found {num_episodes}'
+        )
     chosen = np.sort(np.random.default_rng(seed).choice(len(ends), num_episodes, replace=False))
     starts = np.concatenate([[0], ends[:-1]])
     rows = np.concatenate([np.arange(int(starts[e]), int(ends[e])) for e in chosen])

@@ -10,7 +10,7 @@ and stays silent about the rest. Nothing is ever unpickled.
 import contextlib
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def open_manager(
     if keep_last < 1:
         raise ValueError(f'keep_last must be at least 1, found {keep_last}')
     if read_only and not directory.is_dir():
-        raise ValueError(f'no checkpoints: {directory} is not a directory')
+        raise ValueError(f'{directory}: expected a folder of checkpoints, found none')
     policies: list[checkpoint_managers.PreservationPolicy] = [
         checkpoint_managers.LatestN(n=keep_last)
     ]
@@ -82,7 +82,8 @@ def open_manager(
         'loop': ocp.PyTreeCheckpointHandler(),
         'meta': ocp.JsonCheckpointHandler(),
     }
-    return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+    with _whole(str(directory)):
+        return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
 
 
 def save(
@@ -159,7 +160,8 @@ def best_step(manager: ocp.CheckpointManager) -> int | None:
 
     Only metrics that were measured as the newest one was are compared.
     """
-    found = {step: manager.metrics(step) for step in manager.all_steps()}
+    with _whole(str(manager.directory)):
+        found = {step: manager.metrics(step) for step in manager.all_steps()}
     scored = {step: x for step, x in found.items() if x and _score(x) > _NO_SCORE}
     if not scored:
         return None
@@ -247,8 +249,11 @@ def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
     steps = sorted(manager.all_steps())
     if step not in steps:
         raise ValueError(f'no checkpoint {step} in {manager.directory}; it has {steps}')
-    restored = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-    record = restored['meta']
+    with _whole(f'{manager.directory}/{step}'):
+        restored = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+        record = restored['meta']
+    if not isinstance(record, dict):
+        raise ValueError(f'{manager.directory}/{step}: expected an object, found {record!r:.100}')
     if record.get('format') != _FORMAT:
         raise ValueError(
             f'checkpoint {step} in {manager.directory}: expected format {_FORMAT}, '
@@ -284,12 +289,21 @@ def _restore_item(
     saved = record['tree'][item]
     _compare(f'checkpoint {step} in {manager.directory}, {item}', saved, _manifest(flat))
     restore_args = {name: _restore_args(leaf) for name, leaf in flat.items()}
-    restored = manager.restore(
-        step,
-        args=ocp.args.Composite(**{item: ocp.args.PyTreeRestore(restore_args=restore_args)}),
-    )[item]
+    args = {item: ocp.args.PyTreeRestore(restore_args=restore_args)}
+    with _whole(f'{manager.directory}/{step}'):
+        restored = manager.restore(step, args=ocp.args.Composite(**args))[item]
     leaves = [_finish(restored[name], saved[name]) for name in flat]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+@contextlib.contextmanager
+def _whole(place: str) -> Iterator[None]:
+    """A context in which orbax reads; a damaged file becomes a ValueError of one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).split('\n')[0]
+        raise ValueError(f'{place}: expected a whole checkpoint, found: {reason:.300}') from error
 
 
 def _restore_args(leaf: Any) -> ocp.RestoreArgs:

@@ -34,7 +34,7 @@ def use(choice: str = '') -> Path | None:
     told = jax.config.values['jax_compilation_cache_dir']
     if told and not choice:
         return Path(told)
-    folder = (Path(choice) if choice else _users()) / _processor()
+    folder = (Path(choice).expanduser() if choice else _users()) / _processor()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f'.{os.getpid()}').touch()

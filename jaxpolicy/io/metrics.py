@@ -158,7 +158,10 @@ def read(workdir: str | Path) -> list[Row]:
     path = Path(workdir) / JSONL
     if not path.exists():
         return []
-    lines = path.read_text().split('\n')
+    try:
+        lines = path.read_text().split('\n')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: expected text, found: {error}') from error
     rows = []
     for number, line in enumerate(lines[:-1], start=1):
         try:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from jaxpolicy import registry
 from jaxpolicy.io import json_text
 
 CONFIG_FILE = 'config.json'
@@ -216,8 +217,10 @@ def _git(root: Path, *arguments: str) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ValueError(f'{path.parent} is not the directory of a run: no {path.name}') from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(
+            f'{path.parent}: expected a run, found {_contents(path.parent)}'
+        ) from error
     except ValueError as error:  # no JSON, or no text
         raise ValueError(f'{path}: not JSON: {error}') from error
     if not isinstance(record, dict):
@@ -228,6 +231,16 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(record['config'], dict):
         raise ValueError(f'{path}: config: expected an object, found {record["config"]!r:.100}')
     return record
+
+
+def _contents(folder: Path) -> str:
+    """What there is where the directory of a run was expected, in words."""
+    if not folder.is_dir():
+        return 'a file' if folder.exists() else f'none; {registry.beside(folder)}'
+    runs = sorted(path.parent.name for path in folder.glob(f'*/{CONFIG_FILE}'))
+    if runs:
+        return f'no {CONFIG_FILE}; the folder has the runs {", ".join(runs)}'
+    return f'no {CONFIG_FILE}; {registry.beside(folder / CONFIG_FILE)}'
 
 
 def _tuples(value: Any) -> Any:

@@ -9,7 +9,7 @@ of some, and `evaluate_host` steps simulators outside JAX. `evaluate` and `evalu
 arrays with one number per episode, so that the caller can report n and a confidence interval.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -59,6 +59,12 @@ def evaluate(
       'broken' are NaN, so that nobody mistakes half an episode for a whole one.
     """
     return evaluate_and_trace(env, policy, keys, act_key, num_steps, 0, 0)[0]
+
+
+def metric_names(metrics: Iterable[str]) -> list[str]:
+    """The names that `evaluate` returns for an environment with these metrics."""
+    ends = [f'{name}_{end}' for name in metrics for end in ('max', 'final', 'mean')]
+    return ['return', 'length', 'broken', *ends]
 
 
 def evaluate_and_trace(

@@ -42,7 +42,7 @@ def open_other(config: config_dict.ConfigDict, agent: Any, num_seeds: int) -> Be
       ValueError: there is no such run, it has other normalisers or another number of seeds, or no
         network of it fits.
     """
-    other = saved.open_run(config.begin.workdir, config.begin.checkpoint)
+    other = saved.open_run(config.begin.workdir, config.begin.checkpoint, key='config.begin')
     if other.num_seeds not in (1, num_seeds):
         raise ValueError(
             f'begin.workdir: expected a run of 1 or {num_seeds} seeds, found {other.num_seeds}'

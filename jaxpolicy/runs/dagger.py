@@ -120,7 +120,7 @@ def expert(
             )
         scripted = importlib.import_module(task.expert).make(chosen)
         return lambda weights: turns.Expert(scripted, truth.truth), ()
-    run = saved.open_run(directory, config.expert.checkpoint)
+    run = saved.open_run(directory, config.expert.checkpoint, key='config.expert')
     sections.check_fit(config, run.spec, spec)
     policy_of = run.policy_of(deterministic=True)
     return lambda weights: turns.Expert(policy_of(weights), truth.truth), run.first

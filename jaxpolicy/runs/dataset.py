@@ -70,7 +70,12 @@ def read(
                 f'{name!r}, which needs its fields {missing}'
             )
         options = {field: group[field] for field in module.FROM_ENV}
-        found.append((path, episodes_lib.validate(module.load(path, **options), path)))
+        try:
+            episodes = module.load(path, **options)
+        except (ValueError, OSError) as error:  # of somebody's format, which may not name the file
+            text = str(error)
+            raise ValueError(text if path in text else f'{path}: {text}') from error
+        found.append((path, episodes_lib.validate(episodes, path)))
     return found
 
 

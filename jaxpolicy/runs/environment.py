@@ -1,7 +1,7 @@
 """Builds the environment of a config."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import config_dict
@@ -64,7 +64,7 @@ def make_env(
         from jaxpolicy.runs import rewards  # few runs need it
 
         env = rewards.apply(config, task, chosen, env)
-    env = disturb.apply(env, disturb.Config(**config.disturb))
+    env = disturb.apply(env, sections.section(disturb.Config, config.disturb, 'disturb'))
     return vectorize.vectorize(time_limit.time_limit(env, chosen.episode_steps))
 
 
@@ -106,7 +106,8 @@ def wrapped(env: types.Env, entries: Sequence[Any]) -> types.Env:
     """
     for entry in entries:
         pair = (entry, {}) if isinstance(entry, str) else entry
-        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)):
+        is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+        if not (is_pair and isinstance(pair[0], str) and isinstance(pair[1], Mapping)):
             raise ValueError(
                 f'config.wrap: expected names or pairs (name, {{argument: value}}), found {entry!r}'
             )
@@ -117,4 +118,7 @@ def wrapped(env: types.Env, entries: Sequence[Any]) -> types.Env:
         except TypeError as error:
             raise ValueError(f'config.wrap: {name!r}: {error}') from error
         env = wrapper(env, **dict(fields))
+        if not isinstance(env, types.Env):
+            kind = type(env).__name__
+            raise ValueError(f'config.wrap: expected an Env of {name!r}, found {kind}')
     return env

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from jaxpolicy import sharding, types
+from jaxpolicy import ranges, sharding, types
 from jaxpolicy.envs.wrap import disturb
 from jaxpolicy.io import summary
 from jaxpolicy.loops import evaluate
@@ -70,11 +70,11 @@ def make(
       ImportError: the simulator is not installed.
     """
     learner.acts_deterministically(config)  # a mistake shows before anything is built
-    for name, least in (('num_episodes', 1), ('first_seed', 0)):
-        if config.eval[name] < least:
-            raise ValueError(
-                f'config.eval.{name}: expected at least {least}, found {config.eval[name]}'
-            )
+    if config.eval.num_episodes < 1:
+        raise ValueError(
+            f'config.eval.num_episodes: expected at least 1, found {config.eval.num_episodes}'
+        )
+    ranges.check_seeds('config.eval.first_seed', config.eval.first_seed, config.eval.num_episodes)
     task, _ = environment.task_of(config)
     if task.make is None:
         return _on_host(config, num_seeds, agent)
@@ -236,8 +236,7 @@ def _on_host(config, num_seeds, agent) -> Evaluation:
 
         jax.eval_shape(init, train, env.reset([0]))
         *_, values = env.step(np.zeros((1, *env.spec.action.shape), env.spec.action.dtype))
-        ends = [f'{name}_{end}' for name in values for end in ('max', 'final', 'mean')]
-        return sorted(['return', 'length', *ends])
+        return sorted(set(evaluate.metric_names(values)) - {'broken'})
 
     def traced(train, num_episodes, first_seed, mode):
         raise RuntimeError(f'{task.name!r} runs outside JAX, where steps are not kept')

@@ -76,6 +76,7 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
       ValueError: the config does not fit together, or the directory was made with another one; or
         training ended early because its numbers are no longer finite.
     """
+    sections.check_groups(config)
     keep = (config.checkpoint.keep_last, config.checkpoint.keep_best)
     scored_by = continuing.scored_by(config)
     with contextlib.ExitStack() as stack:

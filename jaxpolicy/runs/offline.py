@@ -73,7 +73,9 @@ def teach(config: config_dict.ConfigDict, num_seeds: int) -> beginning.Begin:
       ValueError: the teacher is missing, is no flow, or has another number of seeds; from the
         result: it has other normalisers or networks than this run.
     """
-    teacher = saved.open_run(config.teacher.workdir, config.teacher.checkpoint)
+    teacher = saved.open_run(
+        config.teacher.workdir, config.teacher.checkpoint, key='config.teacher'
+    )
     if teacher.config.agent.get('objective') != 'flow':
         found = teacher.config.agent.to_dict()
         raise ValueError(f'config.teacher.workdir: expected objective flow, found {found}')

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxpolicy import sharding, types
+from jaxpolicy import ranges, sharding, types
 from jaxpolicy.runs import kinds
 
 PyTree = Any
@@ -34,6 +34,7 @@ class Program(NamedTuple):
 
 def seeds(seed: int, num_seeds: int) -> np.ndarray:
     """The seeds of a run: a number for one seed, [S] for several."""
+    ranges.check_seeds('--seed', seed, num_seeds)
     found = np.arange(seed, seed + num_seeds, dtype=np.uint32)
     return found if num_seeds > 1 else found.reshape(())
 

@@ -38,7 +38,7 @@ from ml_collections import config_dict
 
 from jaxpolicy import envs, registry
 from jaxpolicy.envs.wrap import disturb
-from jaxpolicy.io import flags
+from jaxpolicy.io import settings
 from jaxpolicy.runs import kinds
 
 # A run whose weights and normalisers this one begins with (runs.beginning), and its checkpoint.
@@ -204,7 +204,7 @@ def exchange_env(group: dict[str, Any], name: str) -> dict[str, Any]:
     return new | {key: group[key] for key in changed if key != 'name'}
 
 
-flags.EXCHANGES['env'] = exchange_env  # for `--config.env.name=...`
+settings.EXCHANGES['env'] = exchange_env  # for `--config.env.name=...`
 
 
 def loop_group(kind: str) -> dict[str, Any]:

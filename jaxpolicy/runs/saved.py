@@ -14,7 +14,7 @@ from ml_collections import config_dict
 
 from jaxpolicy import registry, types
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.io import checkpoint, fingerprint, flags, spec_file, workdir
+from jaxpolicy.io import checkpoint, fingerprint, settings, spec_file, workdir
 from jaxpolicy.loops import policies
 from jaxpolicy.runs import dataset, environment, learner, sections, upgrade
 
@@ -48,6 +48,8 @@ def open_run(
     which: str = 'best',
     changes: Sequence[str] = (),
     groups: Sequence[str] = (),
+    *,
+    key: str = '',
 ) -> Saved:
     """Opens a run: its config, what it sees and does, its agent and its weights.
 
@@ -55,6 +57,7 @@ def open_run(
       which: 'best' (the latest, where none has a score), 'latest' or the number of a checkpoint.
       changes: texts `group.key=value`, where the config shall differ from training.
       groups: the groups that may differ; fields that change only how an agent acts always may.
+      key: the group of the config that names the run, for messages; '': flags do.
 
     Raises:
       ValueError: there is no such run or checkpoint, or a change does not fit.
@@ -65,7 +68,9 @@ def open_run(
     num_seeds = workdir.load_num_seeds(directory)
     spec = load_spec(directory, config)
     agent = learner.make_agent(config, spec)
-    manager, step = open_checkpoint(directory, which)
+    manager, step = open_checkpoint(
+        directory, which, f'{key}.checkpoint' if key else '--checkpoint'
+    )
     train = checkpoint.restore_train(manager, step, learner.template(agent, num_seeds))
     return Saved(directory, config, spec, num_seeds, step, agent, train)
 
@@ -113,8 +118,10 @@ def load_config(directory: str | Path) -> config_dict.ConfigDict:
     Raises:
       ValueError: there is no such run.
     """
-    record = upgrade.upgrade(workdir.load_record(directory))
-    return workdir.from_json(record['config']).lock()
+    record = upgrade.upgrade(workdir.load_record(Path(directory).expanduser()))
+    config = workdir.from_json(record['config']).lock()
+    sections.check_groups(config, f'{directory}/{workdir.CONFIG_FILE}')
+    return config
 
 
 def change(config: config_dict.ConfigDict, changes: Sequence[str], groups: Sequence[str]) -> None:
@@ -129,7 +136,7 @@ def change(config: config_dict.ConfigDict, changes: Sequence[str], groups: Seque
     if wrong := [text for text in changes if '=' not in text]:
         raise ValueError(f'--override: expected key=value, found {wrong}')
     pairs = [text.split('=', 1) for text in changes]
-    flags.override(config, [(key, value) for key, value in pairs])
+    settings.override(config, [(key, value) for key, value in pairs])
     keys = []
     if 'agent' in config:
         module = registry.resolve('agents', config.agent.name, 'config.agent.name')
@@ -163,8 +170,8 @@ def code_of(config: config_dict.ConfigDict, more: Iterable[str | Path] = ()) -> 
     return fingerprint.of_code([*files, *more])
 
 
-def open_checkpoint(directory: str | Path, which: str):
-    """The manager of a run's checkpoints and the step that `which` names.
+def open_checkpoint(directory: str | Path, which: str, key: str = '--checkpoint'):
+    """The manager of a run's checkpoints and the step that `which` names; `key` is for messages.
 
     Raises:
       ValueError: there is no such checkpoint.
@@ -175,10 +182,10 @@ def open_checkpoint(directory: str | Path, which: str):
         step = named[which](manager)
         step = checkpoint.latest_step(manager) if step is None else step
     else:
-        step = int(which) if which.isdigit() else None
+        step = int(which) if which.isdecimal() else None
     if step is None or step not in manager.all_steps():
         raise ValueError(
-            f"--checkpoint: expected 'best', 'latest' or one of {sorted(manager.all_steps())} "
+            f"{key}: expected 'best', 'latest' or one of {sorted(manager.all_steps())} "
             f'in {directory}, found {which!r}'
         )
     return manager, step

@@ -7,9 +7,13 @@ from typing import Any
 
 import jax
 from ml_collections import config_dict
+from ml_collections.config_dict import ConfigDict
 
 from jaxpolicy import ranges, types
 from jaxpolicy.io import summary
+
+NAMED = ('agent', 'env', 'loop')  # groups with a name
+GROUPS = (*NAMED, 'eval', 'checkpoint', 'randomize', 'disturb', 'normalize')  # of every run
 
 
 def choose(key: str, known: Iterable[str], name: str) -> str:
@@ -55,13 +59,27 @@ def section(kind: type, group: config_dict.ConfigDict, key: str) -> Any:
     values = {name: group[name] for name in group if name != 'name'}
     known = {field.name for field in dataclasses.fields(kind)}
     if set(values) != known:
+        missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
         raise ValueError(
-            f'the fields of {group.name!r}: missing {sorted(known - set(values))}, unknown '
-            f'{sorted(set(values) - known)}; choose a recipe for it, its name alone is not enough'
+            f'config.{key}: the fields of {group.get("name", key)!r}: missing {missing}, unknown '
+            f'{unknown}; choose a recipe for it, its name alone is not enough'
         )
     made = kind(**values)
     ranges.check(made, f'config.{key}.')
     return made
+
+
+def check_groups(config: config_dict.ConfigDict, where: str = '--config') -> None:
+    """Raises a ValueError where a config lacks groups that every run has; `where` it is from."""
+    if missing := [name for name in GROUPS if not isinstance(config.get(name), ConfigDict)]:
+        raise ValueError(
+            f'{where}: expected a config as jaxpolicy.runs.recipe makes it, with the groups '
+            f'{", ".join(GROUPS)}; found none of the name {", ".join(missing)}'
+        )
+    for name in NAMED:
+        group: Any = config[name]
+        if not isinstance(group.get('name'), str):
+            raise ValueError(f'{where}: {name}.name: expected a name, found none')
 
 
 def check_fit(config: config_dict.ConfigDict, data: types.Spec, env: types.Spec) -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from experiments.bench import training
 from jaxpolicy.data import windows
-from jaxpolicy.io import flags
+from jaxpolicy.io import recipe_file
 from jaxpolicy.runs import kinds, program
 
 
 @pytest.fixture
 def config(demos):
-    config = flags.load('configs/smoke/diffusion.py')
+    config = recipe_file.load('configs/smoke/diffusion.py')
     config.data.path = str(demos)
     config.agent.network, config.agent.width, config.agent.num_blocks = 'mlp', 16, 1
     config.loop.epochs_per_round = 3
@@ -46,7 +46,7 @@ def test_mistakes_are_named(config):
     with pytest.raises(ValueError, match="--peer: expected one of .*'torch'.*found 'jax'"):
         training.make_runners(config, 'jax')
     with pytest.raises(ValueError, match="--config: expected a diffusion agent, found 'ppo'"):
-        training.make_runners(flags.load('configs/smoke/ppo.py'), '')
+        training.make_runners(recipe_file.load('configs/smoke/ppo.py'), '')
 
 
 @pytest.mark.skipif(importlib.util.find_spec('diffusers') is None, reason="needs the extra 'bench'")

@@ -3,14 +3,14 @@ import contextlib
 import pytest
 
 from experiments import compare
-from jaxpolicy.io import flags, metrics, workdir
+from jaxpolicy.io import metrics, recipe_file, workdir
 from jaxpolicy.runs import upgrade
 
 
 @pytest.fixture
 def directory(tmp_path):
     """A run of two seeds with two evaluations."""
-    config = flags.load('configs/smoke/ppo.py')
+    config = recipe_file.load('configs/smoke/ppo.py')
     workdir.prepare(tmp_path, config, seed=0, num_seeds=2, upgrade=upgrade.upgrade)
     with contextlib.closing(metrics.open_writer(tmp_path)) as writer:
         for index in (1, 2, 3):

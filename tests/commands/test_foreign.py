@@ -16,8 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import metrics
+from jaxpolicy.io import metrics, recipe_file
 from jaxpolicy.runs import launch, recipe, saved
 from tests import fork, quick
 
@@ -108,7 +107,7 @@ def test_all_that_is_foreign_trains_is_killed_resumes_and_is_evaluated(site, tab
 
 
 def test_worlds_that_break_are_counted_and_nothing_is_lost(here, tmp_path):
-    config = config_flags.load('mylab.recipes.track_a2c')
+    config = recipe_file.load('mylab.recipes.track_a2c')
     assert launch.train(config, tmp_path / 'run', ALONE)
     rows = [json.loads(x) for x in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
     assert all(row['train/nan_worlds'] > 0 for row in rows)
@@ -129,7 +128,7 @@ def strict(path):
 def test_an_env_that_breaks_trains_resumes_and_is_evaluated(site, here, tmp_path, capsys):
     """A broken observation, in off-policy learning; and at last all episodes break."""
     directory = tmp_path / 'run'
-    config = config_flags.load('mylab.recipes.track_td3')
+    config = recipe_file.load('mylab.recipes.track_td3')
     config.loop.num_env_steps = 8 + 2 * 32
     assert launch.train(config, directory, ALONE)
     (*_, row) = strict(directory / 'metrics.jsonl')

@@ -10,7 +10,7 @@ import pytest
 from jaxpolicy import types
 from jaxpolicy.data import episodes, windows
 from jaxpolicy.envs.render import console
-from jaxpolicy.io import flags
+from jaxpolicy.io import recipe_file
 from jaxpolicy.runs import takeover
 from jaxpolicy.types import Policy
 
@@ -31,7 +31,7 @@ class Scripted:
 
 @pytest.fixture(scope='module')
 def recorded():
-    config = flags.load('configs/detour/bc.py')
+    config = recipe_file.load('configs/detour/bc.py')
     inits = []
 
     def init(obs):
@@ -72,7 +72,7 @@ def test_only_the_persons_actions_are_learnt(recorded):
 
 def test_an_episode_that_breaks_is_left_out_and_counted(monkeypatch, capsys):
     """Of three, the second one breaks at its third step."""
-    config, count = flags.load('configs/detour/bc.py'), []
+    config, count = recipe_file.load('configs/detour/bc.py'), []
     state = types.EnvState(
         jnp.zeros((1, 27)), (), jnp.zeros(1), *(jnp.zeros(1, bool),) * 2, {}, jnp.zeros(1), ()
     )

@@ -84,7 +84,7 @@ def test_offline_state_without_env_and_a_missing_directory(tmp_path, state):
         assert not checkpoint.save(manager, 0, state, {}), 'the step is there already'
         with pytest.raises(ValueError, match=r'no checkpoint 7 .* it has \[0\]'):
             checkpoint.restore(manager, 7, offline)
-    with pytest.raises(ValueError, match='not a directory'):
+    with pytest.raises(ValueError, match='expected a folder of checkpoints, found none'):
         checkpoint.open_manager(tmp_path / 'nowhere', read_only=True)
 
 

@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 from ml_collections import config_dict
 
-from jaxpolicy.io import flags
+from jaxpolicy.io import flags, recipe_file, settings
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -45,7 +45,7 @@ flags.run_main(main)
 @pytest.fixture
 def config(tmp_path) -> config_dict.ConfigDict:
     (tmp_path / 'c.py').write_text(_CONFIG)
-    return flags.load(str(tmp_path / 'c.py'))
+    return recipe_file.load(str(tmp_path / 'c.py'))
 
 
 GOOD = [
@@ -70,7 +70,7 @@ GOOD = [
 
 @pytest.mark.parametrize('key,text,value', GOOD)
 def test_values_take_the_type_of_the_config(config, key, text, value):
-    flags.override(config, [(key, text)])
+    settings.override(config, [(key, text)])
     *groups, leaf = key.split('.')
     found = config[groups[0]][leaf] if groups else config[leaf]
     assert found == value and type(found) is type(value)
@@ -91,6 +91,7 @@ BAD = [
     ('agent.ema', 'maybe', "expected true or false, found 'maybe'"),
     ('agent.hidden', '32,0.5', "expected a sequence of int, found '32,0.5'"),
     ('agent.hidden', 'wide', "expected a sequence of int, found 'wide'"),
+    ('num_epochs', '1e30', "num_epochs: expected an integer below 2**63, found '1e30'"),
     ('agent.warmup', 'x', "agent.warmup: expected an integer, found 'x'"),
 ]
 
@@ -98,7 +99,7 @@ BAD = [
 @pytest.mark.parametrize('key,text,message', BAD)
 def test_mistakes_name_the_key(config, key, text, message):
     with pytest.raises(ValueError) as error:
-        flags.override(config, [(key, text)])
+        settings.override(config, [(key, text)])
     assert message in str(error.value) and '\n' not in str(error.value)
 
 
@@ -115,8 +116,8 @@ def get_config():
     return config
 """
     (folder / 'longer.py').write_text(changed)
-    assert flags.load(str(folder / 'longer.py')).num_epochs == 5
-    assert flags.load(str(folder / 'ppo.py')).num_epochs == 3
+    assert recipe_file.load(str(folder / 'longer.py')).num_epochs == 5
+    assert recipe_file.load(str(folder / 'ppo.py')).num_epochs == 3
 
 
 def test_recipes_of_installed_packages(tmp_path, monkeypatch):
@@ -126,26 +127,43 @@ def test_recipes_of_installed_packages(tmp_path, monkeypatch):
     (tmp_path / 'recipes_lab' / 'recipe.py').write_text(_CONFIG)
     (tmp_path / 'recipes_lab' / 'broken.py').write_text('import recipes_lab.not_there')
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert flags.load('recipes_lab.recipe').num_epochs == 3
-    with pytest.raises(ModuleNotFoundError, match='recipes_lab.not_there'):
-        flags.load('recipes_lab.broken')
+    assert recipe_file.load('recipes_lab.recipe').num_epochs == 3
+    with pytest.raises(ValueError, match='broken.py, line 1: .*recipes_lab.not_there'):
+        recipe_file.load('recipes_lab.broken')
     with pytest.raises(ValueError, match='--config=recipes_lab.recipes: .* no module'):
-        flags.load('recipes_lab.recipes')
+        recipe_file.load('recipes_lab.recipes')
     point = metadata.EntryPoint('lab_reach', 'recipes_lab.recipe', 'jaxpolicy.recipes')
     monkeypatch.setattr(metadata, 'entry_points', lambda group: [point])
-    assert flags.load('lab_reach').num_epochs == 3
+    assert recipe_file.load('lab_reach').num_epochs == 3
 
 
 def test_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'configs' / 'reach').mkdir(parents=True)
     (tmp_path / 'configs' / 'reach' / 'ppo.py').write_text(_CONFIG)
-    assert flags.load('configs/reach/ppo.py').num_epochs == 3
+    assert recipe_file.load('configs/reach/ppo.py').num_epochs == 3
     with pytest.raises(ValueError, match='did you mean configs/reach/ppo.py'):
-        flags.load('configs/reach/poo.py')
+        recipe_file.load('configs/reach/poo.py')
     (tmp_path / 'empty.py').write_text('')
     with pytest.raises(ValueError, match=r'has no get_config\(\)'):
-        flags.load('empty.py')
+        recipe_file.load('empty.py')
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('def get_config(:', 'bad.py, line 1: SyntaxError'),
+        ('def get_config():\n    return 1 / 0', 'bad.py, line 2: ZeroDivisionError'),
+        ('import not_there', "bad.py, line 1: ModuleNotFoundError: No module named 'not_there'"),
+        ('x = 1', r'has no get_config\(\), found x'),
+        ('def get_config():\n    return {}', 'expected a ConfigDict of get_config.*, found dict'),
+    ],
+)
+def test_a_recipe_that_fails_names_its_line(tmp_path, text, message):
+    (tmp_path / 'bad.py').write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        recipe_file.load(str(tmp_path / 'bad.py'))
+    assert '\n' not in str(error.value)
 
 
 def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
@@ -159,9 +177,9 @@ def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
             _CONFIG.replace("'num_epochs': 3", "'num_epochs': 4")
         )
         for name in ('configs/reach/x.py', 'reach/x.py'):
-            assert flags.load(name).num_epochs == 4
+            assert recipe_file.load(name).num_epochs == 4
         with pytest.raises(ValueError, match='did you mean configs/reach/x.py'):
-            flags.load('configs/reach/y.py')
+            recipe_file.load('configs/reach/y.py')
         (folder / 'reach' / 'x.py').write_text(_CONFIG)
 
 
@@ -194,9 +212,9 @@ def test_a_program(run):
 MISTAKES = [
     (['--config=c.py', '--config.agent.nme=x'], 'agent.nme: no such key; did you mean agent.name'),
     (['--config=c.py', '--sead=2'], "Unknown command line flag 'sead'. Did you mean: seed"),
-    (['--config=c.py', '--seed=x'], 'flag --seed=x'),
+    (['--config=c.py', '--seed=x'], "--seed: expected an integer, found 'x'"),
     (['--config=d.py'], '--config=d.py: no such file; '),
-    (['--seed=1'], 'flag --config=None'),
+    (['--seed=1'], '--config: expected a value, found none'),
     (['--config=c.py', 'stray'], "expected flags only, found 'stray'"),
 ]
 

@@ -70,7 +70,7 @@ def test_a_run_of_an_older_version_may_come_back(tmp_path):
 
 
 def test_bad_directories(tmp_path):
-    with pytest.raises(ValueError, match='not the directory of a run'):
+    with pytest.raises(ValueError, match='expected a run, found no config.json'):
         workdir.load_record(tmp_path)
     path = tmp_path / workdir.CONFIG_FILE
     path.write_text('{')

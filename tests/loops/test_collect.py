@@ -244,7 +244,7 @@ def test_runs_that_cannot_demonstrate(run, tmp_path):
         demonstrators.of_run(directory, '3')
     with pytest.raises(ValueError, match="expected a key of .*'disturb'.*found 'agent.gamma'"):
         demonstrators.of_run(directory, changes=['agent.gamma=0.5'])
-    with pytest.raises(ValueError, match='is not the directory of a run'):
+    with pytest.raises(ValueError, match='expected a run, found no config.json'):
         demonstrators.of_run(tmp_path)
     outside = shutil.copytree(directory, tmp_path / 'outside')
     record = json.loads((outside / workdir.CONFIG_FILE).read_text())

@@ -87,6 +87,7 @@ def test_evaluate_equals_a_loop_that_stops_at_the_first_end(num_steps):
         return evaluate.evaluate(env, make_policy(speed), keys, act_key, num_steps)
 
     result = run(0.4, keys, act_key)
+    assert sorted(result) == sorted(evaluate.metric_names(['height', 'over']))
     start = np.asarray(jax.vmap(jax.random.uniform)(keys))
     episodes = by_hand(start, act_key, 0.4, num_steps, LIMIT)
     check(result, episodes)

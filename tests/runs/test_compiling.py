@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from jax import monitoring
 
-from jaxpolicy.io import flags, progress
+from jaxpolicy.io import progress, recipe_file
 from jaxpolicy.runs import compiling, launch, recipe
 
 LINE = 'tests.commands.line'
@@ -61,7 +61,7 @@ def test_errors_of_the_compiler_reach_who_waits():
 
 def tiny():
     """Of the kinds of runs that are spread over devices, one that compiles quickly."""
-    small, config = flags.load('configs/smoke/ppo.py'), recipe.on_policy('a2c', LINE)
+    small, config = recipe_file.load('configs/smoke/ppo.py'), recipe.on_policy('a2c', LINE)
     config.agent.hidden, config.env.episode_steps = (), 3
     config.loop, config.eval, config.checkpoint = small.loop, small.eval, small.checkpoint
     return config

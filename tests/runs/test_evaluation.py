@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.cartpole import dqn as cartpole_dqn
-from jaxpolicy.io import summary
+from jaxpolicy.io import recipe_file, settings, summary
 from jaxpolicy.ops import intervals
 from jaxpolicy.runs import environment, evaluation, sections
 
@@ -33,10 +33,9 @@ def test_a_seed_that_diverged_does_not_stop_the_others():
 
 
 def test_unknown_modes_are_refused():
-    from jaxpolicy.io import flags
 
-    config = flags.load('configs/smoke/ppo.py')
-    flags.override(config, [('eval.modes', 'greedy,stochastic')])
+    config = recipe_file.load('configs/smoke/ppo.py')
+    settings.override(config, [('eval.modes', 'greedy,stochastic')])
     with pytest.raises(ValueError, match="eval.modes: expected one of .*found 'greedy'"):
         evaluation.make(config)
 

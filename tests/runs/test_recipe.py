@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jaxpolicy.io import flags
+from jaxpolicy.io import settings
 from jaxpolicy.runs import environment, recipe, saved
 
 SUITE = 'tests_runs_suite'
@@ -36,7 +36,7 @@ def suite(monkeypatch):
 
 def changed(config, *overrides):
     """The group `env` after the command line."""
-    flags.override(config, [tuple(text.split('=', 1)) for text in overrides])
+    settings.override(config, [tuple(text.split('=', 1)) for text in overrides])
     return config.env.to_dict()
 
 
@@ -84,10 +84,10 @@ def test_mistakes_are_named():
     config = on('pendulum')
     for name, words in (('pendulums', "did you mean 'pendulum'"), ('suite', "expected 'suite/<ta")):
         with pytest.raises(ValueError, match=words):
-            flags.override(config, [('env.name', name)])
+            settings.override(config, [('env.name', name)])
     assert config.env.name == 'pendulum'  # nothing is half changed
     with pytest.raises(ValueError, match='env.max_torque: no such key'):
-        flags.override(config, [('env.max_torque', '1'), ('env.name', 'suite/fast')])
+        settings.override(config, [('env.max_torque', '1'), ('env.name', 'suite/fast')])
 
 
 def test_evaluation_may_take_another_task():

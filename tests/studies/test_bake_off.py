@@ -7,7 +7,7 @@ import pytest
 
 from experiments.studies.bake_off import methods, report
 from jaxpolicy.data import episodes as episodes_lib
-from jaxpolicy.io import fingerprint, flags
+from jaxpolicy.io import fingerprint, recipe_file
 from jaxpolicy.runs import launch, recipe, saved
 
 
@@ -32,7 +32,7 @@ def test_the_front_is_what_no_other_row_beats():
 
 
 def test_the_table_has_every_row_and_marks_the_front(tmp_path):
-    config = flags.load('configs/detour/diffusion.py')
+    config = recipe_file.load('configs/detour/diffusion.py')
     report.write(tmp_path, ROWS, config)
     lines = (tmp_path / 'bake_off.md').read_text().splitlines()
     assert '20 episodes' in lines[0] and 'detour' in lines[0]
@@ -51,7 +51,7 @@ def test_a_row_without_a_sound_episode_is_on_no_front(tmp_path):
     again = methods.Rows(tmp_path).all
     assert again[0]['score'] is None  # as it is written
     for found in (rows.all, again):
-        report.write(tmp_path, found, flags.load('configs/detour/diffusion.py'))
+        report.write(tmp_path, found, recipe_file.load('configs/detour/diffusion.py'))
         text = (tmp_path / 'bake_off.md').read_text()
         assert '| all 20 episodes broke |' in text
         assert '**0.900 [0.850, 0.950], 2 broke**' in text

@@ -15,7 +15,7 @@ from jaxpolicy.data import episodes
 from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.tasks import pusht
 from jaxpolicy.envs.wrap import time_limit, truth, vectorize
-from jaxpolicy.io import flags
+from jaxpolicy.io import recipe_file
 from jaxpolicy.ops import distances
 from jaxpolicy.runs import launch, recipe
 from tests import fork
@@ -42,7 +42,7 @@ def workdirs(task, detour_demos, line_demos, tmp_path_factory):
     """Two policies of one architecture."""
     root = tmp_path_factory.mktemp('shift')
     for seed, name in enumerate(('a', 'b')):
-        config = flags.load('configs/detour/bc.py')
+        config = recipe_file.load('configs/detour/bc.py')
         config.data.path = str(detour_demos)
         if task == LINE:
             config.env = recipe.offline('bc', LINE, 'episodes', '').env
@@ -132,7 +132,7 @@ def push_t(tmp_path_factory):
     obs, action = rng.normal(size=(64, 20)), rng.uniform(-1, 1, size=(64, 2))
     arrays = (obs.astype(np.float32), action.astype(np.float32), np.array([32, 64]))
     episodes.save(root / 'demos.npz', episodes.Episodes(*arrays, {}))
-    config = flags.load('configs/smoke/bc.py')
+    config = recipe_file.load('configs/smoke/bc.py')
     config.data.path, config.eval.every, config.loop.num_epochs = str(root / 'demos.npz'), 0, 1
     assert launch.train(config, root / 'run', launch.Options(num_devices=1))
     return str(root / 'run')

@@ -20,6 +20,7 @@ from typing import Any
 
 from absl import flags
 
+from jaxpolicy import ranges
 from jaxpolicy.io import checkpoint, latency, metrics, summary, workdir
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.runs import evaluation, launch, saved, sections, upgrade
@@ -32,6 +33,8 @@ MEASURES = ('score', 'latency')
 
 def choose(flag: str, known: Iterable[str], names: Iterable[str]) -> None:
     """Raises a ValueError that names the flag where one of the names is unknown."""
+    if not names:
+        raise ValueError(f'--{flag}: expected some of {list(known)}, found none')
     for name in names:
         if name not in known:
             raise ValueError(f'--{flag}: expected some of {list(known)}, found {name!r}')
@@ -91,27 +94,29 @@ def run(name: str, root: Path) -> list[dict[str, Any]]:
 
 def main(_):
     root = Path(FLAGS.workdir)
-    try:
-        choose('methods', methods.METHODS, FLAGS.methods)
-        choose('measure', MEASURES, FLAGS.measure)
-        rows = [row for name in FLAGS.methods for row in run(name, root)]
-    except (ValueError, ImportError) as error:
-        sys.exit(f'bake_off: error: {error}')
+    choose('methods', methods.METHODS, FLAGS.methods)
+    choose('measure', MEASURES, FLAGS.measure)
+    ranges.check_seeds('--first_seed', FLAGS.first_seed, FLAGS.num_episodes)
+    rows = [row for name in FLAGS.methods for row in run(name, root)]
     rows = [row for row in rows if 'score' in row and 'p50_ms' in row]
     if rows:
         report.write(root, rows, FLAGS.config)
         print(f'written: {root / "bake_off.md"}, bake_off.png')
+    else:
+        print('nothing has both a score and a latency yet, so there is no table')
 
 
 if __name__ == '__main__':
     config_flags.define_config(required=True)
-    flags.DEFINE_string('workdir', None, 'Directory of all runs.', required=True)
+    config_flags.define_output(
+        'workdir', None, 'Directory of all runs.', folder=True, required=True
+    )
     flags.DEFINE_list(
         'methods', list(methods.METHODS), 'Which methods; a teacher before who learns of it.'
     )
     flags.DEFINE_list('measure', list(MEASURES), 'score (trains first), latency, or both.')
-    flags.DEFINE_integer('seed', 0, 'Seed of all training.', lower_bound=0)
+    config_flags.define_seed('seed', 0, 'Seed of all training.')
     flags.DEFINE_integer('num_seeds', 1, 'Seeds trained together, from --seed on.', lower_bound=1)
     flags.DEFINE_integer('num_episodes', 1000, 'Episodes for each row.', lower_bound=1)
-    flags.DEFINE_integer('first_seed', 400_000, 'Seed of the first episode.', lower_bound=0)
+    config_flags.define_seed('first_seed', 400_000, 'Seed of the first episode.')
     config_flags.run_main(main)

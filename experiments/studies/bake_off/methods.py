@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from ml_collections import config_dict
 
 from jaxpolicy import registry
 from jaxpolicy.agents.parts import denoiser
-from jaxpolicy.io import fingerprint, workdir
+from jaxpolicy.io import fingerprint, paths, workdir
 from jaxpolicy.runs import saved, sections
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name: agent and fields of its Config
@@ -89,7 +88,7 @@ class Rows:
 
     def __init__(self, directory: Path):
         self._path = directory / 'bake_off.json'
-        self.all = json.loads(self._path.read_text()) if self._path.exists() else []
+        self.all = paths.read_rows(self._path)
 
     def of(
         self,

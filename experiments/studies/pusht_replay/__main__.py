@@ -7,8 +7,6 @@ error of `jaxpolicy.envs.tasks.pusht`: at the `end` of each episode and over `al
 freely from the first state; and of `one step` from where agent and block were recorded.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,7 +19,7 @@ from jaxpolicy.data.formats import pusht_zarr
 from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.tasks import pusht
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import workdir
+from jaxpolicy.io import paths
 
 FLAGS = flags.FLAGS
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
@@ -101,10 +99,7 @@ def _quantiles(found: np.ndarray) -> dict[str, dict[str, float]]:
 
 
 def main(_):
-    try:
-        table = replay(pusht_zarr.load(FLAGS.data, obs='state'))
-    except ValueError as error:
-        sys.exit(f'pusht_replay: error: {error}')
+    table = replay(pusht_zarr.load(FLAGS.data, obs='state'))
     print(f'{table["episodes"]} episodes, {table["steps"]} steps')
     print(f'human score {table["human_score"]:.4f}, coverage {table["human_coverage"]:.4f}')
     print(f'{"quantile":17}' + ''.join(f'{q:>10g}' for q in QUANTILES))
@@ -112,10 +107,11 @@ def main(_):
         for name, row in rows.items():
             print(f'{kind:10}{name:7}' + ''.join(f'{value:10.1e}' for value in row.values()))
     if FLAGS.out:
-        workdir.write_json(Path(FLAGS.out), table)
+        paths.write_json(FLAGS.out, table)
 
 
 if __name__ == '__main__':
-    flags.DEFINE_string('data', None, 'The folder pusht_cchi_v7_replay.zarr.', required=True)
-    flags.DEFINE_string('out', None, 'Also write the table to this JSON file.')
+    about = 'The folder pusht_cchi_v7_replay.zarr.'
+    config_flags.define_input('data', None, about, folder=True, required=True)
+    config_flags.define_output('out', None, 'Also write the table to this JSON file.')
     config_flags.run_main(main)

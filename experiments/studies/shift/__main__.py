@@ -8,7 +8,6 @@ shift.png. What shift.json holds already is not measured again where episodes, d
 weights, config and code agree, so that the same command continues after a stop. See docs/shift.md.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from jaxpolicy import ranges
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import paths
 
 from . import host, measure, report, table
 
@@ -45,12 +46,18 @@ def load(workdirs: Sequence[str], which: str, on_host: bool = False) -> list[mea
 
 def choose(known: Shifts, names: Sequence[str], severities: Sequence[str]) -> Shifts:
     """What to measure: no shift first, then those that are named, or all that are known."""
+    try:
+        strengths = tuple(map(float, severities))
+    except ValueError as error:
+        raise ValueError(f'--severities: expected numbers, found {severities}') from error
+    if not np.isfinite(strengths).all():
+        raise ValueError(f'--severities: expected finite numbers, found {severities}')
     chosen = {'none': known['none']}
     for name in names or known:
         if name not in known:
             raise ValueError(f'--shifts: expected some of {sorted(known)}, found {name!r}')
         changed = severities and name != 'none'
-        values = tuple(map(float, severities)) if changed else known[name].severities
+        values = strengths if changed else known[name].severities
         chosen[name] = known[name]._replace(severities=values)
     return chosen
 
@@ -93,28 +100,30 @@ def measure_all(
 
 
 def main(_):
-    try:
-        policies = load(FLAGS.workdir, FLAGS.checkpoint, FLAGS.host)
-        shifts = choose(policies[0].shifts, FLAGS.shifts, FLAGS.severities)
-        shown = measure.demonstrations(policies, FLAGS.data)
-        out = Path(FLAGS.out or Path(FLAGS.workdir[0]) / 'shift')
-        out.mkdir(parents=True, exist_ok=True)
-        seeds = np.arange(FLAGS.num_episodes, dtype=np.uint32) + np.uint32(FLAGS.first_seed)
-        rows = measure_all(shifts, policies, shown, seeds, report.Rows(out / 'shift.json'))
-    except (ValueError, ImportError) as error:
-        sys.exit(f'shift: error: {error}')
+    ranges.check_seeds('--first_seed', FLAGS.first_seed, FLAGS.num_episodes)
+    out = Path(FLAGS.out or Path(FLAGS.workdir[0]) / 'shift')
+    paths.probe(out, folder=True)
+    known = report.Rows(out / 'shift.json')
+    policies = load(FLAGS.workdir, FLAGS.checkpoint, FLAGS.host)
+    shifts = choose(policies[0].shifts, FLAGS.shifts, FLAGS.severities)
+    shown = measure.demonstrations(policies, FLAGS.data)
+    out.mkdir(parents=True, exist_ok=True)
+    seeds = np.arange(FLAGS.num_episodes, dtype=np.uint32) + np.uint32(FLAGS.first_seed)
+    rows = measure_all(shifts, policies, shown, seeds, known)
     report.write(out, rows, policies[0].shifts)
     print(f'written: {out / "shift.md"}, shift.png, shift.json')
 
 
 if __name__ == '__main__':
-    flags.DEFINE_list('workdir', None, 'Directories of the runs.', required=True)
-    flags.DEFINE_string('data', None, 'Demonstrations; default: of the first run that has any.')
+    config_flags.define_inputs('workdir', None, 'Directories of the runs.', required=True)
+    about = 'Demonstrations; default: of the first run that has any.'
+    config_flags.define_input('data', None, about, folder=None)
     flags.DEFINE_list('shifts', [], 'Which shifts; default: all of the task.')
     flags.DEFINE_list('severities', [], 'Other severities, for the shifts that are named.')
     flags.DEFINE_integer('num_episodes', 1000, 'Episodes for each row.', lower_bound=1)
-    flags.DEFINE_integer('first_seed', 500_000, 'Seed of the first episode.', lower_bound=0)
+    config_flags.define_seed('first_seed', 500_000, 'Seed of the first episode.')
     flags.DEFINE_string('checkpoint', 'best', "'best', 'latest' or a step.")
-    flags.DEFINE_string('out', None, 'Directory of the results; default: shift in the first run.')
+    about = 'Directory of the results; default: shift in the first run.'
+    config_flags.define_output('out', None, about, folder=True)
     flags.DEFINE_bool('host', False, 'Runs of Push-T in gym-pusht; about 100 episodes.')
     config_flags.run_main(main)

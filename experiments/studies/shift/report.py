@@ -1,6 +1,5 @@
 """The rows, the table and the plot of `experiments.studies.shift`."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
-from jaxpolicy.io import workdir
+from jaxpolicy.io import paths, workdir
 
 from .table import Shift
 
@@ -25,7 +24,7 @@ class Rows:
 
     def __init__(self, path: Path):
         self._path = path
-        self.all: list[Row] = json.loads(path.read_text()) if path.exists() else []
+        self.all: list[Row] = paths.read_rows(path)
 
     def find(self, wanted: Row) -> Row | None:
         """The row that agrees with `wanted` in all that it says."""

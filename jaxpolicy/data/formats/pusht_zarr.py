@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxpolicy import registry
 from jaxpolicy.data import checks
 from jaxpolicy.data import episodes as episodes_lib
 
@@ -40,11 +41,15 @@ def load(path: str | os.PathLike[str], obs: str = 'keypoints') -> episodes_lib.E
       ValueError: an array is missing, truncated, of the wrong shape, not finite or inconsistent
         with the others; the message names it.
     """
-    path = os.fspath(path)
+    path = os.path.expanduser(path)
     if obs not in ('keypoints', 'state'):
         raise ValueError(f"obs: expected 'keypoints' or 'state', found {obs!r}")
     if not os.path.isdir(path):
-        hint = 'unzip it first' if path.endswith('.zip') else 'no such folder'
+        hint = (
+            'unzip it first'
+            if path.endswith('.zip')
+            else f'no such folder; {registry.beside(path)}'
+        )
         raise ValueError(
             f'{path}: expected a zarr folder such as pusht_cchi_v7_replay.zarr: {hint}'
         )

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpolicy import envs, registry
+from jaxpolicy import envs, ranges, registry
 from jaxpolicy.envs.wrap import auto_reset, time_limit, vectorize
 from jaxpolicy.types import Env, EnvState, Spec, is_discrete
 
@@ -52,9 +52,16 @@ class VectorEnv(vector.VectorEnv):
       env: unbatched and time-limited.
       num_envs: N.
       render: draws the states of all N environments for `render()`.
+      control_hz: steps in a second.
     """
 
-    def __init__(self, env: Env, num_envs: int, render: Render | None = None) -> None:
+    def __init__(
+        self,
+        env: Env,
+        num_envs: int,
+        render: Render | None = None,
+        control_hz: float = _CONTROL_HZ,
+    ) -> None:
         self.num_envs, self._spec = num_envs, env.spec
         self.single_observation_space = space(env.spec.obs)
         self.single_action_space = action_space(env.spec)
@@ -63,6 +70,7 @@ class VectorEnv(vector.VectorEnv):
         self.metadata = {
             'autoreset_mode': vector.AutoresetMode.SAME_STEP,
             'render_modes': ['rgb_array'],
+            'render_fps': round(control_hz),
         }
         self.render_mode = 'rgb_array' if render else None
         self._render = render
@@ -83,21 +91,23 @@ class VectorEnv(vector.VectorEnv):
             seed for each; or None to go on at random.
 
         Raises:
-          ValueError: there are not N seeds, or options has 'reset_mask'.
+          ValueError: there are not N seeds, one is negative or no integer, or options has
+            'reset_mask'.
         """
         if options and 'reset_mask' in options:
             raise ValueError(
                 "options['reset_mask']: expected none, environments restart themselves"
             )
-        first = seed if isinstance(seed, int | np.integer) or seed is None else seed[0]
-        super().reset(seed=first)
         if seed is None:
             seeds = self._random_seeds()
         else:
-            seeds = seed + np.arange(self.num_envs) if first is seed else np.asarray(seed)
-        if seeds.shape != (self.num_envs,):
-            raise ValueError(f'seed: expected {self.num_envs} seeds, found {seeds.shape}')
-        state = self._draw(seeds.astype(np.uint32))
+            one = isinstance(seed, int | np.integer)
+            numbers = range(int(seed), int(seed) + self.num_envs) if one else list(seed)
+            if len(numbers) != self.num_envs:
+                raise ValueError(f'seed: expected {self.num_envs} seeds, found {len(numbers)}')
+            seeds = np.array([_seed(number) for number in numbers], np.uint32)
+            super().reset(seed=int(numbers[0]))
+        state = self._draw(seeds)
         metrics = state.metrics | {'nan_world': jnp.zeros_like(state.reward)}
         self._state = state.replace(metrics=metrics)
         self._refill()
@@ -131,10 +141,10 @@ class VectorEnv(vector.VectorEnv):
         return tuple(self._render(_started(self._state))) if self._render else None
 
     def _random_seeds(self) -> np.ndarray:
-        return self.np_random.integers(_NUM_SEEDS, size=self.num_envs)
+        return self.np_random.integers(_NUM_SEEDS, size=self.num_envs).astype(np.uint32)
 
     def _refill(self) -> None:
-        self._pool = self._draw(self._random_seeds().astype(np.uint32))
+        self._pool = self._draw(self._random_seeds())
         self._num_ended = 0
 
 
@@ -160,11 +170,18 @@ class SingleEnv(gymnasium.Env):
         self._state: EnvState | None = None
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Starts a new episode; returns (obs, {})."""
-        super().reset(seed=seed)
+        """Starts a new episode; returns (obs, {}).
+
+        Raises:
+          ValueError: the seed is negative or no integer.
+        """
         del options
-        seed = int(self.np_random.integers(_NUM_SEEDS)) if seed is None else seed
-        self._state = state = self._draw(np.uint32(seed))
+        if seed is None:
+            number = np.uint32(self.np_random.integers(_NUM_SEEDS))
+        else:
+            number = _seed(seed)
+            super().reset(seed=int(seed))
+        self._state = state = self._draw(number)
         return _numpy(state.obs), {}
 
     def step(self, action):
@@ -190,8 +207,8 @@ def make_vec(
     name: str, num_envs: int = 1, render_mode: str | None = None, **fields: Any
 ) -> VectorEnv:
     """N environments by their name in the registry, with `fields` of its config changed."""
-    env, render, _ = _make(name, fields)
-    return VectorEnv(env, num_envs, render if render_mode else None)
+    env, render, control_hz = _make(name, fields)
+    return VectorEnv(env, num_envs, render if render_mode else None, control_hz)
 
 
 def make(name: str, render_mode: str | None = None, **fields: Any) -> SingleEnv:
@@ -247,10 +264,23 @@ def _make(name: str, fields: dict[str, Any]) -> tuple[Env, Render | None, float]
     task = envs.resolve(name)
     if task.make is None:
         raise ValueError(f'name: expected an env on the device, found {name!r}')
+    known = [field.name for field in dataclasses.fields(task.config)]
+    if unknown := sorted(set(fields) - set(known)):
+        raise ValueError(f'{unknown[0]}: expected a field of {name!r}, one of {known}')
     config = dataclasses.replace(task.config, **fields)
+    ranges.check(config, '')
     env, draw = time_limit.time_limit(task.make(config), config.episode_steps), task.render
     render = None if draw is None else lambda states: draw(config, states, _HEIGHT, _WIDTH)
     return env, render, _CONTROL_HZ if task.control_hz is None else task.control_hz(config)
+
+
+def _seed(seed: Any) -> np.uint32:
+    """The seed of a key. Gymnasium's seeds have no upper bound: those beyond 32 bits are hashed."""
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f'seed: expected an integer of at least 0, found {seed!r}')
+    if seed < 2**32:
+        return np.uint32(seed)
+    return np.random.SeedSequence(int(seed)).generate_state(1)[0]
 
 
 def _numpy(tree: PyTree) -> PyTree:

@@ -150,12 +150,31 @@ def test_seeds_repeat_a_run_and_no_seed_goes_on():
     assert not np.array_equal(run(5), run(6))
     assert not np.array_equal(run(None)[0], run(None)[0])
     np.testing.assert_array_equal(envs.reset(seed=[6, 5])[0]['x'][1], run(5)[0, 0])
+    for bad in (-1, [3, -1], 1.5):
+        with pytest.raises(ValueError, match='expected an integer of at least 0'):
+            envs.reset(seed=bad if isinstance(bad, list) else [bad] * 2)
+    with pytest.raises(ValueError, match='expected an integer of at least 0, found -2'):
+        envs.reset(seed=-2)
     with pytest.raises(ValueError, match='expected 2 seeds'):
         envs.reset(seed=[1, 2, 3])
     with pytest.raises(ValueError, match='reset_mask'):
         envs.reset(options={'reset_mask': np.ones(2, bool)})
     with pytest.raises(ValueError, match=r'expected shape \(2, 1\), found \(2, 2\)'):
         envs.step(np.zeros((2, 2)))
+
+
+def test_any_seed_starts_the_same_episode_in_both():
+    """Gymnasium's seeds have no upper bound; neighbours differ on either side of 2**32."""
+    envs, env = gymnasium_vector.VectorEnv(_count(), 3), gymnasium_vector.SingleEnv(_count())
+    starts = []
+    for seed in (0, 2**32 - 2, 2**70, np.int64(5)):
+        many = envs.reset(seed=seed)[0]['x']
+        singles = [env.reset(seed=int(seed) + i)[0]['x'] for i in range(3)]
+        np.testing.assert_array_equal(many, singles)
+        starts += [tuple(start) for start in singles]
+    assert len(set(starts)) == len(starts)
+    with pytest.raises(ValueError, match='expected an integer of at least 0, found -1'):
+        env.reset(seed=-1)
 
 
 def test_a_broken_world_ends_and_is_reported():
@@ -182,3 +201,7 @@ def test_pictures():
     picture = env.render()
     assert picture.shape == (480, 640, 3) and picture.std() > 1.0
     assert gymnasium_vector.make('pendulum').render() is None
+    envs = gymnasium_vector.make_vec('pendulum', render_mode='rgb_array')
+    assert envs.metadata['render_fps'] == env.metadata['render_fps'] == 20
+    with pytest.raises(ValueError, match="episode_step: expected a field of 'pendulum'"):
+        gymnasium_vector.make('pendulum', episode_step=3)
