@@ -37,13 +37,18 @@ def is_discrete(spec: Spec) -> bool:
     return jnp.issubdtype(spec.action.dtype, jnp.integer)
 
 
-def check_actions(spec: Spec, discrete: bool = False) -> None:
-    """Raises a ValueError unless the env's actions are of the kind that `discrete` asks for."""
+def check_actions(spec: Spec, discrete: bool = False, instead: str = '') -> None:
+    """Raises a ValueError unless an agent's actions are of the kind that `discrete` asks for.
+
+    Args:
+      instead: an agent for the other kind, which the message then names.
+    """
     if is_discrete(spec) != discrete:
         kinds = ('continuous', 'discrete')
+        named = f', such as {instead}' if instead else ''
         raise ValueError(
-            f'env.name: expected {kinds[discrete]} actions for this agent, found '
-            f'{kinds[not discrete]} ones'
+            f'agent.name: expected an agent for {kinds[not discrete]} actions{named}, found one '
+            f'for {kinds[discrete]} actions'
         )
 
 

@@ -1,4 +1,4 @@
-"""Behavioural cloning of action chunks, with three heads.
+"""Behavioural cloning of action chunks, with three heads for numbers and one for choices.
 
 A network predicts the Tp actions around now from the last To observations. Over demonstrations, it
 minimises
@@ -6,10 +6,12 @@ minimises
     mse       || a - f(o) ||^2
     gaussian  -log N(a; mu(o), sigma(o))
     mixture   -log sum_m w_m(o) N(a; mu_m(o), sigma_m(o))       (Bishop, 1994)
+    categorical  -log p(a; o), where each action of the chunk is one of M choices
 
 The mixture is over whole chunks, so that one component is one way of doing the task: a mixture per
-time step could change its mind in the middle of a chunk. Padded steps do not count. A deterministic
-policy returns the mean; with a mixture, that of the likeliest component.
+time step could change its mind in the middle of a chunk. The choices of a chunk are independent
+given o, each with its own probabilities. Padded steps do not count. A deterministic policy returns
+the mean; with a mixture, that of the likeliest component; of choices, the likeliest at each step.
 
 Sources: Pomerleau, 1989; Mandlekar et al., 2021 (robomimic, arXiv:2108.03298) for the mixture head;
 Zhao et al., 2023 (ACT, arXiv:2304.13705) for chunks.
@@ -26,14 +28,15 @@ from jaxpolicy import optimizers, ranges, train_state, types
 from jaxpolicy.nets import encoders, mlp
 from jaxpolicy.ops import distributions, losses
 
-HEADS = ('mse', 'gaussian', 'mixture')
+HEADS = ('mse', 'gaussian', 'mixture')  # for actions that are numbers
+DISCRETE_HEADS = ('categorical',)
 LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = ('action_horizon',)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    head: str = 'mse'  # 'mse', 'gaussian' or 'mixture'
+    head: str = 'mse'  # 'mse', 'gaussian' or 'mixture'; 'categorical' where actions are choices
     num_components: ranges.Count = 8  # of the mixture
     min_std: ranges.Positive = 0.01  # of the gaussian and mixture heads, in normalised actions
     obs_horizon: ranges.Count = 2  # To
@@ -53,11 +56,14 @@ def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
     """Builds the agent; its batches are `Chunk`s, which it can score if its head has a likelihood.
 
     Raises:
-      ValueError: an unknown head, or discrete actions.
+      ValueError: an unknown head, or one for the other kind of actions.
     """
-    types.check_actions(spec)
-    if config.head not in HEADS:
-        raise ValueError(f'agent.head: expected one of {HEADS}, found {config.head!r}')
+    discrete = types.is_discrete(spec)
+    if config.head not in (heads := DISCRETE_HEADS if discrete else HEADS):
+        kind = 'discrete' if discrete else 'continuous'
+        raise ValueError(
+            f'agent.head: expected one of {heads} for {kind} actions, found {config.head!r}'
+        )
     action_dim = spec.action.shape[0]
     chunk_dim = config.pred_horizon * action_dim
     net = mlp.ResidualMLP(config.width, config.num_blocks, output_dim(config, chunk_dim))
@@ -120,6 +126,7 @@ def output_dim(config: Config, chunk_dim: int) -> int:
     """How many outputs the network needs for chunks of `chunk_dim` = Tp * A numbers."""
     return {
         'mse': chunk_dim,
+        'categorical': chunk_dim,
         'gaussian': 2 * chunk_dim,
         'mixture': config.num_components * (1 + 2 * chunk_dim),
     }[config.head]
@@ -127,10 +134,16 @@ def output_dim(config: Config, chunk_dim: int) -> int:
 
 def chunk_distribution(
     config: Config, output: jax.Array, chunk_dim: int
-) -> jax.Array | distributions.Gaussian | distributions.Mixture:
-    """Reads the network's output [B, output_dim] as a chunk [B, Tp * A] or a distribution of it."""
+) -> jax.Array | distributions.Gaussian | distributions.Mixture | distributions.Categorical:
+    """Reads the network's output [B, output_dim] as a chunk [B, Tp * A] or a distribution of it.
+
+    That of choices is over [B, Tp, M].
+    """
     if config.head == 'mse':
         return output
+    if config.head == 'categorical':
+        shape = (-1, config.pred_horizon, chunk_dim // config.pred_horizon)
+        return distributions.Categorical(output.reshape(shape))
     if config.head == 'gaussian':
         mean, raw = jnp.split(output, 2, axis=-1)
         return distributions.Gaussian(mean, _log_std(raw, config.min_std))
@@ -145,9 +158,18 @@ def _log_std(raw: jax.Array, min_std: float) -> jax.Array:
 
 
 def chunk_nll(
-    dist: distributions.Gaussian | distributions.Mixture, action: jax.Array, mask: jax.Array
+    dist: distributions.Gaussian | distributions.Mixture | distributions.Categorical,
+    action: jax.Array,
+    mask: jax.Array,
 ) -> losses.Loss:
-    """-log p(chunk) per coordinate that is not padding; action [B, Tp, A], mask [B, Tp]."""
+    """-log p(chunk) per coordinate that is not padding; action [B, Tp, A], mask [B, Tp].
+
+    Of choices it is per step: the cross-entropy.
+    """
+    if isinstance(dist, distributions.Categorical):
+        loss = -losses.masked_mean(dist.log_prob(action), mask)
+        right = jnp.sum(dist.mode() * action, axis=-1, dtype=jnp.float32)
+        return loss, {'nll': loss, 'accuracy': losses.masked_mean(right, mask)}
     batch, _, action_dim = action.shape
     flat_mask = jnp.repeat(mask.astype(jnp.float32), action_dim, axis=-1)  # [B, Tp * A]
     if isinstance(dist, distributions.Gaussian):

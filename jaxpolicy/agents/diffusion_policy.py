@@ -179,7 +179,7 @@ def num_evaluations(config: Config) -> int:
 
 
 def _validate(config: Config, spec: types.Spec) -> None:
-    types.check_actions(spec)
+    chunks.check_actions(spec)
     if not 0.0 <= config.condition_dropout < 1.0:
         raise ValueError(
             f'agent.condition_dropout: expected 0 to below 1, found {config.condition_dropout}'

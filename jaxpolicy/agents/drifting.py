@@ -52,7 +52,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
       ValueError: an unknown network, fewer than two samples, temperatures that are not positive, or
         discrete actions.
     """
-    types.check_actions(spec)
+    chunks.check_actions(spec)
     if config.num_samples < 2:
         raise ValueError(f'agent.num_samples: expected at least 2, found {config.num_samples}')
     if not config.temperatures or min(config.temperatures) <= 0.0:

@@ -69,7 +69,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
     Raises:
       ValueError: an unknown network or loss, numbers out of range, or discrete actions.
     """
-    types.check_actions(spec)
+    chunks.check_actions(spec)
     _validate(config)
     action_dim = spec.action.shape[0]
     net, distilled = chunks.make(config, spec), config.loss == 'consistency_trajectory'

@@ -46,7 +46,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
       ValueError: an unknown network, steps other than one or two, `t_star` out of range, or
         discrete actions.
     """
-    types.check_actions(spec)
+    chunks.check_actions(spec)
     if config.num_sample_steps not in (1, 2):
         raise ValueError(
             f'agent.num_sample_steps: expected 1 or 2, found {config.num_sample_steps}'

@@ -81,7 +81,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
       ValueError: an unknown activation or key of an observation, discrete actions; from `update`: a
         rollout that does not divide into the minibatches.
     """
-    types.check_actions(spec)
+    types.check_actions(spec, instead="'a2c'")
     nets = actor_critic.make(config, spec)
     txs = {name: optimizers.adam_with_rate(config.learning_rate) for name in ('actor', 'critic')}
 

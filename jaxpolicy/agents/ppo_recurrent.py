@@ -147,7 +147,7 @@ def networks(config: Config, spec: types.Spec) -> tuple[Network, Network]:
       ValueError: an unknown activation, cell or key of an observation, or discrete actions.
     """
     mlp.check_activation(config.activation)
-    types.check_actions(spec)
+    types.check_actions(spec, instead="'a2c'")
     if config.cell not in recurrent.CELLS:
         cells = sorted(recurrent.CELLS)
         raise ValueError(f'agent.cell: expected one of {cells}, found {config.cell!r}')

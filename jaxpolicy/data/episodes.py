@@ -1,12 +1,14 @@
 """Episodes of demonstrations in memory, and our own file format for them.
 
-The format, version 1: one uncompressed `.npz` file (`numpy.load(..., allow_pickle=False)` reads it)
-with the arrays
+The format, version 1 or 2: one uncompressed `.npz` file with the arrays below, which
+`numpy.load(..., allow_pickle=False)` reads.
 
-  version       [] int64, 1
+  version       [] int64, 1; or 2, where an action is one of M choices
   obs           [n, ...] float32 (or uint8 for images); observations with several parts are stored
                 as `obs/<name>`, deeper trees as `obs/<name>/<name>`
-  action        [n, A] float32 in [-1, 1]; action[i] was taken at obs[i]
+  action        [n, A] float32 in [-1, 1]; or, in version 2, [n] int32 choices from 0 to M - 1;
+                action[i] was taken at obs[i]
+  num_choices   [] int64, M, in version 2 alone
   episode_ends  [E] int64, strictly increasing; episode e is the rows [episode_ends[e - 1],
                 episode_ends[e]) and the last end is n
   tag/<name>    [n] uint8, optional: a mark on each row, such as where an expert intervened
@@ -16,6 +18,9 @@ with the arrays
   last_obs      [E, ...], optional, stored like `obs`: the observation after each episode's last
                 action
   info          [] unicode string: a flat JSON object of strings and numbers (source, units)
+
+In memory choices are one-hot, int8 [n, M], as in `types.Spec`. Files without choices have version
+1, so that older versions of this library read them as well.
 
 A file is written under another name and then moved into place, so a reader never sees half of one.
 """
@@ -34,11 +39,11 @@ import jax
 import numpy as np
 
 from jaxpolicy import ranges, registry
-from jaxpolicy.data import checks
+from jaxpolicy.data import checks, choices
 
 PyTree = Any
 
-VERSION = 1
+VERSIONS = (1, 2)  # the second is of files whose actions are choices
 
 # What a damaged archive raises, depending on which byte is damaged.
 _DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -48,7 +53,7 @@ class Episodes(NamedTuple):
     """Episodes, one after the other in the same arrays; all arrays are numpy's.
 
     obs: [n, ...] float32 or uint8, or a dict of such arrays.
-    action: [n, A] float32 in [-1, 1].
+    action: [n, A] float32 in [-1, 1], or [n, M] int8, one of M choices, one-hot.
     episode_ends: [E] int64, where each episode ends (exclusive); the last is n.
     info: where the episodes come from and what their units are.
     tags: [n] uint8 each, marks on rows, such as 'intervention'.
@@ -75,11 +80,14 @@ def validate(episodes: Episodes, name: str) -> Episodes:
 
     Raises:
       ValueError: an array is empty, not finite or of the wrong shape or dtype, lengths disagree, an
-        action lies outside [-1, 1], `episode_ends` do not increase up to the last row, or an
-        episode terminates before its end. The message names the array, what was expected and what
-        was found.
+        action lies outside [-1, 1] or is not one-hot, `episode_ends` do not increase up to the last
+        row, or an episode terminates before its end. The message names the array, what was expected
+        and what was found.
     """
-    checks.action(f"{name}: 'action'", episodes.action)
+    if isinstance(episodes.action, np.ndarray) and episodes.action.dtype.kind in 'iu':
+        choices.check(f"{name}: 'action'", episodes.action)
+    else:
+        checks.action(f"{name}: 'action'", episodes.action)
     rows, ends = len(episodes.action), episodes.episode_ends
     obs = flatten_obs(episodes.obs)
     checks.obs(name, obs, rows)
@@ -107,11 +115,12 @@ def save(path: str | os.PathLike[str], episodes: Episodes) -> None:
     """
     path = os.path.expanduser(path)
     validate(episodes, path)
+    discrete = episodes.action.dtype == np.int8
     arrays = dict(
         flatten_obs(episodes.obs) | flatten_obs(episodes.tags, 'tag') | _outcomes(episodes),
-        action=episodes.action,
+        **(choices.to_file(episodes.action) if discrete else {'action': episodes.action}),
         episode_ends=episodes.episode_ends,
-        version=np.asarray(VERSION, np.int64),
+        version=np.asarray(VERSIONS[discrete], np.int64),
         info=np.asarray(_info_text(episodes.info)),
     )
     folder = os.path.dirname(os.path.abspath(path))
@@ -150,6 +159,8 @@ def load(path: str | os.PathLike[str]) -> Episodes:
     except _DAMAGE as error:
         raise ValueError(f'{path}: expected a whole .npz file, found: {error}') from error
     expected = {'version', 'info', 'action', 'episode_ends'}
+    if has_choices := _version(path, arrays) == VERSIONS[1]:
+        expected.add('num_choices')
     obs, tags, last_obs = (_named(arrays, prefix) for prefix in ('obs', 'tag', 'last_obs'))
     tags.pop('tag', None)  # an array 'tag' without a name is unknown and refused below
     if missing := sorted(expected - set(arrays)) or ([] if obs else ['obs']):
@@ -157,11 +168,12 @@ def load(path: str | os.PathLike[str]) -> Episodes:
     known = expected | {'reward', 'termination'} | set(obs) | set(tags) | set(last_obs)
     if unknown := sorted(set(arrays) - known):
         raise ValueError(f'{path}: {unknown[0]!r}: expected no such array')
-    if arrays['version'].shape != () or arrays['version'] != VERSION:
-        raise ValueError(f"{path}: 'version': expected {VERSION}, found {arrays['version']}")
+    action = arrays['action']
+    if has_choices:
+        action = choices.from_file(path, action, arrays['num_choices'])
     episodes = Episodes(
         obs=_unflatten_obs(obs, path),
-        action=arrays['action'],
+        action=action,
         episode_ends=arrays['episode_ends'],
         info=_parse_info(path, arrays['info']),
         tags={key.removeprefix('tag/'): tag for key, tag in tags.items()},
@@ -170,6 +182,14 @@ def load(path: str | os.PathLike[str]) -> Episodes:
         last_obs=_unflatten_obs(last_obs, path) if last_obs else None,
     )
     return validate(episodes, path)
+
+
+def _version(path: str, arrays: dict[str, np.ndarray]) -> int:
+    """The version of a file, 1 where it does not say (which is refused with what else it lacks)."""
+    found = arrays.get('version', np.asarray(VERSIONS[0]))
+    if found.shape != () or found not in VERSIONS:
+        raise ValueError(f"{path}: 'version': expected 1 or 2, found {found}")
+    return int(found)
 
 
 def _outcomes(episodes: Episodes) -> dict[str, np.ndarray]:

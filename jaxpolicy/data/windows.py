@@ -29,7 +29,7 @@ class Windows(struct.PyTreeNode):
     """Episodes on the device and the windows in them (W of them)."""
 
     obs: PyTree  # [n, ...]
-    action: jax.Array  # [n, A]
+    action: jax.Array  # [n, A], or [n, M] int8 where an action is one of M choices
     first: jax.Array  # [W] int32 row of the window's first step; may lie before `start`
     start: jax.Array  # [W] int32 first row of the window's episode
     learnt: jax.Array  # [n] bool, which actions are to be learnt

@@ -77,7 +77,10 @@ def noisy(policy: types.Policy, spec: types.Spec, chance: jax.Array) -> types.Po
 
 
 def clipped(policy: types.Policy) -> types.Policy:
-    """Clips the actions to [-1, 1], so that the written actions are the executed ones."""
+    """Clips the actions to [-1, 1], so that the written actions are the executed ones.
+
+    One-hot actions stay as they are.
+    """
 
     def act(carry, obs, key):
         carry, action, extras = policy.act(carry, obs, key)
@@ -190,7 +193,7 @@ def _batch(
     after = jax.tree.map(lambda x, last: jnp.concatenate([x, last[None]]), batch.obs, state.obs)
     return {
         'obs': batch.obs,
-        'action': batch.action,
+        'action': batch.action.astype(env.spec.action.dtype),
         'reward': batch.reward,
         'end': end,
         'broken': (
@@ -211,7 +214,7 @@ def _demonstration(batch: dict[str, PyTree], i: int, noise: float) -> Demonstrat
     termination[-1] = batch['termination'][i]
     episode = episodes_lib.Episodes(
         obs=obs,
-        action=action.astype(np.float32),
+        action=action,
         episode_ends=np.array([length]),
         info={},
         reward=reward,

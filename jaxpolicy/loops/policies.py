@@ -80,7 +80,8 @@ def temporal_ensemble(planner: types.Policy, obs_horizon: int, decay: float) -> 
     """Plans at every step, and executes a weighted mean of all actions planned for this step.
 
     The i-th action planned for a step, the oldest first, has the weight exp(-decay i). So older
-    plans count more if `decay` is above 0, and newer ones if it is below 0.
+    plans count more if `decay` is above 0, and newer ones if it is below 0. Where an action is one
+    of M choices, plans vote with these weights, and the newest plan decides between equal votes.
 
     Source: Zhao et al., 2023 (ACT, arXiv:2304.13705), section IV-A, algorithm 2.
 
@@ -106,14 +107,24 @@ def temporal_ensemble(planner: types.Policy, obs_horizon: int, decay: float) -> 
     def act(carry, obs, key):
         history = append(carry['history'], obs)
         weight = jnp.exp(-decay * carry['count'])
-        total = carry['total'] + weight[..., None] * plan(history, key)
+        planned = plan(history, key)
+        total = carry['total'] + weight[..., None] * planned
         weight = carry['weight'] + weight
         action = total[:, 0] / weight[:, :1]
+        if jnp.issubdtype(planned.dtype, jnp.integer):
+            action = _elected(action, planned[:, 0])
         rest = {'total': total, 'weight': weight, 'count': carry['count'] + 1.0}
         rest = jax.tree.map(lambda x: jnp.roll(x, -1, axis=1).at[:, -1].set(0.0), rest)
         return {'history': history, **rest}, action, {}
 
     return types.Policy(init, act)
+
+
+def _elected(votes, newest):
+    """The choices, one-hot [N, M], with the most votes [N, M]; `newest` [N, M] breaks ties."""
+    most = votes >= jnp.max(votes, axis=-1, keepdims=True) - 1e-5  # of votes that sum to 1
+    choice = jnp.argmax(jnp.where(most, 1 + newest, 0), axis=-1)
+    return jax.nn.one_hot(choice, votes.shape[-1], dtype=newest.dtype)
 
 
 def guarded(policy: types.Policy, spec: types.Spec) -> types.Policy:

@@ -83,6 +83,9 @@ def explorer(name: str, directory: str, changes: list[str]) -> Explorer:
 def check_fit(spec: types.Spec, shown: episodes_lib.Episodes) -> None:
     """Raises a ValueError where demonstrations and environment see or do different things."""
     both = (dataset.spec_of(shown), spec)
+    for flag, each in zip(('--demos', '--env'), both, strict=True):
+        if types.is_discrete(each):
+            raise ValueError(f'{flag}: expected continuous actions, found choices')
     found, wanted = (jax.tree.map(lambda s: s.shape, each) for each in both)
     if found != wanted:
         raise ValueError(f'--demos: expected {wanted} as in the env, found {found}')

@@ -157,7 +157,7 @@ def make_gate(config, agent, demos, spec) -> tuple[gates.Gate, risk_lib.Risk | N
         if not isinstance(agent, types.ScoringAgent):
             raise ValueError(
                 "config.loop.gate: 'surprise' needs a diffusion policy or BC with a likelihood "
-                f'(agent.head gaussian or mixture), found {config.agent.name!r}'
+                f'(agent.head gaussian, mixture or categorical), found {config.agent.name!r}'
             )
         return gates.surprise(agent), None
     affine = normalize.fit_min_max(demos.obs)
@@ -199,7 +199,7 @@ def as_episodes(steps: turns.Steps, info: dict[str, str | float]) -> episodes_li
     running = np.moveaxis(np.asarray(steps.running).reshape(-1, steps.running.shape[2]), 1, 0)
     return episodes_lib.Episodes(
         obs=jax.tree.map(rows, steps.obs),
-        action=np.clip(rows(steps.action), -1.0, 1.0),
+        action=np.clip(rows(steps.action), -1, 1),  # choices stay int8
         episode_ends=np.cumsum(running.sum(1)),
         info=info,
         tags={'intervention': rows(steps.intervention).astype(np.uint8)},

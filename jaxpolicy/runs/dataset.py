@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
@@ -186,7 +185,7 @@ def spec_of(episodes: episodes_lib.Episodes) -> types.Spec:
     """Shapes and dtypes of one demonstrated observation and action."""
     return types.Spec(
         obs=jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), episodes.obs),
-        action=jax.ShapeDtypeStruct(episodes.action.shape[1:], jnp.float32),
+        action=jax.ShapeDtypeStruct(episodes.action.shape[1:], episodes.action.dtype),
     )
 
 

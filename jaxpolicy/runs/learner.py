@@ -93,6 +93,11 @@ def _behind_normalizers(config, agent, spec, episodes) -> Any:
     sections.choose('normalize.obs', allowed, how.obs)
     sections.choose('normalize.action', set(allowed) - {'running'}, how.action)
     if how.action == 'min_max':
+        if types.is_discrete(spec):
+            raise ValueError(
+                "config.normalize.action: expected 'none' for actions that are choices, found "
+                f'{how.action!r}'
+            )
         affine = normalize.identity(spec.action)
         # DAgger's expert may act outside the range of the few demonstrations, and learners clip.
         if episodes is not None and config.loop.name != 'dagger':

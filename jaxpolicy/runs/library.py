@@ -64,7 +64,7 @@ def fit(
 
     Args:
       agent: its name, such as 'diffusion', 'bc' or 'iql', or the dotted name of a module.
-      episodes: the demonstrations; actions lie in [-1, 1].
+      episodes: the demonstrations; actions lie in [-1, 1], or are choices (one-hot int8).
       seed: of everything that is random.
       normalize_obs, normalize_action: 'min_max' (to [-1, 1] over the demonstrations) or 'none'.
       fields: of the loop, as num_epochs, and of the agent, as learning_rate.

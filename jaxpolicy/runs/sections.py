@@ -84,10 +84,11 @@ def check_groups(config: config_dict.ConfigDict, where: str = '--config') -> Non
 
 def check_fit(config: config_dict.ConfigDict, data: types.Spec, env: types.Spec) -> None:
     """Raises a ValueError where demonstrations and environment differ in shapes or actions."""
-    if types.is_discrete(env) and not types.is_discrete(data):
+    if types.is_discrete(env) != (discrete := types.is_discrete(data)):
+        kinds = ('continuous actions', 'choices')
         raise ValueError(
-            'env.name: expected continuous actions, as demonstrations have them, found choices in '
-            f'{config.env.name!r}'
+            f'env.name: expected {kinds[discrete]}, as in the experience to learn from, found '
+            f'{kinds[not discrete]} in {config.env.name!r}'
         )
     found, wanted = (jax.tree.map(lambda s: s.shape, spec) for spec in (data, env))
     if found != wanted:

@@ -151,6 +151,66 @@ def test_outputs_are_cut_in_order():
     np.testing.assert_array_equal(dist.mean[0, 1], np.arange(3 + 16, 3 + 24))
 
 
+M = 3  # choices
+DISCRETE = SPEC._replace(action=jax.ShapeDtypeStruct((M,), jnp.int8))
+CHOICES = {**CONFIG, 'head': 'categorical', 'learning_rate': 0.01}
+
+
+def _choices():
+    batch = _batch()
+    action = np.eye(M, dtype=np.int8)[np.random.default_rng(5).integers(M, size=(B, TP))]
+    return batch.replace(action=action)
+
+
+def test_the_cross_entropy_of_choices_is_the_mean_over_real_steps():
+    batch, logits = _choices(), RNG.normal(size=(B, TP, M)).astype(np.float32)
+    each = (special.log_softmax(logits, axis=-1) * batch.action).sum(-1)[batch.mask]
+    loss, metrics = bc.chunk_nll(distributions.Categorical(logits), batch.action, batch.mask)
+    np.testing.assert_allclose(loss, -each.mean(), rtol=1e-5)
+    right = (logits.argmax(-1) == batch.action.argmax(-1))[batch.mask]
+    assert 0.0 < right.mean() < 1.0
+    np.testing.assert_allclose(metrics['accuracy'], right.mean(), rtol=1e-5)
+
+
+def test_choices_are_learnt_drawn_and_scored_step_by_step():
+    agent, batch = bc.make(bc.Config(**CHOICES), DISCRETE), _choices()
+    act = jax.jit(acting.act_of(agent))
+    score = jax.jit(lambda state, chunk: agent.surprise(state, chunk, jax.random.key(0)))
+
+    @jax.jit
+    def learn(state, batch):
+        def step(state, _):
+            return agent.update(state, batch, jax.random.key(0))
+
+        return jax.lax.scan(step, state, length=200)
+
+    start = jax.jit(agent.init)(jax.random.key(0))
+    wrong = batch.replace(action=np.roll(batch.action, 1, -1))
+    other = np.where(batch.mask[..., None], batch.action, wrong.action)
+    trained, metrics = learn(start, batch)
+    _equal(trained, learn(start, batch.replace(action=other))[0])  # padded choices do not count
+    mode, _ = act(trained, batch.obs, jax.random.key(1), True)
+    assert mode.dtype == jnp.int8 and mode.shape == (B, TP, M)
+    np.testing.assert_array_equal(mode[batch.mask], batch.action[batch.mask])
+    low, high = score(trained, batch), score(trained, wrong)
+    assert low.shape == (B,) and (low < 0.3).all() and (high > 2.0).all()
+    one = np.eye(B)[0][:, None] * batch.mask > 0  # the first row alone counts
+    _, alone = learn(start, batch.replace(mask=one))
+    np.testing.assert_allclose(score(start, batch)[0], alone['nll'][0], rtol=1e-5)
+    # Samples follow the probabilities that the scores are of.
+    drawn = [act(start, batch.obs, jax.random.key(i), False)[0] for i in range(600)]
+    share = (np.stack(drawn) * batch.action).sum(-1).mean(0)[:, 0]  # of the first step, [B]
+    first = batch.replace(mask=np.broadcast_to(np.arange(TP) == 0, (B, TP)))
+    np.testing.assert_allclose(share, np.exp(-score(start, first)), atol=0.08)
+
+
+def test_heads_are_for_one_kind_of_actions():
+    with pytest.raises(ValueError, match=r"head: expected one of .*categ.* discrete.* 'mse'"):
+        bc.make(bc.Config(**CONFIG), DISCRETE)
+    with pytest.raises(ValueError, match=r"head: .*'mixture'.* continuous .*'categorical'"):
+        bc.make(bc.Config(**CHOICES), SPEC)
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match=r"agent.head: expected one of .*'mixture'.*found 'mix'"):
         bc.make(bc.Config(head='mix'), SPEC)

@@ -119,6 +119,19 @@ def _imitation(module, **fields) -> Case:
     return Case(make, _chunks, 0, (5, TO), (5, TP, A))
 
 
+def _cloned_choices() -> Case:
+    @functools.cache
+    def make():
+        config = bc.Config(head='categorical', width=16, num_blocks=1, **HORIZONS)
+        obs = normalize.fit_min_max(_obs(3, 50))
+        return transforms.normalize_obs(bc.make(config, DISCRETE), obs)
+
+    def batch(seed):
+        return _chunks(seed).replace(action=_choices(seed, 16, TP))
+
+    return Case(make, batch, 0, (5, TO), (5, TP, M), jnp.int8)
+
+
 def _online(module, spec=SPEC, **fields) -> Case:
     @functools.cache
     def make():
@@ -211,6 +224,7 @@ CASES = {
     'bc_mse': _bc(head='mse'),
     'bc_gaussian': _bc(head='gaussian'),
     'bc_mixture': _bc(head='mixture'),
+    'bc_categorical': _cloned_choices(),
     'diffusion_mlp': _diffusion(
         network='mlp', sampler='ddim', objective='v', guidance=2.0, condition_dropout=0.1
     ),

@@ -285,7 +285,7 @@ def write_arrays(path, **changes):
         ({'obs': None}, "'obs': expected an array, found only"),
         ({'episode_ends': None}, "'episode_ends': expected an array"),
         ({'extra': np.zeros(3)}, "'extra': expected no such array"),
-        ({'version': np.asarray(2)}, "'version': expected 1, found 2"),
+        ({'version': np.asarray(3)}, "'version': expected 1 or 2, found 3"),
         ({'info': np.asarray('{not json')}, "'info': expected a JSON object"),
         ({'info': np.asarray('[1]')}, "'info': expected a JSON object, found list"),
         ({'obs/a': GOOD.obs}, "'obs': expected one array or parts"),

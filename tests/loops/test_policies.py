@@ -79,6 +79,35 @@ def test_the_planner_is_called_only_when_a_plan_is_needed(restart, expected):
     assert len(calls) == expected  # plans at 0, 4, 8; and at 2 and 6 by the world that restarted
 
 
+def _voter() -> Policy:
+    """A plan made at time t chooses among three for t, t + 1 and t + 2, as VOTES[t] says."""
+
+    def act(obs, key):
+        return jax.nn.one_hot(VOTES[obs[:, -1, 0].astype(int) % 100], 3, dtype=jnp.int8), {}
+
+    return memoryless(act)
+
+
+VOTES = jnp.array([[1, 1, 2], [2, 0, 2], [2, 0, 0], [1, 2, 2]])
+
+
+@pytest.mark.parametrize(
+    ('decay', 'expected'),
+    [
+        # Votes, the oldest first: 1; 1 2; 2 0 2; 2 0 1. The newest decides where all are equal.
+        (0.0, [1, 2, 2, 1]),
+        (0.1, [1, 1, 2, 2]),
+        (-2.0, [1, 2, 2, 1]),
+    ],
+)
+def test_plans_vote_on_choices(decay, expected):
+    policy = policies.temporal_ensemble(_voter(), 1, decay)
+    actions = _run(policy, steps=4)
+    assert actions.dtype == np.int8 and (actions.sum(-1) == 1).all()
+    for n in range(2):
+        assert actions[:, n].argmax(-1).tolist() == expected
+
+
 def test_observations_may_be_trees():
     def act(obs, key):
         chunk = obs['a'][:, -1, None] + obs['b'][:, 0, :, :1].sum(axis=1, keepdims=True)

@@ -40,10 +40,12 @@ def test_unknown_modes_are_refused():
         evaluation.make(config)
 
 
-def test_demonstrations_are_no_choices():
+def test_choices_are_no_numbers():
     config = cartpole_dqn.get_config()
     choices = environment.make_env(config).spec
     numbers = choices._replace(action=jax.ShapeDtypeStruct(choices.action.shape, jnp.float32))
     sections.check_fit(config, choices, choices)
-    with pytest.raises(ValueError, match=r'env\.name: expected continuous .* choices'):
+    with pytest.raises(ValueError, match=r'env\.name: expected continuous .* found choices'):
         sections.check_fit(config, numbers, choices)
+    with pytest.raises(ValueError, match=r'env\.name: expected choices, .* found continuous'):
+        sections.check_fit(config, choices, numbers)

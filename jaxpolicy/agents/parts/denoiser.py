@@ -36,6 +36,11 @@ class Config:
     ema_power: ranges.NonNegative = 0.75
 
 
+def check_actions(spec: types.Spec) -> None:
+    """Raises a ValueError for discrete actions: noise turns into numbers, not into choices."""
+    types.check_actions(spec, instead="'bc' with agent.head=categorical")
+
+
 def network(config: Config) -> Any:
     """The flax module (x [B, Tp, A], k [B] or [B, n], condition [B, To, D]) -> [B, Tp, A].
 

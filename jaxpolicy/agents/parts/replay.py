@@ -112,7 +112,7 @@ def delayed(
 def check(config: Any, spec: types.Spec, discrete: bool = False) -> None:
     """Raises a ValueError if a field that these agents share is wrong, or the kind of actions."""
     mlp.check_activation(config.activation)
-    types.check_actions(spec, discrete)
+    types.check_actions(spec, discrete, "'sac'" if discrete else "'dqn'")
     if not 0.0 < config.tau <= 1.0:
         raise ValueError(f'agent.tau: expected 0 to 1, found {config.tau}')
     if not 0.0 <= config.gamma < 1.0:

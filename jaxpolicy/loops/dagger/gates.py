@@ -94,13 +94,19 @@ def beta(chance: Callable[[jax.Array], jax.Array]) -> Gate:
 def expert(first: int) -> Gate:
     """The gate that scores the RMS distance of the next planned action to the expert's.
 
+    Where an action is one of M choices, two are the same or not. So chance decides among states of
+    the same score: a threshold can then cut off any share of them.
+
     Args:
       first: the row of the chunk that holds the next action.
     """
 
     def score(seen, key):
-        del key
-        error = seen.chunk.action[:, first] - seen.suggestion
+        planned = seen.chunk.action[:, first]
+        if jnp.issubdtype(planned.dtype, jnp.integer):
+            differs = jnp.any(planned != seen.suggestion, axis=-1, keepdims=True)
+            return differs + 0.5 * jax.random.uniform(key, differs.shape)
+        error = planned - seen.suggestion
         return jnp.sqrt(jnp.mean(error**2, axis=-1, keepdims=True))
 
     return Gate(score, within_budget, uses_expert=True)

@@ -236,7 +236,7 @@ def _no_chunk(spec: types.Spec, horizons: explore.Horizons) -> types.Chunk:
     def zeros(s):
         return jnp.zeros((1, horizons.obs, *s.shape), s.dtype)
 
-    action = jnp.zeros((1, horizons.pred, *spec.action.shape))
+    action = jnp.zeros((1, horizons.pred, *spec.action.shape), spec.action.dtype)
     mask = jnp.zeros((1, horizons.pred), bool)
     return types.Chunk(jax.tree.map(zeros, spec.obs), action, mask)
 
@@ -245,4 +245,5 @@ def _no_steps(spec: types.Spec, horizons: explore.Horizons, num_envs: int) -> ex
     lead = (horizons.num_blocks, horizons.action, num_envs)
     no = jnp.zeros(lead, bool)
     obs = jax.tree.map(lambda s: jnp.zeros((*lead, *s.shape), s.dtype), spec.obs)
-    return explore.Steps(obs, jnp.zeros((*lead, *spec.action.shape)), no, no, no)
+    action = jnp.zeros((*lead, *spec.action.shape), spec.action.dtype)
+    return explore.Steps(obs, action, no, no, no)

@@ -98,7 +98,8 @@ def explore(
     planner = agent.policy(situation.train, situation.deterministic)
     types.check_memoryless(planner.init(history), 'loop dagger')
     no, num = jnp.zeros(len(keys), bool), len(keys)
-    past = jnp.zeros((num, horizons.obs - 1, *env.spec.action.shape))
+    none = jnp.zeros((num, *env.spec.action.shape), env.spec.action.dtype)
+    past = jnp.repeat(none[:, None], horizons.obs - 1, axis=1)
     # The last entry of the carry, `before`, says where the expert acted in the last block.
     carry = (state, history, past, expert.policy.init(expert.see(state)), ~broke, no)
 
@@ -109,7 +110,7 @@ def explore(
         chunk = types.Chunk(history, plan, jnp.ones(plan.shape[:2], bool))
         anew = expert.policy.init(expert.see(state))
         expert_carry = vectorize.select(before, expert_carry, anew)
-        suggestion = jnp.zeros((num, *env.spec.action.shape))
+        suggestion = none
         if gate.uses_expert:
             suggestion = expert.policy.act(expert_carry, expert.see(state), suggest_key)[1]
         seen = gates.Seen(situation.train, situation.risk, chunk, extras, suggestion)
@@ -181,7 +182,7 @@ def ask(
     order_key, roll_key = jax.random.split(key)
     priority = jnp.where(eligible, jax.random.uniform(order_key, eligible.shape), -1.0)
     priority, index = jax.lax.top_k(priority.reshape(-1), num_queries)
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[index], blocks)
+    flat = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2)[index], blocks)
     state = flat.env_state
     # `explore` has stored the carry to begin with: that of an expert which was already acting, and
     # a fresh one elsewhere.
@@ -192,7 +193,7 @@ def ask(
         expert_carry, action, _ = expert.policy.act(expert_carry, expert.see(state), key)
         state = env.step(state, action)
         sound = ~auto_reset.broken(state) & jnp.isfinite(action).all(axis=-1)
-        action = jnp.where(sound[:, None], action, 0.0)
+        action = jnp.where(sound[:, None], action, jnp.zeros_like(action))
         still = running & ~(state.termination | state.truncation) & sound
         return (state, expert_carry, still), (action, running & sound)
 

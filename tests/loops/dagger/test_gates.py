@@ -36,6 +36,20 @@ def test_beta_takes_over_by_chance():
     assert abs((score > threshold).mean() - 0.3) < 0.03
 
 
+def test_the_budget_is_kept_where_actions_are_choices():
+    """Three in ten plans differ from the expert's choice; chance decides which of them count."""
+    differ = jnp.arange(1000) % 10 < 3
+    plan = jax.nn.one_hot(differ.astype(int), 2, dtype=jnp.int8)
+    chunk = Chunk(jnp.zeros((1000, 1, 1)), plan[:, None], jnp.ones((1000, 1), bool))
+    seen = gates.Seen((), (), chunk, {}, jax.nn.one_hot(jnp.zeros(1000, int), 2, dtype=jnp.int8))
+    gate = gates.expert(0)
+    score, reached = gate.score(seen, jax.random.key(0)), jnp.ones(1000, bool)
+    for budget in (0.1, 0.3, 0.6):
+        above = score > gate.threshold(score, reached, jnp.array(budget), jnp.array(0))
+        np.testing.assert_allclose(above.mean(), budget, atol=0.01)
+        np.testing.assert_allclose(above[differ, 0].mean(), min(budget / 0.3, 1.0), atol=0.02)
+
+
 def test_thresholds_keep_the_budget_over_what_was_reached():
     key = jax.random.key(0)
     scores = jax.random.normal(key, (20, 100, 2)) * jnp.array([1.0, 50.0])
