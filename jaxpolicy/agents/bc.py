@@ -18,6 +18,7 @@ Zhao et al., 2023 (ACT, arXiv:2304.13705) for chunks.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import chex
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpolicy import optimizers, ranges, train_state, types
-from jaxpolicy.nets import encoders, mlp
+from jaxpolicy.nets import encoders, heads, mlp
 from jaxpolicy.ops import distributions, losses
 
 HEADS = ('mse', 'gaussian', 'mixture')  # for actions that are numbers
@@ -44,6 +45,8 @@ class Config:
     action_horizon: ranges.Count = 8  # Ta, executed before the next plan
     width: ranges.Count = 512  # of the residual MLP
     num_blocks: ranges.Count = 3
+    hidden: ranges.Counts = ()  # of a plain MLP in its place, such as the actors of ppo and a2c are
+    activation: str = 'elu'  # of that MLP
     learning_rate: ranges.Positive = 3e-4
     weight_decay: ranges.NonNegative = 1e-4
     warmup_updates: ranges.CountOrZero = 500
@@ -59,19 +62,19 @@ def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
       ValueError: an unknown head, or one for the other kind of actions.
     """
     discrete = types.is_discrete(spec)
-    if config.head not in (heads := DISCRETE_HEADS if discrete else HEADS):
+    if config.head not in (known := DISCRETE_HEADS if discrete else HEADS):
         kind = 'discrete' if discrete else 'continuous'
         raise ValueError(
-            f'agent.head: expected one of {heads} for {kind} actions, found {config.head!r}'
+            f'agent.head: expected one of {known} for {kind} actions, found {config.head!r}'
         )
     action_dim = spec.action.shape[0]
     chunk_dim = config.pred_horizon * action_dim
-    net = mlp.ResidualMLP(config.width, config.num_blocks, output_dim(config, chunk_dim))
+    name, net = network(config, chunk_dim)
     actor = encoders.Encoded(net, spec.obs, config.obs_horizon)
-    txs = {'policy': _optimizer(config)}
+    txs = {name: _optimizer(config)}
 
     def init(key):
-        params = {'policy': actor.init(key)}
+        params = {name: actor.init(key)}
         return train_state.create(params, txs, target_params=params)
 
     def distribution(params, obs):
@@ -86,13 +89,13 @@ def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
     def update(state, batch, key):
         del key  # nothing is random
         chex.assert_shape(batch.action, (None, config.pred_horizon, action_dim))
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params['policy'], batch)
-        state = train_state.apply_gradients_ema(state, txs, {'policy': grads}, config.ema_power)
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params[name], batch)
+        state = train_state.apply_gradients_ema(state, txs, {name: grads}, config.ema_power)
         return state, metrics
 
     def policy(state, deterministic=False):
         def act(obs, key):
-            dist = distribution(state.target_params['policy'], obs)
+            dist = distribution(state.target_params[name], obs)
             if isinstance(dist, jax.Array):
                 chunk = dist
             else:
@@ -103,7 +106,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
 
     def surprise(state, chunk, key):
         del key  # nothing is random
-        dist = distribution(state.target_params['policy'], chunk.obs)
+        dist = distribution(state.target_params[name], chunk.obs)
         nll = jax.vmap(lambda *row: chunk_nll(*jax.tree.map(lambda x: x[None], row))[0])
         return nll(dist, chunk.action, chunk.mask)
 
@@ -122,6 +125,28 @@ def _optimizer(config: Config) -> Any:
     )
 
 
+def network(config: Config, chunk_dim: int) -> tuple[str, Any]:
+    """The name of the network and the network, for chunks of `chunk_dim` = Tp * A numbers.
+
+    With `hidden` it is the actor of other agents, under its name, so that they can begin with it.
+
+    Raises:
+      ValueError: an unknown activation, or a head that such an actor does not have.
+    """
+    if not config.hidden:
+        net = mlp.ResidualMLP(config.width, config.num_blocks, output_dim(config, chunk_dim))
+        return 'policy', net
+    mlp.check_activation(config.activation)
+    if config.head == 'categorical':
+        return 'actor', mlp.MLP(config.hidden, chunk_dim, config.activation, output_scale=0.01)
+    if config.head != 'gaussian':
+        raise ValueError(
+            f"agent.head: expected 'gaussian' or 'categorical' with agent.hidden, found "
+            f'{config.head!r}'
+        )
+    return 'actor', heads.GaussianActor(config.hidden, chunk_dim, config.activation, 1.0)
+
+
 def output_dim(config: Config, chunk_dim: int) -> int:
     """How many outputs the network needs for chunks of `chunk_dim` = Tp * A numbers."""
     return {
@@ -133,7 +158,7 @@ def output_dim(config: Config, chunk_dim: int) -> int:
 
 
 def chunk_distribution(
-    config: Config, output: jax.Array, chunk_dim: int
+    config: Config, output: Any, chunk_dim: int
 ) -> jax.Array | distributions.Gaussian | distributions.Mixture | distributions.Categorical:
     """Reads the network's output [B, output_dim] as a chunk [B, Tp * A] or a distribution of it.
 
@@ -144,6 +169,9 @@ def chunk_distribution(
     if config.head == 'categorical':
         shape = (-1, config.pred_horizon, chunk_dim // config.pred_horizon)
         return distributions.Categorical(output.reshape(shape))
+    if config.hidden:
+        mean, log_std = output
+        return distributions.Gaussian(mean, jnp.maximum(log_std, math.log(config.min_std)))
     if config.head == 'gaussian':
         mean, raw = jnp.split(output, 2, axis=-1)
         return distributions.Gaussian(mean, _log_std(raw, config.min_std))

@@ -192,9 +192,8 @@ def _on_device(config, num_seeds, mesh, agent) -> Evaluation:
         found = run.trace(train, _numbers(num_episodes, 0), True).out_info[0]
         return sorted(set(found) - {'broken'})
 
-    shapes, fps = learner.template(agent, num_seeds), FPS
-    if task.control_hz is not None:
-        fps = task.control_hz(chosen)
+    shapes = learner.template(agent, num_seeds)
+    fps = task.control_hz(chosen) if task.control_hz else FPS
     policy, episodes = lambda t: policy_of(t, counts), lambda *call: traced(*call)[0]
     return Evaluation(shapes, episodes, traced, frames, policy, fps, env.spec, names, ahead)
 
@@ -255,8 +254,7 @@ def _on_host(config, num_seeds, agent) -> Evaluation:
         return np.stack(pictures[: _some(int(found['length'][0]))])
 
     counts = learner.acts_deterministically(config)
-    shapes, fps = learner.template(agent, num_seeds), FPS
-    if task.control_hz is not None:
-        fps = task.control_hz(chosen)
+    shapes = learner.template(agent, num_seeds)
+    fps = task.control_hz(chosen) if task.control_hz else FPS
     policy = lambda t: policy_of(t, counts)  # noqa: E731
     return Evaluation(shapes, episodes, traced, frames, policy, fps, env.spec, names)

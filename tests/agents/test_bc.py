@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jaxpolicy.agents import bc
+from jaxpolicy.agents import a2c, bc, ppo
 from jaxpolicy.ops import distributions
 from jaxpolicy.types import Chunk, Spec
 from tests import acting
@@ -211,6 +211,11 @@ def test_heads_are_for_one_kind_of_actions():
         bc.make(bc.Config(**CHOICES), SPEC)
 
 
+def test_a_plain_mlp_has_no_other_heads():
+    with pytest.raises(ValueError, match="agent.head: expected 'gaussian' or 'categorical' with"):
+        bc.make(bc.Config(hidden=(8,)), SPEC)
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match=r"agent.head: expected one of .*'mixture'.*found 'mix'"):
         bc.make(bc.Config(head='mix'), SPEC)
@@ -219,3 +224,35 @@ def test_mistakes_are_named():
     with pytest.raises(AssertionError):
         short = batch.replace(action=batch.action[:, 1:], mask=batch.mask[:, 1:])
         jax.eval_shape(agent.update, state, short, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ('head', 'action', 'other'),
+    [('gaussian', SPEC.action, ppo), ('categorical', jax.ShapeDtypeStruct((2,), jnp.int8), a2c)],
+)
+def test_a_plain_mlp_is_the_actor_that_others_can_begin_with(head, action, other):
+    spec = Spec(SPEC.obs, action)
+    one = dict.fromkeys(('obs_horizon', 'pred_horizon', 'action_horizon'), 1)
+    agent = bc.make(
+        bc.Config(head=head, hidden=(8, 8), warmup_updates=0, learning_rate=0.01, **one), spec
+    )
+    theirs = other.make(other.Config(hidden=(8, 8)), spec)
+    ours, wanted = (jax.eval_shape(x.init, jax.random.key(0)).params for x in (agent, theirs))
+    assert ours['actor'] == wanted['actor'] and list(ours) == ['actor']
+    obs = jax.random.normal(jax.random.key(1), (16, 1, 3))
+    if head == 'gaussian':
+        taught = jnp.full((16, 1, A), 0.5)
+    else:
+        taught = jnp.tile(jnp.asarray([0, 1], jnp.int8), (16, 1, 1))
+    batch = Chunk(obs, taught, jnp.ones((16, 1), bool))
+
+    @jax.jit
+    def learn(key):
+        step = lambda state, key: agent.update(state, batch, key)  # noqa: E731
+        state, metrics = jax.lax.scan(step, agent.init(key), jax.random.split(key, 300))
+        policy = agent.policy(state, True)
+        return policy.act(policy.init(obs), obs, key)[1], metrics['nll']
+
+    action, nll = learn(jax.random.key(2))
+    np.testing.assert_allclose(action, taught, atol=0.15)
+    assert nll[-1] < nll[0] - 0.2
