@@ -16,6 +16,8 @@ def adamw_cosine(
 ) -> optax.GradientTransformation:
     """AdamW with betas (0.95, 0.999), linear warm-up, cosine decay to 0, global-norm clipping.
 
+    A `max_grad_norm` of 0 does not clip.
+
     `decay_updates` counts the updates of the warm-up too. If it is not more than `warmup_updates`,
     the learning rate stays constant after the warm-up.
 
@@ -28,7 +30,7 @@ def adamw_cosine(
     else:
         schedule = optax.linear_schedule(0.0, learning_rate, max(warmup_updates, 1))
     return optax.chain(
-        optax.clip_by_global_norm(max_grad_norm),
+        optax.clip_by_global_norm(max_grad_norm) if max_grad_norm else optax.identity(),
         optax.adamw(schedule, b1=0.95, b2=0.999, weight_decay=weight_decay),
     )
 
@@ -58,9 +60,13 @@ def set_rate(opt_state: dict[str, Any], rate: jax.Array) -> dict[str, Any]:
 def clip_by_global_norm(grads: Any, max_norm: float) -> tuple[Any, jax.Array]:
     """Scales all gradients by one factor, so that their joint norm is at most `max_norm`.
 
+    A `max_norm` of 0 is no limit.
+
     Returns:
       (gradients, the norm that they had).
     """
     norm = optax.tree.norm(grads)
+    if not max_norm:
+        return grads, norm
     scale = jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
     return jax.tree.map(lambda g: g * scale, grads), norm

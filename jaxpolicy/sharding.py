@@ -5,6 +5,8 @@ device has a copy of everything else. The shardings are given to `jax.jit`; loop
 nothing of them, and XLA inserts the sums across devices.
 """
 
+import math
+import os
 from typing import Any
 
 import jax
@@ -98,3 +100,25 @@ def stop_agreed(received: bool, step: int) -> bool:
     if jax.process_count() == 1:
         return received
     return multihost_utils.reached_preemption_sync_point(step)
+
+
+def num_bytes(tree: Any) -> int:
+    """The bytes of all arrays, or shapes of arrays, in a tree; keys count as their data."""
+
+    def one(x: Any) -> int:
+        item = 8 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize
+        return math.prod(x.shape) * item
+
+    return sum(map(one, jax.tree.leaves(tree)))
+
+
+def memory(device: Any, num_devices: int) -> int:
+    """The bytes that so many devices like this one have together; 0 where nobody says.
+
+    CPU devices share the memory of the host.
+    """
+    if device.platform != 'cpu':
+        return num_devices * (device.memory_stats() or {}).get('bytes_limit', 0)
+    if 'SC_PHYS_PAGES' not in os.sysconf_names:
+        return 0
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')

@@ -69,3 +69,18 @@ def test_the_rate_that_is_set_is_the_one_that_steps():
     for state in states.values():
         updates, _ = tx.update(jnp.asarray(0.3), state)
         np.testing.assert_allclose(updates, -0.02, rtol=1e-4)
+
+
+def test_a_norm_of_0_does_not_clip():
+    grads = {'w': jnp.full(3, 100.0)}
+    clipped, norm = optimizers.clip_by_global_norm(grads, 0.0)
+    np.testing.assert_array_equal(clipped['w'], grads['w'])
+    np.testing.assert_allclose(norm, 100.0 * np.sqrt(3.0), rtol=1e-6)
+    tx = optimizers.adamw_cosine(1e-3, 0.0, 0, 0, 0.0)
+    updates, _ = tx.update(grads, tx.init(grads), grads)
+    assert jnp.isfinite(updates['w']).all()
+    tx = optimizers.adamw_cosine(1e-3, 0.0, 1, 0, 0.0)
+    state = tx.init(grads)
+    for _ in range(2):  # the first update has the rate 0
+        updates, state = tx.update(grads, state, grads)
+    assert (updates['w'] < -1e-4).all()

@@ -41,7 +41,7 @@ class Case(NamedTuple):
     sampler: str
     steps: int
     batch: int
-    dtype: str
+    dtype: Any
 
 
 class Runner(NamedTuple):

@@ -42,7 +42,7 @@ class Config:
     actor_obs: tuple[str, ...] = ()  # keys of a dict observation that the actor sees; (): all
     critic_obs: tuple[str, ...] = ()  # the same for the critic, which only training needs
     hidden: ranges.Counts = (64, 64)  # of actor and critic
-    activation: str = 'tanh'
+    activation: ranges.Activation = 'tanh'
     init_std: ranges.Positive = 0.6  # of the policy, where actions are continuous
     reward_scale: float = 1.0  # multiplies the rewards that the agent learns from
     gamma: ranges.Share = 0.99
@@ -50,7 +50,7 @@ class Config:
     entropy_cost: ranges.NonNegative = 0.01
     value_cost: ranges.NonNegative = 0.5
     learning_rate: ranges.Positive = 1e-3
-    max_grad_norm: ranges.NonNegative = 0.5  # of actor and critic together
+    max_grad_norm: ranges.NonNegative = 0.5  # of actor and critic together; 0: no limit
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:

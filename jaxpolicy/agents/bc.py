@@ -19,7 +19,7 @@ Zhao et al., 2023 (ACT, arXiv:2304.13705) for chunks.
 
 import dataclasses
 import math
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import chex
 import jax
@@ -35,23 +35,27 @@ LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = ('action_horizon',)
 
 
+_NO_STD = ranges.Idle('head', ('mse', 'categorical'))
+_NO_MIXTURE = ranges.Idle('head', ('mse', 'gaussian', 'categorical'))
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
-    head: str = 'mse'  # 'mse', 'gaussian' or 'mixture'; 'categorical' where actions are choices
-    num_components: ranges.Count = 8  # of the mixture
-    min_std: ranges.Positive = 0.01  # of the gaussian and mixture heads, in normalised actions
-    obs_horizon: ranges.Count = 2  # To
-    pred_horizon: ranges.Count = 16  # Tp
-    action_horizon: ranges.Count = 8  # Ta, executed before the next plan
-    width: ranges.Count = 512  # of the residual MLP
-    num_blocks: ranges.Count = 3
+    head: Literal['mse', 'gaussian', 'mixture', 'categorical'] = 'mse'
+    num_components: Annotated[ranges.Size, _NO_MIXTURE] = 8  # of the mixture
+    min_std: Annotated[ranges.Positive, _NO_STD] = 0.01  # in normalised actions
+    obs_horizon: ranges.Size = 2  # To
+    pred_horizon: ranges.Size = 16  # Tp
+    action_horizon: ranges.Size = 8  # Ta, executed before the next plan
+    width: ranges.Size = 512  # of the residual MLP
+    num_blocks: ranges.Few = 3
     hidden: ranges.Counts = ()  # of a plain MLP in its place, such as the actors of ppo and a2c are
-    activation: str = 'elu'  # of that MLP
+    activation: Annotated[ranges.Activation, ranges.Idle('hidden', ((),))] = 'elu'  # of that MLP
     learning_rate: ranges.Positive = 3e-4
     weight_decay: ranges.NonNegative = 1e-4
     warmup_updates: ranges.CountOrZero = 500
     decay_updates: ranges.CountOrZero = 0  # of the cosine; 0: an offline run fills it in
-    max_grad_norm: ranges.NonNegative = 1.0
+    max_grad_norm: ranges.NonNegative = 1.0  # 0: no limit
     ema_power: ranges.NonNegative = 0.75
 
 

@@ -17,6 +17,7 @@ Source: Chi et al., 2023 (arXiv:2303.04137).
 """
 
 import dataclasses
+from typing import Annotated, Literal
 
 import chex
 import jax
@@ -34,18 +35,21 @@ ACTING = (
 )
 
 
+_NO_LEVELS = ranges.Idle('objective', ('edm', 'flow'))
+
+
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
-    objective: str = 'eps'  # 'eps', 'x0', 'v', 'edm' or 'flow'
-    schedule: str = 'squared_cosine'  # or 'linear'; for eps, x0 and v
-    num_train_steps: ranges.Count = 100  # K, the number of noise levels for eps, x0 and v
+    objective: Literal['eps', 'x0', 'v', 'edm', 'flow'] = 'eps'
+    schedule: Annotated[Literal['squared_cosine', 'linear'], _NO_LEVELS] = 'squared_cosine'
+    num_train_steps: ranges.Size = 100  # K, the number of noise levels for eps, x0 and v
     sampler: str = 'ddpm'  # a name of `diffusion.samplers`, or the dotted name of a `Sampler`
-    num_sample_steps: ranges.Count = 100  # intervals of the sampler's grid; at most K
+    num_sample_steps: ranges.Size = 100  # intervals of the sampler's grid; at most K
     eta: ranges.NonNegative = 0.0  # of DDIM: 0 is deterministic, 1 is DDPM
     clip: ranges.Positive = 1.0  # limit of x_0 and of samples, in normalised actions
     condition_dropout: ranges.Share = 0.0  # share of samples that train without observations
     guidance: float = 1.0  # classifier-free; 1: none; other values need condition_dropout
-    act_dtype: str = 'float32'  # of the network while sampling; or 'bfloat16'
+    act_dtype: Literal['float32', 'bfloat16'] = 'float32'  # of the network while sampling
 
 
 def make(config: Config, spec: types.Spec) -> types.ScoringAgent:

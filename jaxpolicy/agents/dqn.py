@@ -36,7 +36,7 @@ ACTING = ('final_epsilon',)
 @dataclasses.dataclass(frozen=True)
 class Config:
     hidden: ranges.Counts = (128, 128)
-    activation: str = 'relu'
+    activation: ranges.Activation = 'relu'
     double: bool = True
     duelling: bool = True
     gamma: ranges.Share = 0.99

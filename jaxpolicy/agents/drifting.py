@@ -22,6 +22,7 @@ for chunks of actions Gao et al., 2026 (Drift-Based Policy, arXiv:2604.03540).
 """
 
 import dataclasses
+from typing import Annotated
 
 import chex
 import jax
@@ -40,8 +41,8 @@ _FLOOR = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
-    num_samples: ranges.Count = 8  # G, chunks generated for each observation
-    temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)  # in units of the mean distance
+    num_samples: Annotated[int, ranges.Range(2, 1_000_000)] = 8  # G, chunks for an observation
+    temperatures: ranges.Positives = (0.02, 0.05, 0.2)  # in units of the mean distance
     clip: ranges.Positive = 1.0  # limit of the chunk, in normalised actions
 
 

@@ -28,7 +28,7 @@ algorithm 1.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -48,8 +48,8 @@ ACTING = ('min_noise', 'max_noise')
 class Config:
     actor_hidden: ranges.Counts = (512, 256, 128)
     critic_hidden: ranges.Counts = (1024, 512, 256)
-    activation: str = 'relu'
-    num_atoms: ranges.Count = 101  # returns that the critics give probabilities to
+    activation: ranges.Activation = 'relu'
+    num_atoms: Annotated[int, ranges.Range(2, 1_000_000)] = 101  # returns with probabilities
     min_value: float = -10.0  # the least of these returns
     max_value: float = 10.0  # the largest of these returns
     gamma: ranges.Share = 0.97
@@ -61,7 +61,7 @@ class Config:
     policy_noise: ranges.NonNegative = 0.001  # standard deviation, on the target's actions
     noise_clip: ranges.NonNegative = 0.5  # limit of that noise
     actor_delay: ranges.Count = 2  # minibatches for each step of the actor
-    actor_climbs: str = 'least'  # of the two critics; or their 'mean'
+    actor_climbs: Literal['least', 'mean'] = 'least'  # of the two critics
 
 
 class Networks(NamedTuple):

@@ -28,6 +28,7 @@ of standard deviation 0.3 as one of 0.96. Padded steps do not count; EMA weights
 
 import dataclasses
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import chex
 import jax
@@ -48,15 +49,19 @@ LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = ('action_horizon', 'num_sample_steps', 'clip')
 
 
+_NO_WEIGHT = ranges.Idle('loss', ('shortcut', 'consistency_trajectory'))
+_NO_TEACHER = ranges.Idle('loss', ('mean_flow', 'shortcut'))
+
+
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
-    loss: str = 'mean_flow'  # 'mean_flow', 'shortcut' or 'consistency_trajectory'
+    loss: Literal['mean_flow', 'shortcut', 'consistency_trajectory'] = 'mean_flow'
     flow_share: ranges.Share = 0.0  # of a batch that learns the velocity, r = t; 0: FLOW_SHARES
-    times: str = 'uniform'  # how times are drawn, 'uniform' or 'logit_normal'
-    weight_power: ranges.NonNegative = 0.0  # mean_flow: weights (error^2 + 1e-3)^-power; 0: 1
-    teacher_step: float = 0.1  # consistency_trajectory: how far the teacher goes, in time,
-    teacher_solver_steps: ranges.Count = 1  # and in how many steps of the midpoint method
-    num_sample_steps: ranges.Count = 1  # jumps from noise to data
+    times: Literal['uniform', 'logit_normal'] = 'uniform'  # how times are drawn
+    weight_power: Annotated[ranges.NonNegative, _NO_WEIGHT] = 0.0  # (error^2 + 1e-3)^-power; 0: 1
+    teacher_step: Annotated[ranges.Part, _NO_TEACHER] = 0.1  # how far the teacher goes, in time,
+    teacher_solver_steps: Annotated[ranges.Size, _NO_TEACHER] = 1  # and in how many steps
+    num_sample_steps: ranges.Size = 1  # jumps from noise to data
     clip: ranges.Positive = 1.0  # limit of the chunk, in normalised actions
 
 

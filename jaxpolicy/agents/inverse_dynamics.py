@@ -18,6 +18,7 @@ Source: Torabi et al., 2018 (BCO, arXiv:1805.01954), section 4.
 """
 
 import dataclasses
+from typing import Annotated, Literal
 
 import chex
 import jax
@@ -31,12 +32,15 @@ from jaxpolicy.ops import distributions, losses, normalize
 HEADS = ('mse', 'gaussian')
 
 
+_NO_STD = ranges.Idle('head', ('mse',))
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
-    head: str = 'mse'  # or 'gaussian'
+    head: Literal['mse', 'gaussian'] = 'mse'
     hidden: ranges.Counts = (256, 256)
-    activation: str = 'swish'
-    min_std: ranges.Positive = 0.01  # of the gaussian head
+    activation: ranges.Activation = 'swish'
+    min_std: Annotated[ranges.Positive, _NO_STD] = 0.01  # of the gaussian head
     learning_rate: ranges.Positive = 1e-3
     clip: ranges.Positive = 10.0  # limit of the network's inputs, in standard deviations
 

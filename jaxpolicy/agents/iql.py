@@ -44,7 +44,7 @@ MIN_LOG_STD = -5.0  # of the policy; without it, data with one action each would
 @dataclasses.dataclass(frozen=True)
 class Config:
     hidden: ranges.Counts = (256, 256)  # of policy, value and critics
-    activation: str = 'relu'
+    activation: ranges.Activation = 'relu'
     layer_norm: bool = False  # in value and critics
     expectile: ranges.Share = 0.7  # e
     beta: ranges.NonNegative = 3.0  # per unit of return

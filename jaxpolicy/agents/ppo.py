@@ -22,7 +22,7 @@ Sources: Schulman et al., 2017 (arXiv:1707.06347); the adaptive learning rate of
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import chex
 import jax
@@ -36,12 +36,15 @@ LEARNS_FROM = 'rollouts'  # of the current policy
 ACTING = ()
 
 
+_CONSTANT = ranges.Idle('target_kl', (0.0,))
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     actor_obs: tuple[str, ...] = ()  # keys of a dict observation that the actor sees; (): all
     critic_obs: tuple[str, ...] = ()  # the same for the critic, which only training needs
     hidden: ranges.Counts = (128, 128)  # of actor and critic
-    activation: str = 'elu'
+    activation: ranges.Activation = 'elu'
     init_std: ranges.Positive = 0.6  # of the policy
     reward_scale: float = 1.0  # multiplies the rewards that the critic learns from
     gamma: ranges.Share = 0.98
@@ -52,10 +55,10 @@ class Config:
     num_epochs: ranges.Count = 4  # passes over each rollout
     num_minibatches: ranges.Count = 8
     learning_rate: ranges.Positive = 1e-3  # at the start
-    min_learning_rate: ranges.Positive = 1e-5
-    max_learning_rate: ranges.Positive = 5e-3
+    min_learning_rate: Annotated[ranges.Positive, _CONSTANT] = 1e-5
+    max_learning_rate: Annotated[ranges.Positive, _CONSTANT] = 5e-3
     target_kl: ranges.NonNegative = 0.01  # 0: a constant learning rate
-    max_grad_norm: ranges.NonNegative = 1.0  # of actor and critic together
+    max_grad_norm: ranges.NonNegative = 1.0  # of actor and critic together; 0: no limit
 
 
 _STEPS = 'steps of a rollout (num_envs x rollout_length)'

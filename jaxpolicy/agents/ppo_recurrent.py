@@ -15,7 +15,7 @@ Sources: as `agents.ppo`; stored memories as in R2D2 (Kapturowski et al., 2019),
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -34,8 +34,8 @@ ACTING = ()
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):
     hidden: ranges.Counts = (128,)  # of the encoders of actor and critic
-    cell: str = 'gru'  # or 'lstm'
-    memory_size: ranges.Count = 128  # of each cell
+    cell: Literal['gru', 'lstm'] = 'gru'
+    memory_size: ranges.Size = 128  # of each cell
     num_minibatches: ranges.Count = 4  # each has all steps of some environments
 
 

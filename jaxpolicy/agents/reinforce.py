@@ -44,13 +44,13 @@ class Config:
     actor_obs: tuple[str, ...] = ()  # keys of a dict observation that the actor sees; (): all
     critic_obs: tuple[str, ...] = ()  # the same for the baseline, which only training needs
     hidden: ranges.Counts = (64, 64)  # of actor and baseline
-    activation: str = 'tanh'
+    activation: ranges.Activation = 'tanh'
     init_std: ranges.Positive = 0.6  # of the policy, where actions are continuous
     reward_scale: float = 1.0  # multiplies the rewards that the agent learns from
     gamma: ranges.Share = 0.99
     learning_rate: ranges.Positive = 3e-3  # of the actor
     baseline_learning_rate: ranges.Positive = 3e-3
-    num_baseline_steps: ranges.Count = 1  # gradient steps of the baseline on each rollout
+    num_baseline_steps: ranges.Few = 1  # gradient steps of the baseline on each rollout
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent:

@@ -44,10 +44,10 @@ ACTING = ()
 @dataclasses.dataclass(frozen=True)
 class Config:
     hidden: ranges.Counts = (256, 256)  # of actor and critics
-    activation: str = 'relu'
+    activation: ranges.Activation = 'relu'
     layer_norm: bool = False  # in the critics
-    num_critics: ranges.Count = 2
-    num_target_critics: ranges.Count = 2  # random ones for each target, which the least makes
+    num_critics: ranges.Few = 2
+    num_target_critics: ranges.Few = 2  # random ones for each target, which the least makes
     mean_value: bool = False  # the actor climbs the mean of all critics, not the least
     entropy_backup: bool = True  # targets count the next action's entropy
     gamma: ranges.Share = 0.99

@@ -42,7 +42,7 @@ ACTING = ('exploration_noise',)
 @dataclasses.dataclass(frozen=True)
 class Config:
     hidden: ranges.Counts = (256, 256)  # of actor and critics
-    activation: str = 'relu'
+    activation: ranges.Activation = 'relu'
     layer_norm: bool = False  # in the critics
     gamma: ranges.Share = 0.99
     tau: ranges.Share = 0.005  # of the targets

@@ -8,7 +8,7 @@ continues exactly.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from jaxpolicy import ranges, train_state, types
 from jaxpolicy.data import buffer as buffer_lib
 from jaxpolicy.envs.wrap import auto_reset, time_limit
 from jaxpolicy.loops import rollout
+
+_UNIFORM = ranges.Idle('priority_exponent', (0.0,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Config:
     demo_share: ranges.Share = 0.0  # share of each minibatch that is from demonstrations
     hindsight_share: ranges.Share = 0.0  # share of the samples that get another goal
     priority_exponent: ranges.Share = 0.0  # of prioritised replay; 0 draws uniformly
-    priority_beta: ranges.Share = 0.4  # exponent of its importance weights at first; it rises to 1
-    priority_beta_steps: ranges.CountOrZero = 0  # env steps it takes; 0: a run fills in its own
-    buffer_on: str = 'device'  # or 'host': main memory, if the device has too little
+    priority_beta: Annotated[ranges.Share, _UNIFORM] = 0.4  # exponent of its weights; rises to 1
+    priority_beta_steps: Annotated[ranges.TotalOrZero, _UNIFORM] = 0  # env steps; 0: the run's own
+    buffer_on: Literal['device', 'host'] = 'device'  # 'host': main memory
 
 
 class Memory(struct.PyTreeNode):

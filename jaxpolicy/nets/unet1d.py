@@ -141,8 +141,8 @@ class UNet1D(nn.Module):
         factor = 2 ** (len(self.dims) - 1)
         if x.shape[1] % factor:
             raise ValueError(
-                f'pred_horizon: expected a multiple of {factor} for {len(self.dims)} U-Net levels, '
-                f'found {x.shape[1]}'
+                f'pred_horizon: expected a multiple of {factor} for {len(self.dims)} U-Net levels '
+                f'(agent.dims), found {x.shape[1]}'
             )
         action_dim, ups = x.shape[-1], tuple(reversed(self.dims[:-1]))
         step = embed.Levels(4 * self.step_embed_dim, self.step_embed_dim)(k)
@@ -173,5 +173,14 @@ class UNet1D(nn.Module):
 
 
 def from_config(config: Any) -> nn.Module:
-    """The network of an agent whose Config has the fields of `agents.parts.denoiser.Config`."""
+    """The network of an agent whose Config has the fields of `agents.parts.denoiser.Config`.
+
+    Raises:
+      ValueError: there is no level, or the groups do not divide the channels of one.
+    """
+    if not config.dims or any(dim % config.num_groups for dim in config.dims):
+        raise ValueError(
+            f'agent.dims: expected multiples of agent.num_groups ({config.num_groups}), at least '
+            f'one, found {config.dims}'
+        )
     return UNet1D(config.dims, config.kernel_size, config.num_groups)

@@ -5,7 +5,7 @@ import functools
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -25,14 +25,18 @@ from jaxpolicy.runs import beginning, dataset, environment, kinds, learner, save
 PyTree = Any
 
 
+Schedule = Literal['exponential', 'constant', 'linear']
+_NOT_BETA = ranges.Idle('gate', ('expert', 'surprise', 'thrifty'))
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings(dagger.Config):
     """The fields of the config's group `loop`."""
 
-    gate: str = 'beta'  # who acts: a name in loops.dagger.gates.GATES
-    beta: ranges.Share = 0.5  # the chance that the expert acts, for the gate beta
-    beta_schedule: str = 'exponential'  # how beta falls by rounds; or 'constant' or 'linear'
-    num_members: ranges.Count = 1  # of the learner's ensemble, which the gate thrifty needs
+    gate: Literal['beta', 'expert', 'surprise', 'thrifty'] = 'beta'  # who acts: loops.dagger.gates
+    beta: Annotated[ranges.Share, _NOT_BETA] = 0.5  # the chance that the expert acts
+    beta_schedule: Annotated[Schedule, _NOT_BETA] = 'exponential'  # how beta falls by rounds
+    num_members: ranges.Few = 1  # of the learner's ensemble, which the gate thrifty needs
 
 
 def make(
@@ -85,7 +89,7 @@ def check(config: config_dict.ConfigDict) -> tuple[Settings, turns.Horizons]:
         )
     environment.on_device(config)
     if settings.restart and config.begin.workdir:
-        raise ValueError('config.loop.restart: expected False for a run that begins with another')
+        raise ValueError('config.loop.restart: expected False with begin.workdir, found True')
     horizons = turns.Horizons(
         agent.obs_horizon, agent.pred_horizon, agent.action_horizon, config.env.episode_steps
     )

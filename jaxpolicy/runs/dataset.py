@@ -70,11 +70,11 @@ def read(
             )
         options = {field: group[field] for field in module.FROM_ENV}
         try:
-            episodes = module.load(path, **options)
+            episodes = episodes_lib.validate(module.load(path, **options), path)
         except (ValueError, OSError) as error:  # of somebody's format, which may not name the file
-            text = str(error)
-            raise ValueError(text if path in text else f'{path}: {text}') from error
-        found.append((path, episodes_lib.validate(episodes, path)))
+            reason = str(error) if path in str(error) else f'{path}: {error}'
+            raise ValueError(f'{key}: {reason}') from error
+        found.append((path, episodes))
     return found
 
 

@@ -13,7 +13,7 @@ from jaxpolicy import ranges, sharding, types
 from jaxpolicy.envs.wrap import disturb
 from jaxpolicy.io import summary
 from jaxpolicy.loops import evaluate
-from jaxpolicy.runs import compiling, environment, learner, sections
+from jaxpolicy.runs import compiling, environment, groups, learner, sections
 
 PyTree = types.PyTree
 
@@ -69,11 +69,8 @@ def make(
       ValueError: the config does not fit together, or the run has no simulator.
       ImportError: the simulator is not installed.
     """
-    learner.acts_deterministically(config)  # a mistake shows before anything is built
-    if config.eval.num_episodes < 1:
-        raise ValueError(
-            f'config.eval.num_episodes: expected at least 1, found {config.eval.num_episodes}'
-        )
+    groups.check(config)  # a mistake shows before anything is built
+    learner.acts_deterministically(config)
     ranges.check_seeds('config.eval.first_seed', config.eval.first_seed, config.eval.num_episodes)
     task, _ = environment.task_of(config)
     if task.make is None:

@@ -8,7 +8,7 @@ from ml_collections import config_dict
 from jaxpolicy import types
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.envs.wrap import demo_reward
-from jaxpolicy.runs import dataset
+from jaxpolicy.runs import dataset, groups
 
 
 def apply(config: config_dict.ConfigDict, env: types.Env) -> types.Env:
@@ -43,6 +43,7 @@ def demonstration(
     Raises:
       ValueError: there is no such episode or column, or observations are not flat.
     """
+    groups.of(group, 'imitate')
     if not isinstance(episodes.obs, np.ndarray) or episodes.obs.ndim != 2:
         raise ValueError(f'imitate.path: expected flat observations in {group.path}')
     ends = episodes.episode_ends
@@ -52,9 +53,6 @@ def demonstration(
     shown = episodes.obs[begin : ends[group.episode]]
     if episodes.last_obs is not None:
         shown = np.concatenate([shown, episodes.last_obs[group.episode][None]])
-    for name, least, found in (('stride', 1, group.stride), ('length', 0, group.length)):
-        if found < least:
-            raise ValueError(f'imitate.{name}: expected at least {least}, found {found}')
     shown = shown[: group.length or None]
     columns = list(group.columns) or list(range(shown.shape[1]))
     if wrong := [column for column in columns if not 0 <= column < shown.shape[1]]:

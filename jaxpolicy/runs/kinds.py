@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from jaxpolicy import types
-from jaxpolicy.runs import sections
+from jaxpolicy import ranges, registry, types
+from jaxpolicy.runs import environment, groups, sections
 
 PyTree = types.PyTree
 
@@ -62,10 +62,34 @@ def module_of(name: str) -> Any:
     return importlib.import_module(KINDS[sections.choose('loop.name', KINDS, name)])
 
 
-def make_run(config: config_dict.ConfigDict) -> Run:
+def make_run(config: config_dict.ConfigDict, *given: Any) -> Run:
     """The run that a config describes.
+
+    Args:
+      given: what replaces the config's environment or files, as the kind's `make` takes it.
 
     Raises:
       ValueError: the config names something that does not exist, or its numbers do not fit.
     """
-    return module_of(config.loop.name).make(config)
+    module = module_of(config.loop.name)
+    groups.check(config)
+    return module.make(config, *given)
+
+
+def check_used(config: config_dict.ConfigDict) -> None:
+    """Checks that a new run changes no field that does nothing beside the values of the others.
+
+    A run that is continued is not checked: it may be of a version that did not.
+
+    Raises:
+      ValueError: it changes one; or a field holds what it may not.
+    """
+    module = module_of(config.loop.name)
+    agent = registry.resolve('agents', config.agent.name, 'config.agent.name')
+    found = {name: groups.of(config[name], name) for name in groups.TYPES if name in config}
+    found['loop'] = sections.section(module.Settings, config.loop, 'loop')
+    found['agent'] = sections.section(agent.Config, config.agent, 'agent')
+    if config.env.name:
+        found['env'] = environment.task_of(config)[1]
+    for name, group in found.items():
+        ranges.check_used(group, f'config.{name}.')

@@ -88,6 +88,8 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
         checkpoints = directory / 'checkpoints'
         meta = checkpoint.latest_meta(checkpoints)
         fresh = meta is None
+        if fresh:
+            kinds.check_used(config)
         run, evaluator, compiled = _make(config, options, fresh)
         if meta:  # before anything is written
             sections.check_same(meta['data'], run.fingerprint)

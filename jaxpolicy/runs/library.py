@@ -82,7 +82,8 @@ def fit(
     _set(config, fields)
     if kind == 'offline':
         _scale(config, episodes, fields)
-    return _run(config, kinds.module_of(kind).make(config, episodes), seed)
+    kinds.check_used(config)
+    return _run(config, kinds.make_run(config, episodes), seed)
 
 
 def train(
@@ -115,7 +116,8 @@ def train(
     config.normalize.obs = normalize_obs or config.normalize.obs
     _set(config, fields)
     world = vectorize.vectorize(time_limit.time_limit(env, episode_steps))
-    return _run(config, kinds.module_of(kind).make(config, world), seed)
+    kinds.check_used(config)
+    return _run(config, kinds.make_run(config, world), seed)
 
 
 def save(directory: str | Path, trained: Trained) -> None:

@@ -14,12 +14,14 @@ from jaxpolicy.runs import beginning, environment, kinds, learner, sections
 class Settings(off_policy.Config):
     """The fields of the config's group `loop`."""
 
-    num_env_steps: ranges.Count = 100_000  # with the random ones; rounded up to whole rounds
+    num_env_steps: ranges.Total = 100_000  # with the random ones; rounded up to whole rounds
 
 
 def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:
     """Makes the run; `env`, vectorised and time-limited, replaces the config's environment."""
     settings, goals = check(config), None
+    at_random = settings.num_envs * off_policy.num_random_steps(settings)
+    per_round = sections.round_of(settings, at_random)
     if env is None:
         env = environment.make_env(config)
         if settings.hindsight_share:
@@ -48,8 +50,6 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
 
         loop, traced = off_policy_host.make(*parts), loop
         data = jax.device_put(data, jax.devices('cpu')[0])
-    at_random = settings.num_envs * off_policy.num_random_steps(settings)
-    per_round = settings.num_envs * settings.rollout_length * settings.iterations_per_round
     return kinds.Run(
         loop=loop,
         data=data,
@@ -78,11 +78,20 @@ def check(config: config_dict.ConfigDict) -> Settings:
       ValueError: a number is out of its range, or does not go with another one.
     """
     settings = sections.section(Settings, config.loop, 'loop')
-    sections.choose('loop.buffer_on', ('device', 'host'), settings.buffer_on)
     if settings.demo_share and (config.imitate.path or config.shaping.scale):
         raise ValueError(
             'config.loop.demo_share: expected 0 with imitate.path or shaping.scale, as rewards of '
             f'demonstrations are those of the task, found {settings.demo_share}'
+        )
+    if settings.demo_share and not round(settings.demo_share * settings.batch_size):
+        raise ValueError(
+            f'config.loop.demo_share: expected 0 or at least half a sample of the '
+            f'{settings.batch_size} of a batch, found {settings.demo_share}'
+        )
+    if config.data.path and not settings.demo_share:
+        raise ValueError(
+            f"config.data.path: expected '' with loop.demo_share=0, which uses no demonstrations, "
+            f'found {config.data.path!r}'
         )
     if settings.demo_share and settings.priority_exponent:
         raise ValueError('config.loop.priority_exponent: expected 0 with demonstrations')

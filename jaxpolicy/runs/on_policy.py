@@ -15,7 +15,7 @@ class Settings:
 
     num_envs: ranges.Count = 512
     rollout_length: ranges.Count = 16
-    num_env_steps: ranges.Count = 2_000_000  # rounded up to whole rounds
+    num_env_steps: ranges.Total = 2_000_000  # rounded up to whole rounds
     pool_size: ranges.CountOrZero = 0  # fresh starts for each rollout; 0: chosen by loops.on_policy
     iterations_per_round: ranges.Count = 10  # rollouts of one compiled call and one row of metrics
 
@@ -23,6 +23,7 @@ class Settings:
 def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:
     """Makes the run; `env`, vectorised and time-limited, replaces the config's environment."""
     settings = sections.section(Settings, config.loop, 'loop')
+    per_round = sections.round_of(settings)
     env = environment.make_env(config) if env is None else env
     agent = learner.make_agent(config, env.spec)
     loop = on_policy.make(
@@ -34,7 +35,6 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
         episode_steps=config.env.episode_steps,
         pool_size=settings.pool_size,
     )
-    per_round = settings.num_envs * settings.rollout_length * settings.iterations_per_round
     return kinds.Run(
         loop=loop,
         data=(),

@@ -61,6 +61,7 @@ def make(
     init = jax.vmap(init) if several else init
     step = jax.vmap(loop.step, in_axes=(0, None)) if several else loop.step
     shapes = jax.eval_shape(init, first)
+    check_memory(shapes, 1 if mesh is None else mesh.size)
     if mesh is None:
         init_fn, step_fn = jax.jit(init), jax.jit(step, donate_argnums=0)
         jitted = {'init': init_fn, 'step': step_fn}
@@ -107,6 +108,32 @@ def of_run(
     return program
 
 
+def check_memory(state: types.LoopState, num_devices: int, device: Any = None) -> None:
+    """Checks that the state alone fits the devices; what an update needs besides is not known here.
+
+    Args:
+      state: its shapes.
+      device: one of the devices, by default the first one.
+
+    Raises:
+      ValueError: it does not fit.
+    """
+    parts = {
+        'config.agent': state.train,
+        'config.loop.num_envs': state.env,
+        'config.loop.buffer_size, config.loop.num_envs': state.memory,
+    }
+    sizes = {key: sharding.num_bytes(part) for key, part in parts.items()}
+    limit = sharding.memory(device or jax.devices()[0], num_devices)
+    if limit and sum(sizes.values()) > limit:
+        largest = max(sizes, key=lambda key: sizes[key])
+        raise ValueError(
+            f'{largest}: expected a state of at most {limit / 1e9:.1f} GB, the memory there is, '
+            f'found {sum(sizes.values()) / 1e9:.1f} GB, of which {sizes[largest] / 1e9:.1f} GB are '
+            'its own'
+        )
+
+
 def on_host(loop: types.Loop, traced: types.Loop, seed: int) -> Program:
     """The program of a loop that keeps its memory on the host, for one seed and one device.
 
@@ -116,6 +143,7 @@ def on_host(loop: types.Loop, traced: types.Loop, seed: int) -> Program:
     """
     key = jax.random.key(seed)
     shapes, host = jax.eval_shape(traced.init, key), jax.devices('cpu')[0]
+    check_memory(shapes, 1, host)
     there = jax.sharding.SingleDeviceSharding(host)
     memory = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), shapes.memory

@@ -9,7 +9,8 @@ A recipe is a file with `get_config()` that calls one of these functions and cha
       config.loop.num_envs = 1024
       return config
 
-The groups of a config, of which each kind of run has those that it uses:
+The groups of a config, of which each kind of run has those that it uses (`runs.groups` has the
+fields of most of them, and what they may hold):
 
 agent      name, and the fields of that agent's Config
 env        name, and the fields of that task's Config; the name '' is a robot without a simulator
@@ -39,52 +40,30 @@ from ml_collections import config_dict
 from jaxpolicy import envs, registry
 from jaxpolicy.envs.wrap import disturb
 from jaxpolicy.io import settings
-from jaxpolicy.runs import kinds
+from jaxpolicy.runs import groups, kinds
 
-# A run whose weights and normalisers this one begins with (runs.beginning), and its checkpoint.
-BEGIN = {'workdir': '', 'checkpoint': 'best'}
+
+def _fields(kind: type) -> dict[str, Any]:
+    return dataclasses.asdict(kind())
+
+
+def _without(group: Any, field: str) -> dict[str, Any]:
+    return {name: x for name, x in dataclasses.asdict(group).items() if name != field}
+
+
 WORLD = {  # groups that every kind of run has
     'wrap': (),
     'randomize': {},  # name: (fields, operation, distribution, a, b), see envs.wrap.randomize
-    'disturb': dataclasses.asdict(disturb.Config()),
-    'begin': BEGIN,
+    'disturb': _fields(disturb.Config),
+    'begin': _fields(groups.Run),  # whose weights and normalisers this run begins with
 }
-# The potential is -scale * distance to the goal (envs.wrap.shaping); with 0 it is off. Where it is
-# on, evaluations report the task's own reward as 'task_reward_mean'.
-SHAPING = {'scale': 0.0}
-# The demonstration whose observations give the reward instead of the task (envs.wrap.demo_reward).
-# Evaluations report the task's own reward as the metrics 'task_reward_...'.
-IMITATE = {
-    'path': '',  # of a file of episodes, or several with commas; '': the task's reward
-    'episode': 0,  # its number in the files, numbered through from 0
-    'length': 0,  # use only so many of its first rows; 0: all
-    'stride': 5,  # one row in so many is a frame, counted from the last one back
-    'columns': (),  # those of the observation that are compared; (): all
-    'scale': (),  # of each of these columns; (): its standard deviation over the rows
-    'temperature': 1.0,  # distance at which a frame is visited with probability 1 / e
-}
-# The run of a trained flow, for agents that learn from one; its checkpoint is 'best', 'latest' or a
-# number.
-TEACHER = {'workdir': '', 'checkpoint': 'latest'}
-EXECUTE = {
-    'name': 'receding_horizon',  # or 'temporal_ensemble': plan at every step, average
-    'delay': 0,  # env steps that planning takes; meanwhile the last chunk goes on
-    'ensemble_decay': 0.01,  # weight exp(-decay i) of an env step's i-th prediction
-    'warm_start_steps': 0,  # only so many last denoising steps, from the last chunk; 0: all
-    'inpaint_actions': 0,  # so many next actions are fixed by the last chunk; 0: none
-}
-# The expert that is asked: the task's own one, or the run in `workdir`. It sees the true state,
-# without what `disturb` hides, delays or adds.
-EXPERT = {'workdir': '', 'checkpoint': 'best'}
-# Demonstrations with rewards, for loop.demo_share.
-REWARDED = {
-    'path': '',  # of files of episodes, with commas between them
-    'other_rewards': False,  # also learn from the rewards of another task, or another reward of it
-}
-_IMITATION = {**WORLD, 'augment': {'obs_noise': 0.0}, 'execute': EXECUTE, 'data': {'tag': ''}}
+SHAPING, IMITATE = _fields(groups.Shaping), _fields(groups.Imitate)
+EXECUTE, TEACHER, RUN = map(_fields, (groups.Execute, groups.Teacher, groups.Run))
+REWARDED = {'path': '', 'other_rewards': False}  # demonstrations with rewards, for loop.demo_share
+_IMITATION = {**WORLD, 'augment': _fields(groups.Augment), 'execute': EXECUTE, 'data': {'tag': ''}}
 NEUTRAL = {  # kind of run: what older recipes may lack, with values that turn it off
     'offline': {**_IMITATION, 'teacher': TEACHER},
-    'dagger': {**_IMITATION, 'expert': EXPERT},
+    'dagger': {**_IMITATION, 'expert': RUN},
     'offline_rl': {**WORLD, 'data': {'other_rewards': False}},
     'on_policy': {**WORLD, 'shaping': SHAPING},
     'off_policy': {**WORLD, 'shaping': SHAPING, 'imitate': IMITATE, 'data': REWARDED},
@@ -96,15 +75,9 @@ def offline(agent: str, env: str, data_format: str, data_path: str) -> config_di
     return _config(
         agent=agent_group(agent),
         env=env_group(env),
-        data={
-            'format': data_format,  # a name in registry.TABLES['formats']
-            'path': data_path,  # or several, with commas; all but the first are in our format
-            'tag': '',  # learn only actions with this tag, as 'intervention'; '': all
-            'num_episodes': 0,  # a random subset of the episodes of all files; 0: all
-            'subset_seed': 42,
-        },
+        data=_without(groups.Data(data_format, data_path), 'other_rewards'),
         normalize={'obs': 'min_max', 'action': 'none'},  # 'min_max' or 'none'
-        augment={'obs_noise': 0.0},  # standard deviation, in normalised units
+        augment=_fields(groups.Augment),
         teacher=TEACHER,
         execute=EXECUTE,
         loop=loop_group('offline'),
@@ -117,7 +90,7 @@ def dagger(agent: str, env: str, data_format: str, data_path: str) -> config_dic
     config = offline(agent, env, data_format, data_path)
     del config.teacher
     config.loop = config_dict.ConfigDict(loop_group('dagger'))
-    config.expert = config_dict.ConfigDict(EXPERT)
+    config.expert = config_dict.ConfigDict(RUN)
     config.eval.every = 1
     config.checkpoint.every = 1
     return config
@@ -212,20 +185,12 @@ def loop_group(kind: str) -> dict[str, Any]:
     return {'name': kind, **dataclasses.asdict(kinds.module_of(kind).Settings())}
 
 
-def _shared(env: str, modes: tuple[str, ...]) -> dict[str, Any]:
+def _shared(env: str, modes: tuple[groups.Mode, ...]) -> dict[str, Any]:
+    every = 10 if env else 0  # without a simulator nothing is evaluated
     return {
         **WORLD,
-        'eval': {
-            'every': 10 if env else 0,  # in rounds; 0: never, as without a simulator
-            'num_episodes': 50,
-            'first_seed': 100_000,  # of the first episode; training uses none of these seeds
-            # The policy acts by the mode of its distribution ('deterministic') or by samples of
-            # it ('stochastic'). The first of these gives the score and the video.
-            'modes': modes,
-            'score': 'success_max',  # the metric that the best checkpoint is chosen by
-            'metrics': ('return', 'length', 'success_max'),
-        },
-        'checkpoint': {'every': 10, 'keep_last': 2, 'keep_best': 1},  # evaluations save as well
+        'eval': dataclasses.asdict(groups.Eval(every=every, modes=modes)),
+        'checkpoint': _fields(groups.Checkpoint),
     }
 
 

@@ -17,6 +17,7 @@ from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import checkpoint, fingerprint, settings, spec_file, workdir
 from jaxpolicy.loops import policies
 from jaxpolicy.runs import dataset, environment, learner, sections, upgrade
+from jaxpolicy.runs import groups as groups_lib
 
 PyTree = types.PyTree
 
@@ -137,6 +138,7 @@ def change(config: config_dict.ConfigDict, changes: Sequence[str], groups: Seque
         raise ValueError(f'--override: expected key=value, found {wrong}')
     pairs = [text.split('=', 1) for text in changes]
     settings.override(config, [(key, value) for key, value in pairs])
+    groups_lib.check(config)
     keys = []
     if 'agent' in config:
         module = registry.resolve('agents', config.agent.name, 'config.agent.name')

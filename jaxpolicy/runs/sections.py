@@ -46,6 +46,25 @@ def metric_names(config: config_dict.ConfigDict, known: Iterable[str]) -> list[s
     return [choose(key, known, name) for name, key in names.items()]
 
 
+def round_of(settings: Any, at_random: int = 0) -> int:
+    """The env steps of one round, which metrics count in int32.
+
+    Args:
+      settings: of a loop, with num_envs, rollout_length and iterations_per_round.
+      at_random: steps at the beginning of the run, which its first round counts as well.
+
+    Raises:
+      ValueError: they are too many.
+    """
+    steps = settings.num_envs * settings.rollout_length * settings.iterations_per_round
+    if steps + at_random > ranges.MAX_INT:
+        raise ValueError(
+            f'config.loop.iterations_per_round: expected at most {ranges.MAX_INT} env steps in a '
+            f'round (with num_envs, rollout_length, learning_starts), found {steps + at_random}'
+        )
+    return steps
+
+
 def section(kind: type, group: config_dict.ConfigDict, key: str) -> Any:
     """Makes an instance of the dataclass `kind` from a group of the config.
 
@@ -61,8 +80,8 @@ def section(kind: type, group: config_dict.ConfigDict, key: str) -> Any:
     if set(values) != known:
         missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
         raise ValueError(
-            f'config.{key}: the fields of {group.get("name", key)!r}: missing {missing}, unknown '
-            f'{unknown}; choose a recipe for it, its name alone is not enough'
+            f'config.{key}.name: expected the fields of {group.get("name", key)!r}, missing '
+            f'{missing}, unknown {unknown}; choose a recipe for it, its name alone is not enough'
         )
     made = kind(**values)
     ranges.check(made, f'config.{key}.')

@@ -78,7 +78,7 @@ def test_hindsight_is_made_where_it_is_asked_for():
 @pytest.mark.parametrize(
     ('env', 'changes', 'message'),
     [
-        ('reach', {'shaping.scale': -1.0}, 'config.shaping.scale: expected 0 or more, found -1.0'),
+        ('reach', {'shaping.scale': -1.0}, 'config.shaping.scale: expected at least 0, found -1.0'),
         ('pendulum', {'shaping.scale': 1.0}, 'env.name: .* reach or pick, for shaping.scale'),
         (
             'reach',

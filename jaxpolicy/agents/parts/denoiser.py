@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,28 +11,33 @@ from jaxpolicy import optimizers, ranges, registry, types
 from jaxpolicy.diffusion import process, samplers
 from jaxpolicy.nets import encoders
 
+# The networks that do not use a field; those of other people may use all of them. The fields of
+# the U-Net, which is the default, may stay as a recipe has them where another network is chosen.
+_UNET = ranges.Idle('network', ('unet1d',))
+_NO_HEADS = ranges.Idle('network', ('unet1d', 'mlp'))
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The fields that the configs of these agents have in common."""
 
     network: str = 'unet1d'  # or 'transformer', 'mlp', or a dotted name (see `registry`)
-    dims: tuple[int, ...] = (256, 512, 1024)  # channels at each level of the U-Net
-    kernel_size: ranges.Count = 5  # of the U-Net's convolutions
-    num_groups: ranges.Count = 8  # of the U-Net's GroupNorms
-    width: ranges.Count = 512  # of the transformer and the MLP
-    num_blocks: ranges.Count = 3  # of the transformer and the MLP
-    num_heads: ranges.Count = 4  # of the transformer
-    conditioning: str = 'adaln'  # of the transformer: 'adaln' or 'cross'
-    causal: bool = False  # the transformer's steps see only the past
-    obs_horizon: ranges.Count = 2  # To
-    pred_horizon: ranges.Count = 16  # Tp
-    action_horizon: ranges.Count = 8  # Ta, executed before the next plan
+    dims: ranges.Counts = (256, 512, 1024)  # channels at each level of the U-Net
+    kernel_size: ranges.Few = 5  # of the U-Net's convolutions
+    num_groups: ranges.Size = 8  # of the U-Net's GroupNorms
+    width: Annotated[ranges.Size, _UNET] = 512  # of the transformer and the MLP
+    num_blocks: Annotated[ranges.Few, _UNET] = 3  # of the transformer and the MLP
+    num_heads: Annotated[ranges.Size, _NO_HEADS] = 4  # of the transformer
+    conditioning: Annotated[Literal['adaln', 'cross'], _NO_HEADS] = 'adaln'  # of the transformer
+    causal: Annotated[bool, _NO_HEADS] = False  # the transformer's steps see only the past
+    obs_horizon: ranges.Size = 2  # To
+    pred_horizon: ranges.Size = 16  # Tp
+    action_horizon: ranges.Size = 8  # Ta, executed before the next plan
     learning_rate: ranges.Positive = 1e-4
     weight_decay: ranges.NonNegative = 1e-6
     warmup_updates: ranges.CountOrZero = 500
     decay_updates: ranges.CountOrZero = 0  # of the cosine; 0: an offline run fills it in
-    max_grad_norm: ranges.NonNegative = 1.0
+    max_grad_norm: ranges.NonNegative = 1.0  # 0: no limit
     ema_power: ranges.NonNegative = 0.75
 
 

@@ -83,7 +83,7 @@ def delayed(
     if num % delay:
         raise ValueError(
             f'agent.actor_delay: expected a divisor of the {num} minibatches of an update '
-            f'(loop.num_minibatches), found {delay}'
+            f'(loop.num_minibatches or loop.updates_per_round), found {delay}'
         )
     batch = losses.silence(batch)
     groups = jax.tree.map(lambda x: x.reshape(num // delay, delay, *x.shape[1:]), batch)

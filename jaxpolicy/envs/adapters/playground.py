@@ -19,7 +19,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ import numpy as np
 from flax import struct
 from mujoco import mjx
 
+from jaxpolicy import ranges
 from jaxpolicy.envs.physics import needed
 from jaxpolicy.envs.physics import stepping as physics
 from jaxpolicy.envs.render import pictures
@@ -45,9 +46,9 @@ class Config:
     """Which environment; `defaults` fills in its own time limit and action repeat."""
 
     task: str = 'CartpoleBalance'  # a name in Playground's registry
-    episode_steps: int = 1000  # time limit, in our steps, each of which repeats its action
-    action_repeat: int = 1  # Playground's steps in one of ours
-    impl: str = 'jax'  # MJX's implementation: 'jax', or 'warp' for NVIDIA
+    episode_steps: ranges.Count = 1000  # time limit, in our steps, each of which repeats its action
+    action_repeat: ranges.Count = 1  # Playground's steps in one of ours
+    impl: Literal['jax', 'warp'] = 'jax'  # MJX's implementation; warp is for NVIDIA
     randomize: bool = False  # draw the task's own domain randomisation anew at every reset
     overrides: str = ''  # changes to its config, JSON: '{"reward_config.scales.box_target": 4.0}'
 
@@ -180,19 +181,25 @@ def _registered(task: str) -> Any:
     return registry
 
 
+def _overrides(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text or '{}')
+    except json.JSONDecodeError as error:
+        raise ValueError(f'env.overrides: expected JSON ({error}), found {text!r}') from error
+    if not isinstance(found, dict):
+        raise ValueError(f'env.overrides: expected an object of JSON, found {text!r}')
+    return found
+
+
 def _load(config: Config) -> Any:
     """Playground's environment, with a model that is committed to no device."""
     registry = _registered(config.task)
-    overrides = json.loads(config.overrides) if config.overrides else {}
-    if config.impl not in ('jax', 'warp'):
-        raise ValueError(f"env.impl: expected 'jax' or 'warp', found {config.impl!r}")
-    if config.action_repeat < 1:
-        raise ValueError(f'env.action_repeat: expected at least 1, found {config.action_repeat}')
+    overrides = _overrides(config.overrides)
     if 'impl' in registry.get_default_config(config.task):
         overrides['impl'] = config.impl
     try:
         env = registry.load(config.task, config_overrides=overrides)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f'env.overrides: {config.task} does not take them: {error}') from error
     env._mjx_model = physics.release(env.mjx_model)
     return env

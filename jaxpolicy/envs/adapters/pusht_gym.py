@@ -18,11 +18,12 @@ Needs the extra `pusht`: gym-pusht 0.1.8 and pymunk < 7.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
 
+from jaxpolicy import ranges
 from jaxpolicy.types import HostEnv, Spec
 
 SUCCESS_COVERAGE = 0.95
@@ -54,10 +55,10 @@ BLOCK_KEYPOINTS = np.array(
 class Config:
     """The protocol's numbers."""
 
-    obs: str = 'keypoints'  # 'keypoints' [20] or 'state' [5], as in the demonstrations
-    episode_steps: int = 300  # 30 s at 10 Hz; an evaluation takes it as num_steps
-    render_size: int = 256  # px, at least 96
-    block_inner: float = 0.0  # px, the block starts at least so far from BOX's centre in x or y
+    obs: Literal['keypoints', 'state'] = 'keypoints'  # [20] or [5], as in the demonstrations
+    episode_steps: ranges.Count = 300  # 30 s at 10 Hz; an evaluation takes it as num_steps
+    render_size: Annotated[int, ranges.Range(96, 4096)] = 256  # px
+    block_inner: Annotated[float, ranges.Range(0.0, 250.0)] = 0.0  # px from BOX's centre, x or y
 
 
 def make_host(config: Config) -> HostEnv:

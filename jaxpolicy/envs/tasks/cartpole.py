@@ -31,9 +31,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxpolicy import ranges
 from jaxpolicy.envs.tasks import parts
 from jaxpolicy.types import Env, EnvState, Key, Spec
 
+MAX_ANGLE = math.radians(12.0)
 CONTROL_DT = 0.02  # s, one action and one physics step
 
 
@@ -41,15 +43,15 @@ CONTROL_DT = 0.02  # s, one action and one physics step
 class Config:
     """The task's numbers. Lengths in m, angles in rad, masses in kg."""
 
-    episode_steps: int = 500  # recommended time limit, 10 s, and the steps that make a success
+    episode_steps: ranges.Count = 500  # recommended time limit, 10 s; as many make a success
     gravity: float = 9.8  # m/s^2
-    cart_mass: float = 1.0
-    pole_mass: float = 0.1
-    half_length: float = 0.5  # of the pole
-    force: float = 10.0  # N, either way
-    start: float = 0.05  # largest start value of each number of the state, either way
-    max_position: float = 2.4  # beyond it the episode ends
-    max_angle: float = math.radians(12.0)  # beyond it the episode ends
+    cart_mass: ranges.Positive = 1.0
+    pole_mass: ranges.Positive = 0.1
+    half_length: ranges.Positive = 0.5  # of the pole
+    force: ranges.NonNegative = 10.0  # N, either way
+    start: ranges.NonNegative = 0.05  # of each number of the state, either way at most
+    max_position: ranges.Positive = 2.4  # beyond it the episode ends
+    max_angle: ranges.Positive = MAX_ANGLE  # beyond it the episode ends
 
 
 class Sim(struct.PyTreeNode):

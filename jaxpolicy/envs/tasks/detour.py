@@ -29,12 +29,14 @@ gamma reward an agent that discounts for progress, and more so the sooner it com
 """
 
 import dataclasses
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxpolicy import ranges
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.render import pictures
 from jaxpolicy.envs.tasks import parts
@@ -50,22 +52,22 @@ RANDOMIZABLE = RELATIVE = True  # see `jaxpolicy.envs`
 class Config:
     """The task's numbers. Lengths in m, angles in rad."""
 
-    num_dof: int = 7  # or 6: no upper-arm roll
-    episode_steps: int = 80  # recommended time limit, 4 s
-    action_scale: float = 0.05  # rad, change of a target at action 1
-    tolerance: float = 0.05  # m, end effector to goal
-    joint_noise: float = 0.04  # rad, start pose
-    joint_noise_inner: float = 0.0  # rad, at least one joint starts at least so far from home
+    num_dof: Literal[6, 7] = 7  # or 6: no upper-arm roll
+    episode_steps: ranges.Count = 80  # recommended time limit, 4 s
+    action_scale: ranges.Positive = 0.05  # rad, change of a target at action 1
+    tolerance: ranges.Positive = 0.05  # m, end effector to goal
+    joint_noise: ranges.NonNegative = 0.04  # rad, start pose
+    joint_noise_inner: ranges.NonNegative = 0.0  # rad, one joint starts at least so far off
     pillar: tuple[float, float] = (0.46, 0.0)  # m
-    pillar_noise: tuple[float, float] = (0.01, 0.01)  # m
-    pillar_radius: float = 0.06  # m
-    pillar_height: float = 0.42  # m, with its round top
+    pillar_noise: Annotated[tuple[float, float], ranges.Range(0.0)] = (0.01, 0.01)  # m
+    pillar_radius: ranges.Positive = 0.06  # m
+    pillar_height: ranges.Positive = 0.42  # m, with its round top
     goal: tuple[float, float, float] = (0.63, 0.0, 0.20)  # m
-    goal_noise: tuple[float, float, float] = (0.03, 0.04, 0.04)  # m
-    clearance: float = 0.02  # m, which the path that measures progress keeps free
+    goal_noise: Annotated[tuple[float, float, float], ranges.Range(0.0)] = (0.03, 0.04, 0.04)  # m
+    clearance: ranges.NonNegative = 0.02  # m, which the path that measures progress keeps free
     progress_scale: float = 5.0  # per m
     success_bonus: float = 5.0
-    contact_penalty: float = 2.0
+    contact_penalty: ranges.NonNegative = 2.0
 
 
 class Sim(struct.PyTreeNode):

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxpolicy import ranges
 from jaxpolicy.envs.tasks import parts
 from jaxpolicy.types import Env, EnvState, Key
 
@@ -39,14 +40,14 @@ CONTROL_DT = 0.05  # s, one action and one physics step
 class Config:
     """The task's numbers. Angles in rad."""
 
-    episode_steps: int = 200  # recommended time limit, 10 s
+    episode_steps: ranges.Count = 200  # recommended time limit, 10 s
     gravity: float = 10.0  # m/s^2
-    mass: float = 1.0  # kg
-    length: float = 1.0  # m
-    max_torque: float = 2.0  # N m, at action 1
-    max_speed: float = 8.0  # rad/s, at which the speed is clipped
-    start_angle: float = math.pi  # rad at most, either way
-    start_speed: float = 1.0  # rad/s at most, either way
+    mass: ranges.Positive = 1.0  # kg
+    length: ranges.Positive = 1.0  # m
+    max_torque: ranges.NonNegative = 2.0  # N m, at action 1
+    max_speed: ranges.Positive = 8.0  # rad/s, at which the speed is clipped
+    start_angle: ranges.NonNegative = math.pi  # rad at most, either way
+    start_speed: ranges.NonNegative = 1.0  # rad/s at most, either way
 
 
 class Sim(struct.PyTreeNode):

@@ -39,7 +39,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ import mujoco
 import numpy as np
 from flax import struct
 
+from jaxpolicy import ranges
 from jaxpolicy.envs.physics import arm, backends, gripper
 from jaxpolicy.envs.physics import stepping as physics
 from jaxpolicy.envs.render import pictures
@@ -60,27 +61,30 @@ RANDOMIZABLE = RELATIVE = True  # see `jaxpolicy.envs`
 REWARDS = ('shaped', 'sparse')
 
 
+_SPARSE = ranges.Idle('reward', ('sparse',))
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The task's numbers. Lengths in m, angles in rad."""
 
-    num_dof: int = 7  # or 6: no upper-arm roll
-    backend: str = 'auto'  # the physics engine, a name in backends.BACKENDS
-    reward: str = 'shaped'  # or 'sparse'
-    episode_steps: int = 80  # recommended time limit, 4 s
-    action_scale: float = 0.05  # rad, change of a joint's target at action 1
-    finger_scale: float = 0.01  # m, change of the fingers' target at action 1
-    max_lead: float = 0.2  # rad, how far a joint's target may be ahead of its position
-    tolerance: float = 0.05  # m, cube to goal
-    hold_steps: int = 10  # steps within the tolerance that make a success
-    joint_noise: float = 0.04  # rad, start pose
-    joint_noise_inner: float = 0.0  # rad, at least one joint starts at least so far from home
+    num_dof: Literal[6, 7] = 7  # or 6: no upper-arm roll
+    backend: Literal['auto', 'mjx', 'native', 'warp'] = 'auto'  # the physics engine: backends
+    reward: Literal['shaped', 'sparse'] = 'shaped'
+    episode_steps: ranges.Count = 80  # recommended time limit, 4 s
+    action_scale: ranges.Positive = 0.05  # rad, change of a joint's target at action 1
+    finger_scale: ranges.Positive = 0.01  # m, change of the fingers' target at action 1
+    max_lead: ranges.Positive = 0.2  # rad, how far a joint's target may be ahead of its position
+    tolerance: ranges.Positive = 0.05  # m, cube to goal
+    hold_steps: ranges.Count = 10  # steps within the tolerance that make a success
+    joint_noise: ranges.NonNegative = 0.04  # rad, start pose
+    joint_noise_inner: ranges.NonNegative = 0.0  # rad, one joint starts at least so far off
     cube: tuple[float, float] = (0.45, 0.0)  # m, on the floor
-    cube_noise: tuple[float, float] = (0.06, 0.10)  # m
-    cube_yaw: float = math.pi / 4  # rad, either way
+    cube_noise: Annotated[tuple[float, float], ranges.Range(0.0)] = (0.06, 0.10)  # m
+    cube_yaw: ranges.NonNegative = math.pi / 4  # rad, either way
     goal: tuple[float, float, float] = (0.45, 0.0, 0.20)  # m
-    goal_noise: tuple[float, float, float] = (0.08, 0.12, 0.08)  # m
-    action_cost: float = 0.01  # weight of the mean squared action
+    goal_noise: Annotated[tuple[float, float, float], ranges.Range(0.0)] = (0.08, 0.12, 0.08)  # m
+    action_cost: Annotated[ranges.NonNegative, _SPARSE] = 0.01  # weight of the mean squared action
 
 
 class Sim(struct.PyTreeNode):

@@ -31,13 +31,14 @@ Success: more than 95% of the target is covered. It ends the episode.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxpolicy import ranges
 from jaxpolicy.envs.adapters import pusht_gym
 from jaxpolicy.envs.physics import polygons, rigid2d, shapes2d
 from jaxpolicy.envs.tasks import parts
@@ -49,20 +50,22 @@ STIFFNESS, DAMPING = 100.0, 20.0  # of the agent's controller, 1/s^2 and 1/s
 TWO_PI = np.float32(2.0 * np.pi)
 
 
+_SCORE = ranges.Idle('reward', ('score',))
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The task's numbers."""
 
-    obs: str = 'keypoints'  # 'keypoints' [20] or 'state' [5], as in the demonstrations
-    episode_steps: int = 300  # recommended time limit, 30 s
-    reward: str = 'score'  # or 'shaped', with the weights below
-    coverage_weight: float = 10.0  # when all of the target is covered
-    block_weight: float = 1.0  # per 100 px
-    agent_weight: float = 0.2  # per 100 px
-    success_bonus: float = 10.0  # once: success ends the episode
-    block_inner: float = (
-        0.0  # px, the block starts at least so far from the centre of pusht_gym.BOX in x or y
-    )
+    obs: Literal['keypoints', 'state'] = 'keypoints'  # [20] or [5], as in the demonstrations
+    episode_steps: ranges.Count = 300  # recommended time limit, 30 s
+    reward: Literal['score', 'shaped'] = 'score'  # shaped: with the weights below
+    coverage_weight: Annotated[ranges.NonNegative, _SCORE] = 10.0  # when all is covered
+    block_weight: Annotated[ranges.NonNegative, _SCORE] = 1.0  # per 100 px
+    agent_weight: Annotated[ranges.NonNegative, _SCORE] = 0.2  # per 100 px
+    success_bonus: Annotated[ranges.NonNegative, _SCORE] = 10.0  # once: success ends the episode
+    # px, the block starts at least so far from the centre of pusht_gym.BOX in x or y
+    block_inner: Annotated[float, ranges.Range(0.0, 250.0)] = 0.0
 
 
 class Sim(struct.PyTreeNode):

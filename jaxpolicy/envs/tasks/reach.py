@@ -21,12 +21,14 @@ not end the episode; nothing but a time limit does.
 """
 
 import dataclasses
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxpolicy import ranges
 from jaxpolicy.envs.physics import arm
 from jaxpolicy.envs.render import pictures
 from jaxpolicy.envs.tasks import parts
@@ -38,23 +40,26 @@ RANDOMIZABLE = RELATIVE = True  # see `jaxpolicy.envs`
 REWARDS = ('dense', 'sparse')
 
 
+_SPARSE = ranges.Idle('reward', ('sparse',))
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The task's numbers. Lengths in m, angles in rad."""
 
-    num_dof: int = 7  # or 6: no upper-arm roll
-    reward: str = 'dense'  # or 'sparse'
-    episode_steps: int = 60  # recommended time limit, 3 s
-    action_scale: float = 0.05  # rad, change of a target at action 1
-    tolerance: float = 0.05  # m, end effector to goal
-    hold_steps: int = 10  # steps within the tolerance that make a success
-    joint_noise: float = 0.1  # rad, start pose
-    joint_noise_inner: float = 0.0  # rad, at least one joint starts at least so far from home
-    goal_radius: tuple[float, float] = (0.35, 0.65)  # m from the base's axis
-    goal_azimuth: float = 1.0  # rad from straight ahead, either way
-    goal_height: tuple[float, float] = (0.15, 0.60)  # m
-    distance_cost: float = 2.0  # per m
-    action_cost: float = 0.01  # weight of the mean squared action
+    num_dof: Literal[6, 7] = 7  # or 6: no upper-arm roll
+    reward: Literal['dense', 'sparse'] = 'dense'
+    episode_steps: ranges.Count = 60  # recommended time limit, 3 s
+    action_scale: ranges.Positive = 0.05  # rad, change of a target at action 1
+    tolerance: ranges.Positive = 0.05  # m, end effector to goal
+    hold_steps: ranges.Count = 10  # steps within the tolerance that make a success
+    joint_noise: ranges.NonNegative = 0.1  # rad, start pose
+    joint_noise_inner: ranges.NonNegative = 0.0  # rad, one joint starts at least so far off
+    goal_radius: ranges.Interval = (0.35, 0.65)  # m from the base's axis
+    goal_azimuth: ranges.NonNegative = 1.0  # rad from straight ahead, either way
+    goal_height: ranges.Interval = (0.15, 0.60)  # m
+    distance_cost: Annotated[ranges.NonNegative, _SPARSE] = 2.0  # per m
+    action_cost: Annotated[ranges.NonNegative, _SPARSE] = 0.01  # weight of the mean squared action
 
 
 class Sim(struct.PyTreeNode):

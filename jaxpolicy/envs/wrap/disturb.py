@@ -8,28 +8,30 @@ noise, and columns of the observations are hidden.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxpolicy import ranges
 from jaxpolicy.types import Env, EnvState, Key, is_discrete
 
 PyTree = Any
+Delays = Annotated[tuple[int, int], ranges.Range(0, 1_000), ranges.Rising()]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """How the environment is disturbed; a disturbance whose numbers are zero is off."""
 
-    action_delay: tuple[int, int] = (0, 0)  # steps, least and most that an episode may draw
-    obs_delay: tuple[int, int] = (0, 0)  # steps, least and most that an episode may draw
-    obs_noise: float = 0.0  # standard deviation, in the observation's own units
-    push_interval: int = 0  # steps from push to push; the first comes at a random step
-    push_speed: float = 0.0  # largest change of each joint's velocity, rad/s or m/s
-    hidden: tuple[int, ...] = ()  # columns of the observation that the policy reads as 0
+    action_delay: Delays = (0, 0)  # steps, least and most that an episode may draw
+    obs_delay: Delays = (0, 0)  # steps, least and most that an episode may draw
+    obs_noise: ranges.NonNegative = 0.0  # standard deviation, in the observation's own units
+    push_interval: ranges.CountOrZero = 0  # steps from push to push, the first one at random
+    push_speed: ranges.NonNegative = 0.0  # largest change of each joint's velocity, rad/s or m/s
+    hidden: Annotated[tuple[int, ...], ranges.Range(0)] = ()  # columns that the policy reads as 0
 
 
 class Delayed(struct.PyTreeNode):

@@ -20,7 +20,7 @@ Source: Ross et al., 2011 (DAgger, arXiv:1011.0686); `gates` names those of the 
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,8 @@ class Config:
     updates_per_round: ranges.Count = 500
     restart: bool = True  # each round learns from scratch, as in DAgger; else it goes on
     label_share: ranges.Share = 0.5  # share of labels in a batch; 0: their share of all the data
-    risk_updates: ranges.Count = 200  # of the risk in a round, for a gate that uses it
+    # Updates of the risk in a round, for the gate of `runs.dagger.Settings` that uses it.
+    risk_updates: Annotated[ranges.Count, ranges.Idle('gate', ('beta', 'expert', 'surprise'))] = 200
 
 
 class Data(struct.PyTreeNode):
