@@ -40,9 +40,9 @@ class Config:
         ({'hidden': (64, 0)}, r'expected at least 1 in each place, found \(64, 0\)'),
         ({'warmup': -1}, 'expected at least 0, found -1'),
         ({'limit': -0.1}, 'expected at least 0, found -0.1'),
-        ({'delay': (2,)}, r'expected 2 integers, found \(2,\)'),
-        ({'delay': (2, 'a')}, r"expected 2 integers, found \(2, 'a'\)"),
-        ({'columns': (3,)}, r'expected names, found \(3,\)'),
+        ({'delay': (2,)}, r'expected 2 values, found \(2,\)'),
+        ({'delay': (2, 'a')}, r"expected an integer in each place, found \(2, 'a'\)"),
+        ({'columns': (3,)}, r'expected a text, found \(3,\)'),
         ({'scale': math.nan}, 'expected a finite number, found nan'),
     ],
 )

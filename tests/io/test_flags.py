@@ -169,7 +169,7 @@ def test_a_recipe_that_fails_names_its_line(tmp_path, text, message):
 def test_installed_configs_are_found_from_anywhere(tmp_path, monkeypatch):
     """Inside the installed package, as in a wheel; beside it, as in a checkout."""
     package = tmp_path / 'site' / 'jaxpolicy'
-    monkeypatch.setattr(flags, '__file__', str(package / 'io' / 'flags.py'))
+    monkeypatch.setattr(recipe_file, '__file__', str(package / 'io' / 'recipe_file.py'))
     monkeypatch.chdir(tmp_path)
     for folder in (package.parent / 'configs', package / 'configs'):
         (folder / 'reach').mkdir(parents=True)

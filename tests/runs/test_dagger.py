@@ -71,7 +71,7 @@ def test_a_run_goes_on_with_the_expert_that_it_asked(demos, run, monkeypatch):
     sections.check_same(began_with, kinds.make_run(config).fingerprint)
     opened = saved.open_run(run)
     later = opened._replace(train=jax.tree.map(lambda x: x + 1, opened.train))
-    monkeypatch.setattr(saved, 'open_run', lambda *_: later)
+    monkeypatch.setattr(saved, 'open_run', lambda *_, **__: later)
     with pytest.raises(ValueError, match='expert.workdir: expected the expert that this run'):
         sections.check_same(began_with, kinds.make_run(config).fingerprint)
 
