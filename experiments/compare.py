@@ -102,7 +102,9 @@ def main(_):
 
 
 if __name__ == '__main__':
-    config_flags.define_inputs('workdirs', None, 'Directories of the runs.', required=True)
+    config_flags.define_inputs(
+        'workdirs', None, 'Directories of the runs.', folder=True, required=True
+    )
     flags.DEFINE_string('metric', None, "A column of metrics.csv; the config's score without it.")
     flags.DEFINE_string('against', None, "The horizontal axis, for example 'train/queries'.")
     pictures = paths.PICTURES

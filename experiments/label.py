@@ -24,7 +24,7 @@ FLAGS = flags.FLAGS
 
 def main(_):
     config = labelling.Config(FLAGS.explore_steps, FLAGS.num_updates)
-    parts = dataset.read(FLAGS.demos, '--demos')
+    parts = dataset.read(','.join(FLAGS.demos), '--demos')
     who = labelling.explorer(FLAGS.env or '', FLAGS.workdir or '', FLAGS.override)
     dataset.judge(who.about, parts)
     demos = dataset.join(parts)
@@ -50,7 +50,7 @@ if __name__ == '__main__':
     flags.DEFINE_string('env', None, 'The task; that of the run if there is a --workdir.')
     config_flags.define_input('workdir', None, 'A run whose policy explores as well.', folder=True)
     about = 'Episodes whose observations are labelled.'
-    config_flags.define_input('demos', None, about, folder=False, required=True)
+    config_flags.define_inputs('demos', None, about, folder=False, required=True)
     config_flags.define_output('out', None, 'The .npz file to write.', required=True)
     flags.DEFINE_multi_string('override', [], 'env.field=value and the like.')
     flags.DEFINE_integer('explore_steps', 20_000, 'Of each way of exploring.', lower_bound=64)

@@ -66,7 +66,6 @@ def clip_by_global_norm(grads: Any, max_norm: float) -> tuple[Any, jax.Array]:
       (gradients, the norm that they had).
     """
     norm = optax.tree.norm(grads)
-    if not max_norm:
-        return grads, norm
-    scale = jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
+    limit = jnp.where(max_norm > 0.0, max_norm, jnp.inf)  # it may be traced
+    scale = jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
     return jax.tree.map(lambda g: g * scale, grads), norm

@@ -48,9 +48,11 @@ def define_input(
     return flags.DEFINE(paths.Parser(folder, True, written), name, default, help_text, **options)
 
 
-def define_inputs(name: str, default: list[str] | None, help_text: str, **options: Any):
-    """Defines a flag that lists folders that are there, with commas between them."""
-    parser = paths.ListParser(paths.Parser(True, True, False))
+def define_inputs(
+    name: str, default: list[str] | None, help_text: str, *, folder: bool | None, **options: Any
+) -> flags.FlagHolder:
+    """Defines a flag that lists folders, files or (None) either, with commas between them."""
+    parser = paths.ListParser(paths.Parser(folder, True, False))
     serializer = flags.CsvListSerializer(',')
     return flags.DEFINE(parser, name, default, help_text, serializer=serializer, **options)
 

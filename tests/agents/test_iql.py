@@ -166,5 +166,5 @@ def test_numbers_out_of_range_are_refused():
         with pytest.raises(ValueError, match=name):
             iql.make(config, spec)
     discrete = Spec(spec.obs, jax.ShapeDtypeStruct((2,), jnp.int8))
-    with pytest.raises(ValueError, match=r'env\.name'):
+    with pytest.raises(ValueError, match='agent.name: expected an agent for discrete actions'):
         iql.make(iql.Config(), discrete)

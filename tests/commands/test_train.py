@@ -213,9 +213,9 @@ def only(recipe):
 @only('iql')
 def test_another_config_is_refused(finished, inputs):
     recipe, directory = finished
-    result = fork.run(*train_arguments(recipe, inputs, directory, '--config.eval.num_episodes=3'))
+    result = fork.run(*train_arguments(recipe, inputs, directory, '--config.agent.tau=0.3'))
     assert result.returncode != 0
-    assert 'eval.num_episodes: 2 -> 3' in result.stderr
+    assert 'agent.tau: 0.005 -> 0.3' in result.stderr
     assert 'Traceback' not in result.stderr
 
 

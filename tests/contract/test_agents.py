@@ -554,5 +554,5 @@ def test_the_key_reuse_check_is_awake():
 )
 def test_continuous_agents_refuse_choices(name):
     module = registry.resolve('agents', name, 'config.agent.name')
-    with pytest.raises(ValueError, match=r'env\.name: expected continuous .* found discrete'):
+    with pytest.raises(ValueError, match=r'agent\.(name|head): expected .* for discrete actions'):
         module.make(module.Config(), DISCRETE)

@@ -236,7 +236,7 @@ def test_an_episode_counts_until_its_end():
 def test_broken_episodes_are_left_out_and_counted():
     scale = table.Scale(jnp.zeros(2), jnp.ones(2))
     gaussian = distances.fit_gaussian(jnp.eye(2), 1e-4)
-    shown = measure.Demonstrations(scale, jnp.zeros((4, 2)), gaussian, 'demos')
+    shown = measure.Demonstrations(scale, jnp.zeros((4, 2)), gaussian, 'demos', 'crc')
     states, valid = np.ones((3, 3, 2)), np.ones((3, 3), bool)
     states[:, 2] = np.nan
     success, steps = np.array([1.0, 0.0, 1.0]), np.array([3.0, 3.0, 0.0])

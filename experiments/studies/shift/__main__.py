@@ -106,7 +106,7 @@ def main(_):
     known = report.Rows(out / 'shift.json')
     policies = load(FLAGS.workdir, FLAGS.checkpoint, FLAGS.host)
     shifts = choose(policies[0].shifts, FLAGS.shifts, FLAGS.severities)
-    shown = measure.demonstrations(policies, FLAGS.data)
+    shown = measure.demonstrations(policies, ','.join(FLAGS.data or ()))
     out.mkdir(parents=True, exist_ok=True)
     seeds = np.arange(FLAGS.num_episodes, dtype=np.uint32) + np.uint32(FLAGS.first_seed)
     rows = measure_all(shifts, policies, shown, seeds, known)
@@ -115,9 +115,11 @@ def main(_):
 
 
 if __name__ == '__main__':
-    config_flags.define_inputs('workdir', None, 'Directories of the runs.', required=True)
+    config_flags.define_inputs(
+        'workdir', None, 'Directories of the runs.', folder=True, required=True
+    )
     about = 'Demonstrations; default: of the first run that has any.'
-    config_flags.define_input('data', None, about, folder=None)
+    config_flags.define_inputs('data', None, about, folder=None)
     flags.DEFINE_list('shifts', [], 'Which shifts; default: all of the task.')
     flags.DEFINE_list('severities', [], 'Other severities, for the shifts that are named.')
     flags.DEFINE_integer('num_episodes', 1000, 'Episodes for each row.', lower_bound=1)

@@ -80,8 +80,8 @@ def make(config: Config, draw: randomize.Draw | None = None) -> Env:
       draw: domain randomisation, drawn anew at each reset; see `randomize.from_playground`.
 
     Raises:
-      ValueError: the task, an override or the impl is unknown, or `randomize` is set for a task
-        without domain randomisation.
+      ValueError: the task or an override is unknown, a field is out of its range, or `randomize`
+        is set for a task without domain randomisation.
       ImportError: Playground (or Warp for impl 'warp') is not installed.
     """
     inner = _load(config)
@@ -193,6 +193,7 @@ def _overrides(text: str) -> dict[str, Any]:
 
 def _load(config: Config) -> Any:
     """Playground's environment, with a model that is committed to no device."""
+    ranges.check(config, 'config.env.')
     registry = _registered(config.task)
     overrides = _overrides(config.overrides)
     if 'impl' in registry.get_default_config(config.task):
