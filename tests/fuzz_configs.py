@@ -122,7 +122,11 @@ def _demonstrations(env: str, folder: pathlib.Path) -> pathlib.Path:
     spec = environment.make_env(config_dict.ConfigDict({**group, **recipe.WORLD})).spec
     rng, rows, ends = np.random.default_rng(0), 64, np.arange(16, 65, 16)
     obs = rng.normal(size=(rows, *spec.obs.shape)).astype(np.float32)
-    action = rng.uniform(-1, 1, size=(rows, *spec.action.shape)).astype(np.float32)
+    if types.is_discrete(spec):
+        size = spec.action.shape[0]
+        action = np.eye(size, dtype=np.int8)[rng.integers(size, size=rows)]
+    else:
+        action = rng.uniform(-1, 1, size=(rows, *spec.action.shape)).astype(np.float32)
     episodes = episodes_lib.Episodes(obs, action, ends, {})._replace(
         reward=rng.normal(size=rows).astype(np.float32),
         termination=np.zeros(rows, np.uint8),

@@ -64,7 +64,10 @@ def open_run(
       ValueError: there is no such run or checkpoint, or a change does not fit.
     """
     directory = Path(directory).expanduser()
-    config = load_config(directory)
+    try:
+        config = load_config(directory)
+    except ValueError as error:
+        raise ValueError(f'{key}.workdir: {error}' if key else str(error)) from error
     change(config, changes, groups)
     num_seeds = workdir.load_num_seeds(directory)
     spec = load_spec(directory, config)
