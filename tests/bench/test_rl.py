@@ -140,6 +140,7 @@ def replayed(monkeypatch):
     return config
 
 
+@pytest.mark.slow
 def test_replay_has_its_parts_beside_a_peer_of_as_many_steps(replayed, monkeypatch):
     asked = []
 
