@@ -93,6 +93,11 @@ def check(config: config_dict.ConfigDict) -> Settings:
             f"config.data.path: expected '' with loop.demo_share=0, which uses no demonstrations, "
             f'found {config.data.path!r}'
         )
+    if settings.demo_share and not config.data.path:
+        raise ValueError(
+            'config.data.path: expected a file of demonstrations for config.loop.demo_share, '
+            "found ''"
+        )
     if settings.demo_share and settings.priority_exponent:
         raise ValueError('config.loop.priority_exponent: expected 0 with demonstrations')
     at_random = settings.num_envs * off_policy.num_random_steps(settings)
