@@ -88,6 +88,12 @@ def check(config: config_dict.ConfigDict) -> tuple[Settings, turns.Horizons]:
             f'config.loop.label_share: expected 0 to below 1, found {settings.label_share}'
         )
     environment.on_device(config)
+    for name in ('warm_start_steps', 'inpaint_actions'):
+        if config.execute[name]:
+            raise ValueError(
+                f'config.execute.{name}: expected 0 for the loop dagger, whose policy remembers no '
+                f'chunk, found {config.execute[name]}'
+            )
     if settings.restart and config.begin.workdir:
         raise ValueError('config.loop.restart: expected False with begin.workdir, found True')
     horizons = turns.Horizons(
