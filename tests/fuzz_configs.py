@@ -33,7 +33,16 @@ from ml_collections import config_dict
 from jaxpolicy import envs, registry, types
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.io import recipe_file, settings
-from jaxpolicy.runs import environment, evaluation, kinds, library, program, recipe, sections
+from jaxpolicy.runs import (
+    environment,
+    evaluation,
+    kinds,
+    learner,
+    library,
+    program,
+    recipe,
+    sections,
+)
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 _SIZES = {  # of the base, wherever a recipe has the key
@@ -109,6 +118,8 @@ def base(name: str, folder: pathlib.Path) -> config_dict.ConfigDict:
             config.data.format = 'episodes'
     if config.get('imitate', {}).get('path'):
         config.imitate.path = str(_demonstrations(config.env.name, folder))
+    if config.loop.name in learner.ONLINE and config.normalize.obs == 'min_max':
+        config.normalize.obs = 'none'  # there is no run to begin with
     if 'expert' in config and config.env.name != 'detour':
         config.expert.workdir = str(_expert(config.env.name, folder))
     return config.lock()

@@ -87,9 +87,14 @@ def _from_last_chunk(config, module, settings, spec, agent) -> Any:
 
 def _behind_normalizers(config, agent, spec, episodes) -> Any:
     allowed = ('running', 'none') if config.loop.name in ONLINE else ('min_max', 'none')
-    if config.loop.name in ONLINE and config.begin.workdir:
-        allowed += ('min_max',)  # with the ranges of the run that this one begins with
     how = config.normalize
+    if config.loop.name in ONLINE and 'min_max' in (how.obs, how.action):
+        if not config.begin.workdir:
+            raise ValueError(
+                "config.begin.workdir: expected a run whose ranges config.normalize's 'min_max' "
+                "takes over, found ''"
+            )
+        allowed += ('min_max',)
     sections.choose('normalize.obs', allowed, how.obs)
     sections.choose('normalize.action', set(allowed) - {'running'}, how.action)
     if how.action == 'min_max':

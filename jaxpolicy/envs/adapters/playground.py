@@ -195,7 +195,6 @@ def _load(config: Config) -> Any:
     """Playground's environment, with a model that is committed to no device."""
     ranges.check(config, 'config.env.')
     registry = _registered(config.task)
-    ranges.check(config, 'env.')
     overrides = _overrides(config.overrides)
     if 'impl' in registry.get_default_config(config.task):
         overrides['impl'] = config.impl
