@@ -7,6 +7,7 @@ the flags does not matter.
 
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -100,6 +101,9 @@ def run_main(main: Callable[[list[str]], Any]) -> None:
         "The folder in which compiled programs are kept, or 'off'; '': the user's cache folder, or "
         'that of JAX_COMPILATION_CACHE_DIR.',
     )
+
+    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # so that `--help` shows it
 
     def quiet_main(argv: list[str]) -> Any:
         if not flags.FLAGS['verbosity'].present:
