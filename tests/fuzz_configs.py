@@ -92,7 +92,7 @@ class Found(NamedTuple):
 
 def names(pattern: str = '') -> list[str]:
     """The recipes 'task/name' whose names contain the pattern."""
-    files = sorted(CONFIGS.glob('*/[a-z]*.py'))
+    files = [f for f in sorted(CONFIGS.glob('*/[a-z]*.py')) if f.parent.name != 'sweeps']
     return [name for f in files if pattern in (name := f'{f.parent.name}/{f.stem}')]
 
 

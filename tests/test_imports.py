@@ -15,6 +15,7 @@ _WITH_CODE = {'jaxpolicy', 'envs'}  # packages with code in __init__.py: the pub
 
 # What each part of the package may import of the package, besides itself.
 # types <- ops, nets, diffusion, train_state, optimizers <- agents, envs, data <- loops <- runs
+# <- sweeps
 _CORE = {'types', 'ranges', 'registry', 'sharding'}
 _MATHS = {'ops', 'nets', 'diffusion', 'train_state', 'optimizers'}
 _LAYERS = {
@@ -33,6 +34,7 @@ _LAYERS = {
     'loops': _CORE | {'ops', 'train_state', 'agents', 'envs', 'data'},
     'io': _CORE | {'ops', 'train_state'},
     'runs': _CORE | _MATHS | {'agents', 'envs', 'data', 'loops', 'io'},
+    'sweeps': _CORE | {'io', 'runs'},
 }
 # Third-party modules that only some parts may import; the longest name that fits decides.
 _ONLY_IN = {
@@ -53,8 +55,12 @@ _NEAR_TWINS = [
     {'label', 'labelling', 'labels'},
 ]
 # These differ by their endings alone and mean different things: a command and a benchmark, both of
-# training; a network and functions; a package and the word for what is in it.
-_NO_TWINS = [['train', 'training'], ['transformer', 'transforms'], ['loop', 'loops']]
+# training; a network and functions; packages and the words for what is in them; the result of a run
+# and the folder of an evaluation's.
+_NO_TWINS = [
+    *(['train', 'training'], ['transformer', 'transforms'], ['loop', 'loops']),
+    *(['sweep', 'sweeps'], ['result', 'results']),
+]
 _ENDINGS = ('ing', 'ed', 'er', 's', 'e')
 # Packages that `import jaxpolicy`, its types and its agents must work without.
 _OPTIONAL = {

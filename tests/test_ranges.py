@@ -60,7 +60,9 @@ def test_seeds_fit_into_32_bits():
 
 
 @pytest.mark.parametrize(
-    'path', sorted(CONFIGS.glob('*/[a-z]*.py')), ids=lambda p: f'{p.parent.name}/{p.stem}'
+    'path',
+    [path for path in sorted(CONFIGS.glob('*/[a-z]*.py')) if path.parent.name != 'sweeps'],
+    ids=lambda p: f'{p.parent.name}/{p.stem}',
 )
 def test_the_numbers_of_every_recipe_are_in_their_ranges(path):
     if path.parent.name == 'playground':

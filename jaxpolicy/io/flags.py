@@ -5,11 +5,10 @@ one line that names the key and the nearest name, None can be given and replaced
 the flags does not matter.
 """
 
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 
@@ -25,6 +24,33 @@ class _ConfigParser(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         return 'path of a config'
+
+
+class Recipes(NamedTuple):
+    """Several recipes of one `--config`, with the changes for all of them.
+
+    names: as they were given.
+    changes: (key, text) of every `--config.<key>=<text>`.
+    """
+
+    names: list[str]
+    changes: list[tuple[str, str]]
+
+
+class _RecipesParser(flags.ArgumentParser):
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument
+        return Recipes([part.strip() for part in argument.split(',') if part.strip()], [])
+
+    def flag_type(self) -> str:
+        return 'paths of configs'
+
+
+def define_recipes() -> flags.FlagHolder:
+    """Defines `--config=a.py,b.py` and `--config.<key>`; `.value` of the result is a `Recipes`."""
+    help_text = 'Paths of configs; --config.<key>=<value> changes a key of all that have it.'
+    return flags.DEFINE(_RecipesParser(), _NAME, '', help_text)
 
 
 def define_config(default: str | None = None, required: bool = False) -> flags.FlagHolder:
@@ -134,7 +160,10 @@ def parse(argv: Sequence[str]) -> list[str]:
         config = flags.FLAGS[_NAME].value if _NAME in flags.FLAGS else None
         if config is None:
             raise ValueError(f'--{_NAME}.{overrides[0][0]} is given, but no --{_NAME}')
-        settings.override(config, overrides)
+        if isinstance(config, Recipes):
+            config.changes.extend(overrides)
+        else:
+            settings.override(config, overrides)
     return rest
 
 
@@ -175,7 +204,7 @@ def _at_home(argument: str) -> str:
     name, equals, text = argument.partition('=')
     if not (equals and argument.startswith('-') and text.startswith('~')):
         return argument
-    return f'{name}={",".join(os.path.expanduser(part.strip()) for part in text.split(","))}'
+    return f'{name}={paths.at_home(text)}'
 
 
 def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:

@@ -81,6 +81,11 @@ class ListParser(flags.ListParser):
             self.one.check(name, path)
 
 
+def at_home(text: str) -> str:
+    """A path, or several with commas between them, with the user's folder in place of `~`."""
+    return ','.join(os.path.expanduser(part.strip()) for part in text.split(','))
+
+
 def check_all() -> None:
     """Checks every flag that is a path and has a value, and that numbers are finite.
 

@@ -1,4 +1,4 @@
-"""Loads a recipe, which is a file or a module with `get_config()`."""
+"""Loads a recipe, which is a file or a module with `get_config()`, or with `get_sweep()`."""
 
 import difflib
 import functools
@@ -33,30 +33,43 @@ def load(name: str) -> config_dict.ConfigDict:
       ValueError: no such recipe (the nearest is named), it has no `get_config`, or running it
         fails (the line is named).
     """
-    name = os.path.expanduser(name)
-    points = {p.name: p for p in importlib.metadata.entry_points(group='jaxpolicy.recipes')}
-    if name in points:
-        get_module = points[name].load
-    elif _is_dotted(name):
-        get_module = functools.partial(importlib.import_module, name)
-    elif name.endswith('.py') or '/' in name:
-        get_module = functools.partial(_execute, _resolve(name), name)
-    else:
-        raise ValueError(
-            f'--{_NAME}={name}: expected a file or a dotted name, found no module of this name'
-        )
-    module = _attempt(get_module, name)
-    if not callable(get_config := vars(module).get('get_config')):
-        found = ', '.join(key for key in vars(module) if not key.startswith('_')) or 'nothing'
-        raise ValueError(f'--{_NAME}={name}: {module.__name__} has no get_config(), found {found}')
-    config = _attempt(get_config, name)
+    config = run(name, 'get_config', _NAME)
     if not isinstance(config, config_dict.ConfigDict):
         kind = type(config).__name__
         raise ValueError(f'--{_NAME}={name}: expected a ConfigDict of get_config(), found {kind}')
     return config.lock()
 
 
-def _attempt(call: Callable[[], Any], name: str) -> Any:
+def run(name: str, function: str, flag: str) -> Any:
+    """What a function of a recipe returns.
+
+    Args:
+      name: as in `load`.
+      function: its name, such as 'get_config'; it takes nothing.
+      flag: the name of the flag that the recipe was given with, for messages.
+
+    Raises:
+      ValueError: as in `load`.
+    """
+    name = os.path.expanduser(name)
+    given = f'--{flag}={name}'
+    points = {p.name: p for p in importlib.metadata.entry_points(group='jaxpolicy.recipes')}
+    if name in points:
+        get_module = points[name].load
+    elif _is_dotted(name):
+        get_module = functools.partial(importlib.import_module, name)
+    elif name.endswith('.py') or '/' in name:
+        get_module = functools.partial(_execute, _resolve(name, given), given)
+    else:
+        raise ValueError(f'{given}: expected a file or a dotted name, found no module of this name')
+    module = _attempt(get_module, name, given)
+    if not callable(get := vars(module).get(function)):
+        found = ', '.join(key for key in vars(module) if not key.startswith('_')) or 'nothing'
+        raise ValueError(f'{given}: {module.__name__} has no {function}(), found {found}')
+    return _attempt(get, name, given)
+
+
+def _attempt(call: Callable[[], Any], name: str, given: str) -> Any:
     """Runs what a recipe consists of; its errors become one line, which names a line of it."""
     try:
         return call()
@@ -73,7 +86,7 @@ def _attempt(call: Callable[[], Any], name: str) -> Any:
             file, line = theirs[0].filename, theirs[0].lineno
         place = f'{file}, line {line}: ' if line else ''
         message = f'{type(error).__name__}: {text}'.replace('\n', ' ')
-        raise ValueError(f'--{_NAME}={name}: {place}{message}') from error
+        raise ValueError(f'{given}: {place}{message}') from error
 
 
 def _is_dotted(name: str) -> bool:
@@ -86,7 +99,7 @@ def _is_dotted(name: str) -> bool:
         return False
 
 
-def _execute(file: Path, name: str) -> types.ModuleType:
+def _execute(file: Path, given: str) -> types.ModuleType:
     """Runs a recipe's file as a module; it may import others of `configs` relatively."""
     file = file.resolve()
     roots = [folder for folder in file.parents if folder.name == 'configs']
@@ -97,7 +110,7 @@ def _execute(file: Path, name: str) -> types.ModuleType:
     inside = '.'.join(file.relative_to(root).with_suffix('').parts)
     spec = importlib.util.spec_from_file_location(f'{package.__name__}.{inside}', file)
     if spec is None or spec.loader is None:
-        raise ValueError(f'--{_NAME}={name}: expected a Python file')
+        raise ValueError(f'{given}: expected a Python file')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -110,7 +123,7 @@ def _installed() -> list[Path]:
     return [folder for folder in folders if folder.is_dir()][:1]
 
 
-def _resolve(path: str) -> Path:
+def _resolve(path: str, given: str) -> Path:
     here = Path(path)
     inside = Path(*here.parts[1:]) if here.parts[:1] == ('configs',) else here
     roots = _installed()
@@ -127,11 +140,9 @@ def _resolve(path: str) -> Path:
     )
     if here.is_dir():
         names = sorted(file.name for file in here.glob('*.py')) or ['none']
-        raise ValueError(
-            f'--{_NAME}={path}: expected a file, found a folder with {", ".join(names)}'
-        )
+        raise ValueError(f'{given}: expected a file, found a folder with {", ".join(names)}')
     near = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
     end = f'did you mean {near[0]}?' if near else registry.beside(here)
     if not near and not here.parent.is_dir():
         end = f'there are {", ".join(known) or "none"}'
-    raise ValueError(f'--{_NAME}={path}: no such file; {end}')
+    raise ValueError(f'{given}: no such file; {end}')

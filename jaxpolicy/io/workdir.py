@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,26 @@ def lock(workdir: str | Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f'pid {os.getpid()} on {platform.node()}\n'.encode(), 0)
     return descriptor
+
+
+def owner_lives(workdir: str | Path) -> bool:
+    """Whether the process that locked the directory last still runs; yes if that is not known.
+
+    It asks without locking, so that nobody who wants the lock is disturbed.
+    """
+    path = Path(workdir) / _LOCK_FILE
+    found = re.match(r'pid (\d+) on (.*)', path.read_text()) if path.exists() else None
+    if not found:
+        return False
+    if found.group(2) != platform.node():
+        return True
+    try:
+        os.kill(int(found.group(1)), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def differences(
