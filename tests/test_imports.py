@@ -34,7 +34,7 @@ _LAYERS = {
     'loops': _CORE | {'ops', 'train_state', 'agents', 'envs', 'data'},
     'io': _CORE | {'ops', 'train_state'},
     'runs': _CORE | _MATHS | {'agents', 'envs', 'data', 'loops', 'io'},
-    'sweeps': _CORE | {'io', 'runs'},
+    'sweeps': _CORE | _MATHS | {'agents', 'envs', 'data', 'loops', 'io', 'runs'},
 }
 # Third-party modules that only some parts may import; the longest name that fits decides.
 _ONLY_IN = {

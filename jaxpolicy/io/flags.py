@@ -76,10 +76,22 @@ def define_input(
 
 
 def define_inputs(
-    name: str, default: list[str] | None, help_text: str, *, folder: bool | None, **options: Any
+    name: str,
+    default: list[str] | None,
+    help_text: str,
+    *,
+    folder: bool | None = True,
+    positional: bool = False,
+    **options: Any,
 ) -> flags.FlagHolder:
-    """Defines a flag that lists folders, files or (None) either, with commas between them."""
-    parser = paths.ListParser(paths.Parser(folder, True, False))
+    """Defines a flag that lists paths that are there, with commas between them.
+
+    Args:
+      folder: whether they are folders, or files; None: either.
+      positional: whether arguments that are no flags are its paths, too.
+      options: those of `flags.DEFINE`.
+    """
+    parser = paths.ListParser(paths.Parser(folder, True, False), positional)
     serializer = flags.CsvListSerializer(',')
     return flags.DEFINE(parser, name, default, help_text, serializer=serializer, **options)
 
@@ -155,7 +167,7 @@ def parse(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         raise ValueError(_plain(str(error))) from error
     if len(rest) > 1:
-        raise ValueError(f'expected flags only, found {rest[1]!r}')
+        _take_positional(rest[1:])
     if overrides:
         config = flags.FLAGS[_NAME].value if _NAME in flags.FLAGS else None
         if config is None:
@@ -165,6 +177,16 @@ def parse(argv: Sequence[str]) -> list[str]:
         else:
             settings.override(config, overrides)
     return rest
+
+
+def _take_positional(arguments: list[str]) -> None:
+    """Adds arguments that are no flags to the flag that lists them."""
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if isinstance(flag.parser, paths.ListParser) and flag.parser.positional:
+            flag.value = [*(flag.value or []), *flag.parser.parse(','.join(arguments))]
+            return
+    raise ValueError(f'expected flags only, found {arguments[0]!r}')
 
 
 def _parse_or_exit(argv: Sequence[str]) -> list[str]:

@@ -64,11 +64,14 @@ class Parser(flags.ArgumentParser):
 
 
 class ListParser(flags.ListParser):
-    """Parses paths with commas between them; `one` says what each of them has to be."""
+    """Parses paths with commas between them; `one` says what each of them has to be.
 
-    def __init__(self, one: Parser):
+    `positional`: arguments that are no flags are such paths, too.
+    """
+
+    def __init__(self, one: Parser, positional: bool = False):
         super().__init__()
-        self.one = one
+        self.one, self.positional = one, positional
 
     def parse(self, argument: Any) -> Any:
         return [self.one.parse(part) for part in super().parse(argument)]

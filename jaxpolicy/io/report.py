@@ -14,11 +14,27 @@ class Text(NamedTuple):
     text: str
 
 
+class Points(NamedTuple):
+    """A list of sentences; plain text, not HTML."""
+
+    points: Sequence[str]
+
+
+class Link(NamedTuple):
+    """A cell of a table that leads to a file; `address` is relative to the page."""
+
+    text: str
+    address: str
+
+
+Cell = str | int | float | Link | None
+
+
 class Table(NamedTuple):
     """Rows under column names. Floats show `digits` significant digits, None shows a dash."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | int | float | None]]
+    rows: Sequence[Sequence[Cell]]
     caption: str = ''
     digits: int = 3
 
@@ -30,17 +46,28 @@ class Figure(NamedTuple):
     caption: str = ''
 
 
+class Chart(NamedTuple):
+    """A drawing of `charts`, which is put into the page as it is."""
+
+    svg: str
+    caption: str = ''
+
+
 class Videos(NamedTuple):
     """(caption, path of an mp4) pairs, shown side by side."""
 
     videos: Sequence[tuple[str, str | Path]]
 
 
+Part = Text | Points | Table | Figure | Chart | Videos
+
+
 class Section(NamedTuple):
-    """A heading and what stands below it."""
+    """A heading and what stands below it; `folded`, it is opened by a click."""
 
     title: str
-    parts: Sequence[Text | Table | Figure | Videos]
+    parts: Sequence[Part]
+    folded: bool = False
 
 
 _STYLE = """
@@ -54,12 +81,28 @@ h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top:
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
 caption { caption-side: bottom; text-align: left; }
+caption span { display: inline-block; position: sticky; left: 0; max-width: calc(100vw - 2.5rem); }
 caption, figcaption { color: var(--dim); font-size: .85rem; padding-top: .4rem; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: left; }
+th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
 th { white-space: nowrap; } tbody tr:nth-child(even) { background: var(--band); }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-figure { margin: 1rem 0; } img, video { max-width: 100%; border-radius: 4px; background: #fff; }
+a { color: inherit; } summary { cursor: pointer; }
+summary h2 { display: inline-block; margin-bottom: .5rem; }
+figure { margin: 1rem 0; max-width: 100%; } figure:has(> svg) { display: inline-block;
+  width: min(100%, 36rem); margin-right: 1rem; vertical-align: top; }
+figure > svg { display: block; width: 100%; border-radius: 4px; }
+svg text { font: 11px system-ui, sans-serif; fill: #1c1e21; paint-order: stroke;
+  stroke: #fff; stroke-width: 3px; } svg .grid { stroke: #e3e5e9; }
+svg .axis { stroke: #62676e; fill: none; }
+img, video { max-width: 100%; border-radius: 4px; background: #fff; }
 .videos { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
+@media (max-width: 30rem) { body { padding: 1rem .75rem 3rem; } th, td { padding: .3rem .5rem; } }
+@media print { :root { color-scheme: light; --ink: #000; --dim: #444; --line: #bbb; --paper: #fff;
+    --band: #f5f6f8; } body { max-width: none; padding: 0; font-size: 10pt; }
+  .scroll { overflow: visible; } table { font-size: 7.5pt; } th { white-space: normal; }
+  th, td { padding: .2rem .3rem; } td:first-child { overflow-wrap: break-word; }
+  figure, tr, li { break-inside: avoid; } h2 { break-after: avoid; }
+  figure:has(> svg) { width: 8.6cm; margin-right: .3cm; } }
 """
 
 
@@ -76,9 +119,10 @@ def write(path: str | Path, title: str, sections: Sequence[Section]) -> None:
     """
     body = [f'<h1>{html.escape(title)}</h1>']
     for section in sections:
-        body.append(f'<section><h2>{html.escape(section.title)}</h2>')
+        tag, end = ('<details><summary>', '</summary>') if section.folded else ('<section>', '')
+        body.append(f'{tag}<h2>{html.escape(section.title)}</h2>{end}')
         body += [_render(part) for part in section.parts]
-        body.append('</section>')
+        body.append('</details>' if section.folded else '</section>')
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -93,13 +137,17 @@ def write(path: str | Path, title: str, sections: Sequence[Section]) -> None:
     os.replace(temporary, path)
 
 
-def _render(part: Text | Table | Figure | Videos) -> str:
+def _render(part: Part) -> str:
     match part:
         case Text(text):
             paragraphs = [p.strip() for p in text.split('\n\n') if p.strip()]
             return '\n'.join(f'<p>{html.escape(p)}</p>' for p in paragraphs)
+        case Points(points):
+            return f'<ul>{"".join(f"<li>{html.escape(point)}</li>" for point in points)}</ul>'
         case Table():
             return _table(part)
+        case Chart(svg, caption):
+            return _figure(svg, caption)
         case Figure(png, caption):
             source = f'data:image/png;base64,{_base64(png)}'
             return _figure(f'<img src="{source}" alt="{html.escape(caption)}">', caption)
@@ -125,17 +173,24 @@ def _table(table: Table) -> str:
     rows = ''.join(
         '<tr>'
         + ''.join(
-            f'<td{c}>{html.escape(format_cell(cell, table.digits))}</td>'
-            for c, cell in zip(classes, row, strict=True)
+            f'<td{c}>{_cell(cell, table.digits)}</td>' for c, cell in zip(classes, row, strict=True)
         )
         + '</tr>\n'
         for row in table.rows
     )
-    caption = f'<caption>{html.escape(table.caption)}</caption>' if table.caption else ''
+    caption = (
+        f'<caption><span>{html.escape(table.caption)}</span></caption>' if table.caption else ''
+    )
     return (
         f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead>\n'
         f'<tbody>{rows}</tbody></table></div>'
     )
+
+
+def _cell(cell: Cell, digits: int) -> str:
+    if isinstance(cell, Link):
+        return f'<a href="{html.escape(cell.address)}">{html.escape(cell.text)}</a>'
+    return html.escape(format_cell(cell, digits))
 
 
 def format_cell(cell: str | int | float | None, digits: int = 3) -> str:

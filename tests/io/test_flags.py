@@ -6,10 +6,11 @@ import subprocess
 import sys
 from importlib import metadata
 
+import absl.flags
 import pytest
 from ml_collections import config_dict
 
-from jaxpolicy.io import flags, recipe_file, settings
+from jaxpolicy.io import flags, paths, recipe_file, settings
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -235,3 +236,15 @@ def test_a_home_folder_is_put_in_wherever_a_flag_has_it(monkeypatch):
     )
     for text in ('--workdir=runs/~x', '--workdir', '~/a=~/b', '--config.wrap=()', '~/x.py'):
         assert at_home(text) == text
+
+
+def test_arguments_that_are_no_flags_are_paths_where_a_command_takes_some(tmp_path, monkeypatch):
+    values = absl.flags.FlagValues()
+    monkeypatch.setattr(absl.flags, 'FLAGS', values)
+    options = {'positional': True, 'flag_values': values}
+    flags.define_inputs('workdirs', None, 'Folders.', **options)
+    a, b, c = (str(tmp_path / name) for name in 'abc')
+    flags.parse(['command', a, f'--workdirs={b}', c])
+    assert values.workdirs == [b, a, c]
+    with pytest.raises(ValueError, match='--workdirs: expected a folder, found none at .*a'):
+        paths.check_all()
