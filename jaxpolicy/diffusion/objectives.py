@@ -98,7 +98,7 @@ def timesteps(num_train_steps: int, num_steps: int) -> np.ndarray:
     """
     if not 1 <= num_steps <= num_train_steps:
         raise ValueError(
-            f'sampling steps: expected 1 to {num_train_steps} (the training steps), '
+            f'agent.num_sample_steps: expected 1 to {num_train_steps} (agent.num_train_steps), '
             f'found {num_steps}'
         )
     return np.linspace(num_train_steps - 1, 0, num_steps).round().astype(np.int32)
@@ -166,5 +166,5 @@ def _one(level: process.Level) -> jax.Array:
 
 def _least(num_steps: int) -> int:
     if num_steps < 1:
-        raise ValueError(f'sampling steps: expected at least 1, found {num_steps}')
+        raise ValueError(f'agent.num_sample_steps: expected at least 1, found {num_steps}')
     return num_steps

@@ -138,7 +138,7 @@ def _step_heun(predict: Predict, x, inputs, key: Key):
 def _plan_midpoint(grid: process.Level):
     if len(grid.k) % 2 == 0:
         raise ValueError(
-            f'sampling steps: expected an even number for midpoint, found {len(grid.k) - 1}'
+            f'agent.num_sample_steps: expected an even number for midpoint, found {len(grid.k) - 1}'
         )
     parts = (slice(0, -1, 2), slice(1, None, 2), slice(2, None, 2))
     now, middle, after = (jax.tree.map(lambda a, s=s: a[s], grid) for s in parts)

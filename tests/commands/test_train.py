@@ -250,7 +250,7 @@ def test_other_data_at_the_same_path_is_refused(finished, demos, inputs):
         ('--config.agent.name=sac', ['fields', 'sac', 'tau']),
         ('--config.env.name=detor', ['config.env.name', "did you mean 'detour'?"]),
         ('--config.env.name=detour --config.env.tolerance=x', ['env.tolerance', "found 'x'"]),
-        ('--config.normalize.obs=min_max', ['normalize.obs', 'running', 'min_max']),
+        ('--config.normalize.obs=min_max', ['begin.workdir', 'normalize', 'min_max']),
     ],
 )
 def test_bad_flags_give_one_clear_line(argument, words, tmp_path):

@@ -83,6 +83,7 @@ def test_choices_are_cloned_saved_and_opened(demos, tmp_path):
     assert action.dtype == np.int8 and (action.sum(-1) == 1).all() and not extras['held'].any()
 
 
+@pytest.mark.slow
 def test_an_expert_is_asked_for_choices(expert, demos, tmp_path):
     config = recipe.dagger('bc', 'cartpole', 'episodes', '')
     config.agent.update(bc.get_config().agent)

@@ -51,6 +51,7 @@ def run(folder, sweep):
     return started
 
 
+@pytest.mark.slow
 def test_a_sweep_is_trained_once_and_a_larger_one_adds_what_is_new(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     first = run(tmp_path, SWEEP)
