@@ -117,7 +117,10 @@ def wrapped(env: types.Env, entries: Sequence[Any]) -> types.Env:
             inspect.signature(wrapper).bind(env, **dict(fields))
         except TypeError as error:
             raise ValueError(f'config.wrap: {name!r}: {error}') from error
-        env = wrapper(env, **dict(fields))
+        try:
+            env = wrapper(env, **dict(fields))
+        except ValueError as error:
+            raise ValueError(f'config.wrap: {name!r}: {error}') from error
         if not isinstance(env, types.Env):
             kind = type(env).__name__
             raise ValueError(f'config.wrap: expected an Env of {name!r}, found {kind}')
