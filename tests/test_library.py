@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxpolicy
+from jaxpolicy.runs import launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MAX_LINES = 10
@@ -102,6 +103,8 @@ def test_what_is_saved_acts_as_what_was_trained(demonstrations, trained, tmp_pat
     np.testing.assert_array_equal(found, wanted)
     with pytest.raises(ValueError, match='expected no run there, found one'):
         jaxpolicy.save(tmp_path / 'policy', trained)
+    with pytest.raises(ValueError, match='expected a run to continue, found a policy'):
+        launch.train(trained.config, tmp_path / 'policy', launch.Options())
 
 
 @pytest.mark.parametrize(

@@ -88,10 +88,15 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
         checkpoints = directory / 'checkpoints'
         meta = checkpoint.latest_meta(checkpoints)
         fresh = meta is None
-        if fresh:
+        if meta is None:
             kinds.check_used(config)
+        elif 'rows' not in meta:
+            raise ValueError(
+                f'--workdir: expected a run to continue, found a policy that jaxpolicy.save wrote, '
+                f'in {directory}; config.begin.workdir begins a new run with its weights'
+            )
         run, evaluator, compiled = _make(config, options, fresh)
-        if meta:  # before anything is written
+        if meta is not None:  # before anything is written
             sections.check_same(meta['data'], run.fingerprint)
         if sharding.is_main():
             _record(directory, config, options, fresh)
