@@ -2,9 +2,9 @@
 
   python -m experiments.train --config=configs/reach/fast_td3.py --workdir=runs/reach_fast_td3
 
-Expected: success .59 after 53,760 env steps, .991 after 79,360 and 1.0 from 130,560 on (3 seeds, 256
-episodes each; two busy cores of an AMD EPYC, commit 2c5b3ac). With the mean of the critics in place
-of the least, seed 0 alone had .91 after 51,200 and 1.0 from 76,800 on (commit 307214e).
+Expected: success .59 after 53,760 env steps, .991 after 79,360 and 1.0 from 130,560 on (3 seeds,
+256 episodes each; two busy cores of an AMD EPYC, commit 2c5b3ac). With the mean of the critics in
+place of the least, seed 0 alone had .91 after 51,200 and 1.0 from 76,800 on (commit 307214e).
 """
 
 from jaxpolicy.runs import recipe
