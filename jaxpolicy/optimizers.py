@@ -24,11 +24,13 @@ def adamw_cosine(
     Source: Diffusion Policy (Chi et al., 2023), appendix on training hyper-parameters.
     """
     if decay_updates > warmup_updates:
-        schedule = optax.warmup_cosine_decay_schedule(
-            0.0, learning_rate, warmup_updates, decay_updates
-        )
+        share = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup_updates, decay_updates)
     else:
-        schedule = optax.linear_schedule(0.0, learning_rate, max(warmup_updates, 1))
+        share = optax.linear_schedule(0.0, 1.0, max(warmup_updates, 1))
+
+    def schedule(count):  # optax compares a rate with 0, which one that is traced does not allow
+        return learning_rate * share(count)
+
     return optax.chain(
         optax.clip_by_global_norm(max_grad_norm) if max_grad_norm else optax.identity(),
         optax.adamw(schedule, b1=0.95, b2=0.999, weight_decay=weight_decay),

@@ -16,16 +16,20 @@ MAX_SEED = 2**32 - 1  # of JAX's keys
 
 
 class Range(NamedTuple):
-    """The numbers from `low` to `high`; `low` itself is left out where `above` is True."""
+    """The numbers from `low` to `high`; without `low` itself where `above` is True, without `high`
+    where `below` is.
+    """
 
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
+    below: bool = False
 
     def has(self, value: float) -> bool:
         """Whether the value is in the range; infinity and NaN are in none."""
         return (isinstance(value, int) or math.isfinite(value)) and (
-            (self.low < value if self.above else self.low <= value) and value <= self.high
+            (self.low < value if self.above else self.low <= value)
+            and (value < self.high if self.below else value <= self.high)
         )
 
     def expected(self, value: float) -> str:
@@ -36,8 +40,10 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         low, high = (f'{x}'.removesuffix('.0') for x in (self.low, self.high))
+        if self.high < math.inf and self.above:
+            return f'above {low} and {"below" if self.below else "at most"} {high}'
         if self.high < math.inf:
-            return f'above {low} and at most {high}' if self.above else f'{low} to {high}'
+            return f'{low} to {"below " if self.below else ""}{high}'
         if self.low == -math.inf:
             return 'a finite number'
         return f'above {low}' if self.above else f'at least {low}'
@@ -61,6 +67,8 @@ Positives = Annotated[tuple[float, ...], Range(0.0, above=True)]  # each of them
 NonNegative = Annotated[float, Range(0.0)]
 Share = Annotated[float, Range(0.0, 1.0)]
 Part = Annotated[float, Range(0.0, 1.0, above=True)]
+Discount = Annotated[float, Range(0.0, 1.0, below=True)]  # of tasks without an end
+Between = Annotated[float, Range(0.0, 1.0, above=True, below=True)]
 Count = Annotated[int, _COUNTS]  # of what lies in arrays, whose sizes are int32
 CountOrZero = Annotated[int, _COUNTS_OR_ZERO]
 Counts = Annotated[tuple[int, ...], Range(1, 1_000_000)]  # each of them; sizes of layers
@@ -100,6 +108,8 @@ def check(config: Any, prefix: str) -> None:
     hints = get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if hasattr(value, 'aval'):  # traced by JAX, after its values were checked
+            continue
         if expected := _expected(hints[field.name], value):
             raise ValueError(f'{prefix}{field.name}: expected {expected}, found {value!r}')
 

@@ -39,8 +39,8 @@ class Config:
     activation: ranges.Activation = 'relu'
     double: bool = True
     duelling: bool = True
-    gamma: ranges.Share = 0.99
-    tau: ranges.Share = 0.01  # of the target
+    gamma: ranges.Discount = 0.99
+    tau: ranges.Part = 0.01  # of the target
     learning_rate: ranges.Positive = 1e-3
     initial_epsilon: ranges.Share = 1.0
     final_epsilon: ranges.Share = 0.05

@@ -52,8 +52,8 @@ class Config:
     num_atoms: Annotated[int, ranges.Range(2, 1_000_000)] = 101  # returns with probabilities
     min_value: float = -10.0  # the least of these returns
     max_value: float = 10.0  # the largest of these returns
-    gamma: ranges.Share = 0.97
-    tau: ranges.Share = 0.1  # of the targets
+    gamma: ranges.Discount = 0.97
+    tau: ranges.Part = 0.1  # of the targets
     learning_rate: ranges.Positive = 3e-4
     weight_decay: ranges.NonNegative = 0.1
     min_noise: ranges.NonNegative = 0.001  # standard deviations of exploration

@@ -46,11 +46,11 @@ class Config:
     hidden: ranges.Counts = (256, 256)  # of policy, value and critics
     activation: ranges.Activation = 'relu'
     layer_norm: bool = False  # in value and critics
-    expectile: ranges.Share = 0.7  # e
+    expectile: ranges.Between = 0.7  # e
     beta: ranges.NonNegative = 3.0  # per unit of return
     max_weight: ranges.Positive = 100.0  # of an action in L_pi
-    gamma: ranges.Share = 0.99
-    tau: ranges.Share = 0.005  # of the targets
+    gamma: ranges.Discount = 0.99
+    tau: ranges.Part = 0.005  # of the targets
     learning_rate: ranges.Positive = 3e-4
     max_grad_norm: ranges.NonNegative = 0.0  # of each network; 0: no limit
 
@@ -176,10 +176,3 @@ def worth_of(nets: Networks, state: train_state.TrainState, batch: types.Transit
 
 def _validate(config: Config, spec: types.Spec) -> None:
     replay.check(config, spec)
-    if not 0.0 < config.expectile < 1.0:
-        raise ValueError(f'agent.expectile: expected 0 to 1, found {config.expectile}')
-    if config.beta < 0.0 or config.max_weight <= 0.0:
-        raise ValueError(
-            'agent.beta, agent.max_weight: expected at least 0 and more than 0, found '
-            f'{config.beta} and {config.max_weight}'
-        )

@@ -35,7 +35,7 @@ ACTING = ('action_horizon', 'clip', 'num_sample_steps')
 @dataclasses.dataclass(frozen=True)
 class Config(chunks.Config):
     num_sample_steps: ranges.Count = 2  # 1: plain regression; 2: MIP
-    t_star: ranges.Share = 0.9  # share of the action in the input of the second step
+    t_star: ranges.Between = 0.9  # share of the action in the input of the second step
     clip: ranges.Positive = 1.0  # limit of the chunk, in normalised actions
 
 
@@ -51,8 +51,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         raise ValueError(
             f'agent.num_sample_steps: expected 1 or 2, found {config.num_sample_steps}'
         )
-    if not 0.0 < config.t_star < 1.0:
-        raise ValueError(f'agent.t_star: expected 0 to 1, both excluded, found {config.t_star}')
+    ranges.check(config, 'agent.')
     action_dim, t = spec.action.shape[0], config.t_star
     net = chunks.make(config, spec)
     txs = {'policy': chunks.optimizer(config)}

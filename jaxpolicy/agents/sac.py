@@ -50,8 +50,8 @@ class Config:
     num_target_critics: ranges.Few = 2  # random ones for each target, which the least makes
     mean_value: bool = False  # the actor climbs the mean of all critics, not the least
     entropy_backup: bool = True  # targets count the next action's entropy
-    gamma: ranges.Share = 0.99
-    tau: ranges.Share = 0.005  # of the targets
+    gamma: ranges.Discount = 0.99
+    tau: ranges.Part = 0.005  # of the targets
     learning_rate: ranges.Positive = 3e-4
     init_temperature: ranges.Positive = 1.0
     target_entropy: float = 0.0  # nats; 0: minus the number of action dimensions
@@ -169,8 +169,4 @@ def _validate(config: Config, spec: types.Spec) -> None:
         raise ValueError(
             f'agent.num_target_critics: expected 1 to agent.num_critics ({config.num_critics}), '
             f'found {config.num_target_critics}'
-        )
-    if config.init_temperature <= 0.0:
-        raise ValueError(
-            f'agent.init_temperature: expected more than 0, found {config.init_temperature}'
         )

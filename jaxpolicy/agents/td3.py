@@ -44,8 +44,8 @@ class Config:
     hidden: ranges.Counts = (256, 256)  # of actor and critics
     activation: ranges.Activation = 'relu'
     layer_norm: bool = False  # in the critics
-    gamma: ranges.Share = 0.99
-    tau: ranges.Share = 0.005  # of the targets
+    gamma: ranges.Discount = 0.99
+    tau: ranges.Part = 0.005  # of the targets
     learning_rate: ranges.Positive = 3e-4
     exploration_noise: ranges.NonNegative = 0.1  # standard deviation
     policy_noise: ranges.NonNegative = 0.2  # standard deviation, on the target's actions

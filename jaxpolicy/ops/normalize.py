@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 PyTree = Any
@@ -28,19 +29,22 @@ def identity(spec: PyTree) -> Affine:
 
 
 def fit_min_max(data: PyTree, epsilon: float = 1e-4) -> Affine:
-    """Maps the range of each dimension of `data` (leaves [n, ...], of any dtype) to [-1, 1]."""
+    """Maps the range of each dimension of `data` (leaves [n, ...], of any dtype) to [-1, 1].
+
+    The data are arrays with values, which the host looks through once.
+    """
 
     def ends(x):  # as float32: the sum of two uint8 may not be a uint8
-        return (f(x, axis=0).astype(jnp.float32) for f in (jnp.min, jnp.max))
+        return (f(np.asarray(x), axis=0).astype(np.float32) for f in (np.min, np.max))
 
     def shift(x):
         low, high = ends(x)
-        return (low + high) / 2.0
+        return jnp.asarray((low + high) / np.float32(2.0))
 
     def scale(x):
         low, high = ends(x)
-        half = (high - low) / 2.0
-        return jnp.where(half > epsilon, half, 1.0)
+        half = (high - low) / np.float32(2.0)
+        return jnp.asarray(np.where(half > epsilon, half, np.float32(1.0)))
 
     return Affine(shift=jax.tree.map(shift, data), scale=jax.tree.map(scale, data))
 

@@ -1,4 +1,7 @@
-"""The training of one run: rounds, metrics, evaluations and checkpoints.
+"""The training of a run: rounds, metrics, evaluations and checkpoints.
+
+Several settings of a run can share a program (`program.of_settings`). Each has a workdir of its
+own, whose files are those that training it alone would write.
 
 The device is given round i + 1 before the metrics of round i are read, and another thread writes
 the checkpoints, so that neither keeps the device waiting. An evaluation does interrupt training,
@@ -9,50 +12,86 @@ import contextlib
 import functools
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import config_dict
 
 from jaxpolicy import sharding
 from jaxpolicy.io import checkpoint, progress, summary
-from jaxpolicy.runs import compiling, continuing, evaluation, kinds, sections
+from jaxpolicy.runs import compiling, continuing, evaluation, kinds, program, sections
 
 _copy_tree = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _all_finite(tree, several: bool):
-    """Whether all numbers are finite, [] bool; for each seed, [S], where leaves lead with [S]."""
+def _all_finite(tree, num_axes: int):
+    """Whether all numbers are finite, bool [], or of the shape of the first axes of all leaves."""
 
     def one(tree):
         return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
 
-    return jax.vmap(one)(tree) if several else one(tree)
+    for _ in range(num_axes):
+        one = jax.vmap(one)
+    return one(tree)
+
+
+@jax.jit
+def _part(tree, index):
+    """The part of a tree that belongs to one of several settings; it is a copy."""
+    return jax.tree.map(lambda x: x[index], tree)
 
 
 COUNTS: tuple[str, ...] = ('updates', 'env_steps')  # what the metrics of a round count
 
 
-class Trainer:
-    """Trains one run in this process; its method `run` does all the work."""
+class Place(NamedTuple):
+    """Where a setting is trained: its config, its workdir, and what writes checkpoints and rows."""
 
-    def __init__(self, config, directory, run: kinds.Run, evaluator, compiled, manager, writer):
-        self._config, self._directory, self._run = config, directory, run
-        self._evaluator, self._program = evaluator, compiled
-        self._manager, self._writer = manager, writer
+    config: config_dict.ConfigDict
+    directory: Path
+    manager: Any
+    writer: Any
+
+
+class Trainer:
+    """Trains a run in this process; its method `run` does all the work.
+
+    Args:
+      places: of the settings; more than one share the program.
+      run: its data are what the program takes.
+      evaluator: of the config, or None. With `numbers`, it takes pairs of a train state and them.
+      compiled: the program of the run, or of the settings.
+      numbers: what the settings of `program.of_settings` differ in; None for a run alone.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        run: kinds.Run,
+        evaluator: Any,
+        compiled: program.Program,
+        numbers: Mapping[str, np.ndarray] | None = None,
+    ):
+        self._places, self._run = places, run
+        self._config = places[0].config  # the settings differ in numbers of the agent alone
+        self._evaluator, self._program, self._numbers = evaluator, compiled, numbers
         self._pending: list[tuple[int, Any, Any]] = []  # rounds whose metrics nobody has read yet
         # Counts up to the last row, as Python's integers, which do not overflow.
         self._done: dict[str, int] = dict.fromkeys(COUNTS, 0)
-        self._sound: Any = True  # whose numbers are finite, [S] bool
-        self._train_s = self._compile_s = 0.0  # seconds of either, evaluations left out
+        self._sound: list[Any] = [True] * len(places)  # whose numbers are finite, each [S] bool
+        # Seconds of either, evaluations left out; each setting counts its share of them.
+        self._train_s = self._compile_s = 0.0
         self._since = time.perf_counter()  # the time up to which they count
 
     def run(self, request) -> tuple[Any, bool]:
         """Runs rounds to the last one or a signal; returns the last state and whether all ran."""
         run, config = self._run, self._config
-        begin = checkpoint.latest_step(self._manager)
+        begin = checkpoint.latest_step(self._places[0].manager)
         bar = progress.Progress(run.num_rounds, begin or 0, 'round')
         with bar, compiling.Compiler() as compiler:
             with self._apart(bar, 'compiling the update'):
@@ -67,9 +106,9 @@ class Trainer:
                     state, found = self._program.step(state, run.data)
                 index += 1
                 losses = {name: x for name, x in found.items() if name.endswith('loss')}
-                sound = _all_finite((state.train.params, losses), np.ndim(found['updates']) > 0)
+                sound = _all_finite((state.train.params, losses), np.ndim(found['updates']))
                 if run.keep:
-                    run.keep(self._directory, state, index)
+                    run.keep(self._places[0].directory, state, index)
                 self._pending.append((index, found, sound))
                 stopped = sharding.stop_agreed(request.received, index)
                 last = stopped or index == run.num_rounds
@@ -79,7 +118,8 @@ class Trainer:
                 else:
                     self._write(keep=1)  # the device still computes the round that is kept
                 bar.update(index - len(self._pending), self._done)  # the rounds that are over
-        self._manager.wait_until_finished()
+        for place in self._places:
+            place.manager.wait_until_finished()
         if index < run.num_rounds:
             where = (
                 f'after round {index} of {run.num_rounds}' if index else 'before the first round'
@@ -94,7 +134,8 @@ class Trainer:
         with bar.apart(what):
             yield
         now = time.perf_counter()
-        self._compile_s, self._since = self._compile_s + now - self._since, now
+        self._compile_s += (now - self._since) / len(self._places)
+        self._since = now
 
     def _start(self, index: int | None, compiler: compiling.Compiler):
         """The state to begin with and its round: a new state, or the last one that was saved.
@@ -104,9 +145,10 @@ class Trainer:
         """
         compiled, data = self._program, self._run.data
         if index is None:
-            self._writer.truncate(0)
+            for place in self._places:
+                place.writer.truncate(0)
             if 'init' in compiled.jitted:
-                compiler.add('init', compiling.Task(compiled.jitted['init'], (compiled.first,)))
+                compiler.add('init', compiling.Task(compiled.jitted['init'], compiled.first))
             if self._run.begin is None:  # else the first state may lie elsewhere
                 self._compile(compiler, compiled.template, data)
             compiler.wait('init')
@@ -114,92 +156,153 @@ class Trainer:
             if self._run.begin is not None:
                 self._compile(compiler, state, data)
             return state, 0
-        state, meta = checkpoint.restore(self._manager, index, compiled.template)
+        state, meta = self._restore(index)
         if index < self._run.num_rounds:
             self._compile(compiler, state, data)
-        self._writer.truncate(meta['rows'])
         self._train_s, self._compile_s = meta['train_s'], meta.get('compile_s', 0.0)
         # Runs of older versions did not save the counts; their last row has them.
-        last = self._writer.last_row() if 'updates' not in meta else meta
+        last = self._places[0].writer.last_row() if 'updates' not in meta else meta
         self._done = {name: int(last[name]) for name in COUNTS}
         print(f'continuing after update {self._done["updates"]}', file=sys.stderr)
         return state, index
+
+    def _restore(self, index: int) -> tuple[Any, dict[str, Any]]:
+        """The state that was saved after a round, and its facts (of the first setting)."""
+        shapes, states, metas = self._program.template, [], []
+        if self._numbers is not None:
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
+        for place in self._places:
+            state, meta = checkpoint.restore(place.manager, index, shapes)
+            place.writer.truncate(meta['rows'])
+            states.append(state)
+            metas.append(meta)
+        if self._numbers is None:
+            return states[0], metas[0]
+        return jax.tree.map(lambda *x: jnp.stack(x), *states), metas[0]
+
+    def of_setting(self, train: Any, index: int) -> Any:
+        """What the evaluation takes of the train state, or its shapes, of all settings."""
+        if self._numbers is None:
+            return train
+        if isinstance(jax.tree.leaves(train)[0], jax.ShapeDtypeStruct):
+            train = jax.eval_shape(lambda tree: _part(tree, 0), train)
+        else:
+            train = _part(train, index)
+        shape = np.shape(self._program.first[-1])  # of the seeds
+        numbers = {name: np.full(shape, x[index]) for name, x in self._numbers.items()}
+        return train, numbers
 
     def _compile(self, compiler: compiling.Compiler, state, data) -> None:
         """Begins to compile a round and the evaluation; `state` may be made of shapes."""
         if 'step' in self._program.jitted:
             compiler.add('step', compiling.Task(self._program.jitted['step'], (state, data)))
         if self._evaluator:
-            task = self._evaluator.task(state.train, self._config.eval.num_episodes)
+            train, num_episodes = self.of_setting(state.train, 0), self._config.eval.num_episodes
+            task = self._evaluator.task(train, num_episodes)
             if task:
                 compiler.add('evaluation', task)
-            names = self._evaluator.names(state.train, self._config.eval.num_episodes)
+            names = self._evaluator.names(train, num_episodes)
             sections.metric_names(self._config, names)
 
-    def _write(self, keep: int = 0, extra: dict | None = None) -> None:
-        """Writes the rows of all pending rounds but the last `keep`; `extra` joins the last row."""
-        while len(self._pending) > keep:
-            index, found, sound = self._pending.pop(0)
-            row, before = jax.device_get(found), self._done['updates']
-            for name in COUNTS:  # the same for all seeds
-                self._done[name] += int(np.asarray(row.pop(name)).reshape(-1)[0])
-            row = {f'train/{name}': x for name, x in row.items()}
-            self._count_time()
-            row |= {'time/train_s': self._train_s, 'time/compile_s': self._compile_s}
-            row |= extra if extra and not self._pending else {}
-            self._writer.write(summary.over_seeds(row), index, **self._done)
-            updates = f'updates {before + 1} to {self._done["updates"]}'
-            self._check(index, updates, np.asarray(sound))
+    def _write(self, keep: int = 0, extras: Sequence[dict] = ()) -> None:
+        """Writes the rows of all pending rounds but the last `keep`.
 
-    def _check(self, index: int, updates: str, sound: np.ndarray) -> None:
-        """Says whose numbers are no longer finite after a round, given [] or [S] whether they are.
+        Args:
+          extras: what joins the last row of each setting; () for nothing.
 
         Raises:
-          ValueError: nobody's are, so that there is nothing to go on with.
+          ValueError: nobody's numbers are finite any more.
+        """
+        while len(self._pending) > keep:
+            index, found, sound = self._pending.pop(0)
+            rows, before = jax.device_get(found), self._done['updates']
+            for name in COUNTS:  # the same for all settings and seeds
+                self._done[name] += int(np.asarray(rows.pop(name)).reshape(-1)[0])
+            self._count_time()
+            updates = f'updates {before + 1} to {self._done["updates"]}'
+            for at in self._going():
+                row = rows if self._numbers is None else {n: x[at] for n, x in rows.items()}
+                row = {f'train/{name}': x for name, x in row.items()}
+                row |= {'time/train_s': self._train_s, 'time/compile_s': self._compile_s}
+                row |= extras[at] if extras and not self._pending else {}
+                self._places[at].writer.write(summary.over_seeds(row), index, **self._done)
+                mine = np.asarray(sound) if self._numbers is None else np.asarray(sound)[at]
+                self._check(at, f'round {index}, {updates}', mine)
+            if not self._going():
+                raise ValueError('training stops, as no numbers are left that are finite')
+
+    def _going(self) -> list[int]:
+        """The settings that go on: those with a seed whose numbers are finite."""
+        return [at for at, sound in enumerate(self._sound) if np.any(sound)]
+
+    def _check(self, at: int, when: str, sound: np.ndarray) -> None:
+        """Says whose numbers are no longer finite, given [] or [S] whether they are.
+
+        Raises:
+          ValueError: nobody's are in a run alone, so that there is nothing to go on with.
         """
         sound = np.atleast_1d(sound)
-        lost = np.flatnonzero(~sound & self._sound)
-        self._sound = sound
+        lost = np.flatnonzero(~sound & self._sound[at])
+        self._sound[at] = sound
         if not len(lost):
             return
         who = f'of seeds {", ".join(map(str, lost))} of the {len(sound)} ' if len(sound) > 1 else ''
-        text = f'the loss or the parameters {who}are no longer finite in round {index}, {updates}'
+        text = f'the loss or the parameters {who}are no longer finite in {when}'
+        where = '' if self._numbers is None else f'{self._places[at].directory}: '
         if sound.any():
-            print(f'warning: {text}', file=sys.stderr)
+            print(f'warning: {where}{text}', file=sys.stderr)
             return
-        self._manager.wait_until_finished()
-        last = checkpoint.latest_step(self._manager)
+        manager = self._places[at].manager
+        manager.wait_until_finished()
+        last = checkpoint.latest_step(manager)
         kept = 'no checkpoint was saved before' if last is None else f'checkpoint {last} is kept'
-        raise ValueError(f'{text}: training stops, and {kept}; try a lower learning rate')
+        text = f'{where}{text}: training stops, and {kept}; try a lower learning rate'
+        if self._numbers is None:
+            raise ValueError(text)
+        print(text, file=sys.stderr)
 
     def _count_time(self) -> None:
         now = time.perf_counter()
-        self._train_s, self._since = self._train_s + now - self._since, now
+        self._train_s += (now - self._since) / len(self._places)
+        self._since = now
 
     def _save(self, state, index: int, evaluate: bool, bar, compiler) -> None:
         """Evaluates if asked to, writes every row, and has a copy of the state saved."""
-        score = None
-        extra: dict[str, Any] = {}
         jax.block_until_ready(state.train.step)
         if not np.any(np.asarray(self._pending[-1][2])):
             self._write()  # says so, and stops before anything is saved
         self._count_time()
+        extras: list[dict[str, Any]] = [{} for _ in self._places]
         if evaluate and self._evaluator:
             with self._apart(bar, 'compiling the evaluation'):
                 compiler.wait('evaluation')
-            begin = time.perf_counter()
-            extra = evaluation.means(self._config, self._evaluator, state.train)
-            score = float(extra[f'eval/{self._config.eval.score}'].mean())
-            extra['time/eval_s'] = time.perf_counter() - begin
+            sound = np.asarray(self._pending[-1][2])
+            for at in self._going():
+                if self._numbers is None or np.any(sound[at]):
+                    extras[at] = self._evaluate(state.train, at, bar)
             self._since = time.perf_counter()
-            bar.evaluation({k: v for k, v in summary.over_seeds(extra).items() if k in extra})
-        self._write(extra=extra)
+        self._write(extras=extras)
         meta = self._done | {'round': index, 'train_s': self._train_s}
-        meta['compile_s'] = self._compile_s
-        meta |= {'rows': self._writer.num_rows, 'data': self._run.fingerprint}
-        # A copy is saved, as the next round reuses the state's memory while saving goes on.
-        scored_by = continuing.scored_by(self._config)
-        checkpoint.save(self._manager, index, _copy(state), meta, score, scored_by)
+        meta |= {'compile_s': self._compile_s, 'data': self._run.fingerprint}
+        for at in self._going():
+            place = self._places[at]
+            # A copy is saved, as the next round reuses the state's memory while saving goes on.
+            mine = _copy(state) if self._numbers is None else _part(state, at)
+            score = extras[at].get(f'eval/{place.config.eval.score}')
+            score = None if score is None else float(np.mean(score))
+            facts = meta | {'rows': place.writer.num_rows}
+            scored_by = continuing.scored_by(place.config)
+            checkpoint.save(place.manager, index, mine, facts, score, scored_by)
+
+    def _evaluate(self, train, at: int, bar) -> dict[str, Any]:
+        """What the evaluation of a setting adds to its row."""
+        begin, config = time.perf_counter(), self._places[at].config
+        found: dict[str, Any] = evaluation.means(
+            config, self._evaluator, self.of_setting(train, at)
+        )
+        found['time/eval_s'] = time.perf_counter() - begin
+        bar.evaluation({k: v for k, v in summary.over_seeds(found).items() if k in found})
+        return found
 
 
 def _copy(state):

@@ -5,7 +5,7 @@ config's group `loop`, and a function `make(config) -> Run`, which shows all tha
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,8 @@ class Run(NamedTuple):
     begin(num_seeds) -> (state -> state): opens another run, and gives a new state what it takes
       over from there; None where a run begins with nothing.
     keep(directory, state, round): writes files about a round, such as its episodes; or None.
+    loop_of(numbers) -> the loop with other numbers in the config's group `agent`, {field: value},
+      which may be traced; None where several settings cannot share a program.
     """
 
     loop: types.Loop
@@ -51,6 +53,7 @@ class Run(NamedTuple):
     traced: types.Loop | None = None
     begin: Callable[[int], Callable[[types.LoopState], types.LoopState]] | None = None
     keep: Callable[[Path, types.LoopState, int], None] | None = None
+    loop_of: Callable[[Mapping[str, Any]], types.Loop] | None = None
 
 
 def module_of(name: str) -> Any:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,10 @@ from jaxpolicy.runs import (
     kinds,
     program,
     sections,
+    together,
 )
+
+CHECKPOINTS = 'checkpoints'  # the folder in a workdir
 
 
 class Options(NamedTuple):
@@ -76,48 +80,81 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
       ValueError: the config does not fit together, or the directory was made with another one; or
         training ended early because its numbers are no longer finite.
     """
-    sections.check_groups(config)
-    keep = (config.checkpoint.keep_last, config.checkpoint.keep_best)
-    scored_by = continuing.scored_by(config)
+    return train_settings([(config, directory)], options)
+
+
+def train_settings(
+    settings: Sequence[tuple[config_dict.ConfigDict, Path]], options: Options
+) -> bool:
+    """Trains several settings in one program; see `train`.
+
+    Args:
+      settings: the config of each and its directory. The configs differ in numbers of the agent
+        alone, and the directories have been trained up to the same round.
+      options: the seeds are those of every setting.
+
+    Raises:
+      ValueError: as in `train`; or the settings cannot share a program.
+    """
+    config = settings[0][0]
     with contextlib.ExitStack() as stack:
-        if sharding.is_main():
-            stack.callback(os.close, workdir.lock(directory))
+        metas = []
+        for each, directory in settings:
+            sections.check_groups(each)
+            if sharding.is_main():
+                stack.callback(os.close, workdir.lock(directory))
+            metas.append(_saved(each, directory))
         request = StopRequest()
         if jax.process_count() == 1:  # with several, JAX takes SIGTERM: sharding.stop_agreed
             stack.enter_context(request)
-        checkpoints = directory / 'checkpoints'
-        meta = checkpoint.latest_meta(checkpoints)
-        fresh = meta is None
-        if meta is None:
-            kinds.check_used(config)
-        elif 'rows' not in meta:
-            raise ValueError(
-                f'--workdir: expected a run to continue, found a policy that jaxpolicy.save wrote, '
-                f'in {directory}; config.begin.workdir begins a new run with its weights'
-            )
-        run, evaluator, compiled = _make(config, options, fresh)
-        if meta is not None:  # before anything is written
-            sections.check_same(meta['data'], run.fingerprint)
-        if sharding.is_main():
-            _record(directory, config, options, fresh)
-            describe(directory, config, run.spec)
-        # This comes last: it cleans up in a thread, for which an error above would have to wait.
-        manager = stack.enter_context(
-            checkpoint.open_manager(checkpoints, *keep, scored_by=scored_by)
-        )
-        writer = metrics.NullWriter()
-        if sharding.is_main():
-            writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
-        work = execution.Trainer(config, directory, run, evaluator, compiled, manager, writer)
+        if len({meta and meta['round'] for meta in metas}) > 1:
+            raise ValueError('--workdir: expected directories that are trained up to one round')
+        numbers = together.numbers([each for each, _ in settings]) if settings[1:] else None
+        run, evaluator, compiled = _make(config, options, metas[0] is None, numbers)
+        for meta in metas:
+            if meta is not None:  # before anything is written
+                sections.check_same(meta['data'], run.fingerprint)
+        places = [
+            _open(stack, each, directory, options, run.spec, meta is None)
+            for (each, directory), meta in zip(settings, metas, strict=True)
+        ]
+        work = execution.Trainer(places, run, evaluator, compiled, numbers)
         state, finished = work.run(request)
-        if writer.num_rows:
-            metrics.plot(directory)
-        if finished and options.record and evaluator and jax.process_count() == 1:
-            film, episodes = directory / 'video.mp4', config.eval
-            evaluation.record(
-                film, evaluator, state.train, episodes.num_episodes, episodes.first_seed
-            )
+        for at, place in enumerate(places):
+            if place.writer.num_rows:
+                metrics.plot(place.directory)
+            if finished and options.record and evaluator and jax.process_count() == 1:
+                film, train = place.directory / 'video.mp4', work.of_setting(state.train, at)
+                how = config.eval
+                evaluation.record(film, evaluator, train, how.num_episodes, how.first_seed)
     return finished
+
+
+def _saved(config: config_dict.ConfigDict, directory: Path) -> dict[str, Any] | None:
+    """The facts of the newest checkpoint of a run; None for a new run, whose config is checked."""
+    meta = checkpoint.latest_meta(directory / CHECKPOINTS)
+    if meta is None:
+        kinds.check_used(config)
+    elif 'rows' not in meta:
+        raise ValueError(
+            f'--workdir: expected a run to continue, found a policy that jaxpolicy.save wrote, '
+            f'in {directory}; config.begin.workdir begins a new run with its weights'
+        )
+    return meta
+
+
+def _open(stack, config, directory: Path, options: Options, spec, fresh: bool) -> execution.Place:
+    """Records what is asked for in the directory, and opens the files that training writes."""
+    writer = metrics.NullWriter()
+    if sharding.is_main():
+        _record(directory, config, options, fresh)
+        describe(directory, config, spec)
+        writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
+    # This comes last: it cleans up in a thread, for which an error above would have to wait.
+    keep = (config.checkpoint.keep_last, config.checkpoint.keep_best)
+    scored_by = continuing.scored_by(config)
+    manager = checkpoint.open_manager(directory / CHECKPOINTS, *keep, scored_by=scored_by)
+    return execution.Place(config, directory, stack.enter_context(manager), writer)
 
 
 def _record(directory: Path, config, options: Options, fresh: bool) -> None:
@@ -135,10 +172,14 @@ def _record(directory: Path, config, options: Options, fresh: bool) -> None:
         print(continuing.describe(config, lines), file=sys.stderr)
 
 
-def _make(config, options: Options, fresh: bool):
-    """The run, its evaluation (or None) and its compiled programs, on one device or on several."""
+def _make(config, options: Options, fresh: bool, numbers: together.Numbers | None):
+    """The run, its evaluation (or None) and its compiled programs, on one device or on several.
+
+    Args:
+      numbers: what several settings differ in; they have one device.
+    """
     run, mesh = kinds.make_run(config), None
-    if run.is_sharded:
+    if run.is_sharded and numbers is None:
         mesh = sharding.make_mesh(options.num_devices)
         mesh = mesh if mesh.size > 1 else None
     elif options.num_devices > 1 or jax.process_count() > 1:
@@ -153,8 +194,12 @@ def _make(config, options: Options, fresh: bool):
             f'{config.eval.every}'
         )
     if config.eval.every:
-        evaluator = evaluation.make(config, options.num_seeds, mesh)
+        agent = numbers and together.acting(config, run.spec, numbers)
+        evaluator = evaluation.make(config, options.num_seeds, mesh, agent)
         sections.check_fit(config, run.spec, evaluator.spec)
+    if numbers is not None:
+        compiled = program.of_settings(run, numbers, options.seed, options.num_seeds)
+        return run._replace(data=(numbers, run.data)), evaluator, compiled
     compiled = program.of_run(run, options.seed, options.num_seeds, mesh, fresh)
     if evaluator and not fresh:  # before the changed settings of a run are recorded
         sections.metric_names(

@@ -1,11 +1,11 @@
 """Builds the agent of a config, with its normalisers around it, and the policy that it acts by."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import config_dict
 
 from jaxpolicy import registry, types
@@ -21,6 +21,7 @@ EXPERIENCE = {  # kind of run: what its agents learn from
     'off_policy': 'replay',
     'offline_rl': 'replay',
 }
+NO_NUMBERS: Mapping[str, Any] = MappingProxyType({})  # the config's own stay
 # How a policy acts: whether by the mode of its distribution, and not by samples of it.
 MODES = {'deterministic': True, 'stochastic': False}
 
@@ -30,6 +31,7 @@ def make_agent(
     spec: types.Spec,
     decay_updates: int = 0,
     episodes: Any = None,
+    numbers: Mapping[str, Any] = NO_NUMBERS,
 ) -> Any:
     """Builds the agent, with the normalisers of the config around it.
 
@@ -37,6 +39,8 @@ def make_agent(
       decay_updates: updates over which the learning rate decays, where the config says 0.
       episodes: the `Episodes` that normalisers are fitted to; None where a
         restored state brings their numbers.
+      numbers: fields of the config's group `agent` and the values that they have instead; they may
+        be traced.
 
     Raises:
       ValueError: an agent or normaliser is unknown, or does not go with this kind of run.
@@ -51,6 +55,7 @@ def make_agent(
             f'config.agent.name: expected one that learns from {EXPERIENCE[kind]} for the loop '
             f'{kind!r}, found {config.agent.name!r}, which learns from {module.LEARNS_FROM}'
         )
+    settings = dataclasses.replace(settings, **numbers)
     agent = module.make(settings, spec)
     if kind in IMITATION and (config.execute.warm_start_steps or config.execute.inpaint_actions):
         agent = _from_last_chunk(config, module, settings, spec, agent)
@@ -106,7 +111,7 @@ def _behind_normalizers(config, agent, spec, episodes) -> Any:
         affine = normalize.identity(spec.action)
         # DAgger's expert may act outside the range of the few demonstrations, and learners clip.
         if episodes is not None and config.loop.name != 'dagger':
-            affine = normalize.fit_min_max(jnp.asarray(episodes.action))
+            affine = normalize.fit_min_max(episodes.action)
         agent = transforms.normalize_action(agent, affine)
     if how.obs == 'running':
         if config.loop.name == 'off_policy':
@@ -115,7 +120,7 @@ def _behind_normalizers(config, agent, spec, episodes) -> Any:
     if how.obs == 'min_max':
         affine = normalize.identity(spec.obs)
         if episodes is not None:
-            affine = normalize.fit_min_max(jax.tree.map(jnp.asarray, episodes.obs))
+            affine = normalize.fit_min_max(episodes.obs)
         agent = transforms.normalize_obs(agent, affine)
     return agent
 

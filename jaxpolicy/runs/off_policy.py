@@ -42,13 +42,17 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
         episodes = dataset.load_episodes(config, rewarded=True)
         sections.check_fit(config, dataset.spec_of(episodes), env.spec)
         data, mark = demo_buffer.from_episodes(episodes), dataset.fingerprint(episodes)
-    agent = learner.make_agent(config, env.spec)
-    parts = (env, agent, settings, config.agent.gamma, config.env.episode_steps, goals)
-    loop, traced = off_policy.make(*parts), None
+
+    def loop_of(numbers, make=off_policy.make):
+        agent = learner.make_agent(config, env.spec, numbers=numbers)
+        gamma = numbers.get('gamma', config.agent.gamma)
+        return make(env, agent, settings, gamma, config.env.episode_steps, goals)
+
+    loop, traced = loop_of(learner.NO_NUMBERS), None
     if settings.buffer_on == 'host':
         from jaxpolicy.loops import off_policy_host
 
-        loop, traced = off_policy_host.make(*parts), loop
+        loop, traced = loop_of(learner.NO_NUMBERS, off_policy_host.make), loop
         data = jax.device_put(data, jax.devices('cpu')[0])
     return kinds.Run(
         loop=loop,
@@ -58,7 +62,8 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
         fingerprint=mark,
         is_sharded=True,
         traced=traced,
-        begin=beginning.opener(config, agent),
+        begin=beginning.opener(config, learner.make_agent(config, env.spec)),
+        loop_of=None if traced else loop_of,
     )
 
 

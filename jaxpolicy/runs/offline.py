@@ -36,15 +36,21 @@ def make(
     num_rounds = -(-settings.num_epochs // settings.epochs_per_round)
     updates = offline.num_updates(windows.num_windows(data), settings.batch_size)
     decay_updates = num_rounds * settings.epochs_per_round * updates
-    agent = learner.make_agent(config, spec, decay_updates, episodes)
-    loop = offline.make(agent, settings.batch_size, settings.epochs_per_round)
+
+    def agent_of(numbers):
+        return learner.make_agent(config, spec, decay_updates, episodes, numbers)
+
+    def loop_of(numbers):
+        return offline.make(agent_of(numbers), settings.batch_size, settings.epochs_per_round)
+
     return kinds.Run(
-        loop=loop,
+        loop=loop_of(learner.NO_NUMBERS),
         data=data,
         num_rounds=num_rounds,
         spec=spec,
         fingerprint=dataset.fingerprint(episodes),
-        begin=_begin(config, agent),
+        begin=_begin(config, agent_of(learner.NO_NUMBERS)),
+        loop_of=loop_of,
     )
 
 

@@ -28,19 +28,25 @@ def make(
     settings = sections.section(Settings, config.loop, 'loop')
     episodes = dataset.load_episodes(config, rewarded=True) if episodes is None else episodes
     spec = dataset.spec_of(episodes)
-    agent = learner.make_agent(config, spec, settings.num_updates, episodes)
-    loop = offline.replay(
-        agent,
-        settings.batch_size,
-        settings.updates_per_round,
-        settings.n_step,
-        config.agent.gamma,
-    )
+
+    def agent_of(numbers):
+        return learner.make_agent(config, spec, settings.num_updates, episodes, numbers)
+
+    def loop_of(numbers):
+        return offline.replay(
+            agent_of(numbers),
+            settings.batch_size,
+            settings.updates_per_round,
+            settings.n_step,
+            numbers.get('gamma', config.agent.gamma),
+        )
+
     return kinds.Run(
-        loop=loop,
+        loop=loop_of(learner.NO_NUMBERS),
         data=demo_buffer.from_episodes(episodes),
         num_rounds=-(-settings.num_updates // settings.updates_per_round),
         spec=spec,
         fingerprint=dataset.fingerprint(episodes),
-        begin=beginning.opener(config, agent),
+        begin=beginning.opener(config, agent_of(learner.NO_NUMBERS)),
+        loop_of=loop_of,
     )

@@ -25,21 +25,24 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
     settings = sections.section(Settings, config.loop, 'loop')
     per_round = sections.round_of(settings)
     env = environment.make_env(config) if env is None else env
-    agent = learner.make_agent(config, env.spec)
-    loop = on_policy.make(
-        env,
-        agent,
-        num_envs=settings.num_envs,
-        rollout_length=settings.rollout_length,
-        iterations_per_round=settings.iterations_per_round,
-        episode_steps=config.env.episode_steps,
-        pool_size=settings.pool_size,
-    )
+
+    def loop_of(numbers):
+        return on_policy.make(
+            env,
+            learner.make_agent(config, env.spec, numbers=numbers),
+            num_envs=settings.num_envs,
+            rollout_length=settings.rollout_length,
+            iterations_per_round=settings.iterations_per_round,
+            episode_steps=config.env.episode_steps,
+            pool_size=settings.pool_size,
+        )
+
     return kinds.Run(
-        loop=loop,
+        loop=loop_of(learner.NO_NUMBERS),
         data=(),
         num_rounds=-(-settings.num_env_steps // per_round),
         spec=env.spec,
         is_sharded=True,
-        begin=beginning.opener(config, agent),
+        begin=beginning.opener(config, learner.make_agent(config, env.spec)),
+        loop_of=loop_of,
     )

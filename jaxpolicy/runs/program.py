@@ -1,6 +1,6 @@
 """Compiles a loop: several seeds by `vmap`, several devices by shardings at jit's boundary."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +19,8 @@ class Program(NamedTuple):
     step(LoopState, data) -> (LoopState, metrics); the state that is passed in is donated.
     template: a LoopState of ShapeDtypeStructs, with shardings where there are several devices.
     jitted: the functions inside `init` and `step` that `compiling` may compile ahead, by name;
-      'init' takes the seeds, 'step' what `step` takes. Empty where there are several programs.
-    first: the seeds that 'init' takes.
+      'init' takes `first`, 'step' what `step` takes. Empty where there are several programs.
+    first: what 'init' takes: the seeds, and before them the numbers of several settings.
 
     With several seeds every leaf of the state and every metric has a leading axis [S].
     """
@@ -29,7 +29,7 @@ class Program(NamedTuple):
     step: Callable[[types.LoopState, PyTree], tuple[types.LoopState, types.Metrics]]
     template: types.LoopState
     jitted: dict[str, Any] = {}  # noqa: RUF012 (nothing writes to it)
-    first: Any = None
+    first: tuple[Any, ...] = ()
 
 
 def seeds(seed: int, num_seeds: int) -> np.ndarray:
@@ -65,7 +65,7 @@ def make(
     if mesh is None:
         init_fn, step_fn = jax.jit(init), jax.jit(step, donate_argnums=0)
         jitted = {'init': init_fn, 'step': step_fn}
-        return Program(lambda: init_fn(first), step_fn, shapes, jitted, first)
+        return Program(lambda: init_fn(first), step_fn, shapes, jitted, (first,))
     where = shardings(mesh, shapes, several)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     init_fn = jax.jit(init, out_shardings=where)
@@ -74,7 +74,45 @@ def make(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where
     )
     jitted = {'init': init_fn, 'step': step_fn}
-    return Program(lambda: init_fn(first), step_fn, template, jitted, first)
+    return Program(lambda: init_fn(first), step_fn, template, jitted, (first,))
+
+
+def of_settings(
+    run: kinds.Run, numbers: Mapping[str, np.ndarray], seed: int, num_seeds: int
+) -> Program:
+    """The program of several settings of a run, whose agents differ in numbers alone.
+
+    What `run.data` is for one setting, the pair (numbers, run.data) is here. Every leaf of the
+    state and every metric leads with [K], or with [K, S] where there are several seeds.
+
+    Args:
+      numbers: fields of the config's group `agent`, and the value of each setting, float32 [K].
+      seed, num_seeds: as in `make`; they are the same for all settings.
+
+    Raises:
+      ValueError: the run's settings cannot share a program.
+      jax.errors.JAXTypeError: the program depends on one of the numbers.
+    """
+    if run.loop_of is None:
+        raise ValueError('expected a run whose settings can share a program')
+    loop_of = run.loop_of
+
+    def init(numbers, seed):
+        return loop_of(numbers).init(jax.random.key(seed))
+
+    def step(state, data):
+        numbers, data = data
+        one = loop_of(numbers).step
+        return (jax.vmap(one, in_axes=(0, None)) if num_seeds > 1 else one)(state, data)
+
+    init = jax.vmap(init, in_axes=(None, 0)) if num_seeds > 1 else init
+    init = jax.vmap(init, in_axes=(0, None))
+    step_fn = jax.jit(jax.vmap(step, in_axes=(0, (0, None))), donate_argnums=0)
+    first = (dict(numbers), seeds(seed, num_seeds))
+    init_fn, shapes = jax.jit(init), jax.eval_shape(init, *first)
+    check_memory(shapes, 1)
+    jitted = {'init': init_fn, 'step': step_fn}
+    return Program(lambda: init_fn(*first), step_fn, shapes, jitted, first)
 
 
 def of_run(

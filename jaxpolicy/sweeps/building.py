@@ -6,12 +6,13 @@ the agent alone is built for each; and the traces of programs of equal shapes.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from ml_collections import config_dict
 
-from jaxpolicy import types
+from jaxpolicy import sharding, types
 from jaxpolicy.io import mistakes, workdir
 from jaxpolicy.runs import (
     continuing,
@@ -22,8 +23,9 @@ from jaxpolicy.runs import (
     learner,
     program,
     sections,
+    together,
 )
-from jaxpolicy.sweeps import plan
+from jaxpolicy.sweeps import plan, shared_programs
 
 _WORLD = ('env', 'wrap', 'randomize', 'disturb', 'shaping', 'imitate', 'data')
 
@@ -76,6 +78,19 @@ class Builder:
         built = plan.Built(run.fingerprint, run.num_rounds, int(steps))
         self._made[key] = built, run.spec
         return built
+
+    def look(
+        self, configs: Sequence[config_dict.ConfigDict], seeds: Sequence[int]
+    ) -> shared_programs.Shared:
+        """What runs can share that differ in numbers of their agents (`shared_programs`)."""
+        run = kinds.make_run(configs[0], *self._given(configs[0]))
+        if run.begin or run.loop_of is None:
+            return shared_programs.Shared([], 1)
+        numbers = {name: x[:2] for name, x in together.numbers(configs).items()}
+        fixed = together.fixed(run, numbers, seeds[0], len(seeds))
+        one = program.of_run(run, seeds[0], len(seeds), None).template
+        room = sharding.memory(jax.devices()[0], 1) // 2  # the rest is for the updates
+        return shared_programs.Shared(fixed, max(1, room // max(1, sharding.num_bytes(one))))
 
     def _given(self, config: config_dict.ConfigDict) -> tuple[Any, ...]:
         """The environment or the demonstrations, where another run had the same ones."""

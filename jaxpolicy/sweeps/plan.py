@@ -213,6 +213,13 @@ def plan(
     return list(planned.values())
 
 
+def config_of(run: Planned) -> config_dict.ConfigDict:
+    """The config of a run that trains, from its recipe, which is read again."""
+    config = recipe_file.load(run.recipe)
+    settings.override(config, [(key, text) for key, text in run.overrides])
+    return config
+
+
 def mark(config: dict[str, Any]) -> str:
     """A text that identifies a config, given as JSON."""
     return fingerprint.of([json.dumps(config, sort_keys=True)])

@@ -130,8 +130,8 @@ class Breaks:
             launch.StopRequest() as request,
         ):
             writer = metrics.open_writer(directory, tensorboard=False)
-            work = execution.Trainer(config, directory, self.run, None, made, manager, writer)
-            return work.run(request)
+            place = execution.Place(config, directory, manager, writer)
+            return execution.Trainer([place], self.run, None, made).run(request)
 
 
 def test_a_run_whose_numbers_break_stops_and_keeps_what_was_good(tmp_path, capsys):

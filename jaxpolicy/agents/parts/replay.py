@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxpolicy import train_state, types
+from jaxpolicy import ranges, train_state, types
 from jaxpolicy.nets import mlp
 from jaxpolicy.ops import losses
 
@@ -113,7 +113,4 @@ def check(config: Any, spec: types.Spec, discrete: bool = False) -> None:
     """Raises a ValueError if a field that these agents share is wrong, or the kind of actions."""
     mlp.check_activation(config.activation)
     types.check_actions(spec, discrete, "'sac'" if discrete else "'dqn'")
-    if not 0.0 < config.tau <= 1.0:
-        raise ValueError(f'agent.tau: expected 0 to 1, found {config.tau}')
-    if not 0.0 <= config.gamma < 1.0:
-        raise ValueError(f'agent.gamma: expected 0 to below 1, found {config.gamma}')
+    ranges.check(config, 'agent.')
