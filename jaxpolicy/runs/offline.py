@@ -93,7 +93,8 @@ def teach(config: config_dict.ConfigDict, num_seeds: int) -> beginning.Begin:
             raise ValueError(
                 'config.teacher.workdir: expected the normalisers of this run (the same data)'
             )
-        weights = train_state.acting(teacher.train, 'denoiser', teacher.config.agent.act_weights)
+        how = teacher.config.agent.get('act_weights', 'ema')
+        weights = train_state.acting(teacher.train, 'denoiser', how)
         return state.replace(train=function(state.train, weights))
 
     return begin
