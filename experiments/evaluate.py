@@ -1,15 +1,17 @@
 """Evaluates a trained run: python -m experiments.evaluate --workdir=DIR --num_episodes=1000
 
 Prints mean and 95% confidence interval of each metric (Wilson's interval for zeros and ones,
-Student's t otherwise) and writes into DIR/evaluation: episodes_<mode>.csv (a row per
-episode), summary.json (also to --out) and video.mp4. `--override=agent.sampler=heun` and the like
-try another sampler or environment with the same weights; `--name=heun` writes into DIR/heun.
+Student's t otherwise) and writes into DIR/evaluation: episodes_<mode>.csv (a row per episode),
+summary.json (also to --out; its `means` are those of each seed) and video.mp4.
+`--override=agent.sampler=heun` and the like try another sampler or environment with the same
+weights; `--name=heun` writes into DIR/heun.
 
 The same evaluation again replaces its files. One with another --checkpoint, --num_episodes,
 --first_seed or --override needs another --name. Broken episodes, in which a number was not finite,
 are counted in summary.json as `broken_episodes` and left out of the metrics.
 """
 
+import time
 from pathlib import Path
 
 from absl import flags
@@ -21,7 +23,6 @@ from jaxpolicy.io import summary as summary_lib
 from jaxpolicy.runs import evaluation, saved, sections
 
 FLAGS = flags.FLAGS
-GROUPS = ('env', 'wrap', 'disturb', 'randomize', 'eval', 'execute')  # may differ from training
 DEFINITION = ('checkpoint', 'num_episodes', 'first_seed', 'override')  # flags that change results
 
 
@@ -43,7 +44,7 @@ def main(_):
     directory, first_seed = Path(FLAGS.workdir), FLAGS.first_seed
     definition = {name: FLAGS[name].value for name in DEFINITION}
     ranges.check_seeds('--first_seed', first_seed, FLAGS.num_episodes)
-    run = saved.open_run(directory, FLAGS.checkpoint, FLAGS.override, GROUPS)
+    run = saved.open_run(directory, FLAGS.checkpoint, FLAGS.override, saved.EVALUATION)
     out = results.folder(directory, FLAGS.name, definition)
     evaluator = evaluation.make(run.config, run.num_seeds, agent=run.agent)
     sections.check_fit(run.config, run.spec, evaluator.spec)
@@ -52,10 +53,11 @@ def main(_):
     for path in outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
     config, num_seeds, modes = run.config, run.num_seeds, run.config.eval.modes
+    begin = time.monotonic()
     found = {
         mode: evaluator.episodes(run.train, FLAGS.num_episodes, first_seed, mode) for mode in modes
     }
-    first, *others = modes
+    eval_s, (first, *others) = time.monotonic() - begin, modes
     summary = {
         'workdir': str(directory),
         'step': run.step,
@@ -64,7 +66,9 @@ def main(_):
         'mode': first,
         'broken_episodes': {mode: summary_lib.num_broken(found[mode]) for mode in modes},
         'metrics': summary_lib.summarize(found[first]),
+        'means': summary_lib.means_of_seeds(found[first]),
         'other_modes': {mode: summary_lib.summarize(found[mode]) for mode in others},
+        'eval_s': eval_s,
         'versions': workdir.versions(),
     }
     for mode in modes:

@@ -22,7 +22,7 @@ from absl import flags
 from jaxpolicy.io import flags as config_flags
 from jaxpolicy.io import recipe_file, workdir
 from jaxpolicy.runs import launch
-from jaxpolicy.sweeps import building, definition, driver, engine, plan
+from jaxpolicy.sweeps import acting_plan, building, definition, driver, engine, plan
 
 FLAGS = flags.FLAGS
 _SHOWN = 20  # runs of a plan that are printed, if not all
@@ -64,7 +64,7 @@ def _sweep() -> definition.Sweep:
             raise ValueError(f'--sweep={FLAGS.sweep}: expected a Sweep, found {kind}')
     given = {name: FLAGS[name].value for name in FLAGS if FLAGS[name].present}
     fields = {'random': 'num_random'} | {
-        name: name for name in ('grid', 'sweep_seed', 'seed', 'num_seeds')
+        name: name for name in ('grid', 'acting', 'sweep_seed', 'seed', 'num_seeds')
     }
     changed = {field: given[name] for name, field in fields.items() if name in given}
     if FLAGS.config.names:
@@ -80,7 +80,9 @@ def _sweep() -> definition.Sweep:
 def _plan(folder: Path, sweep: definition.Sweep) -> list[plan.Planned]:
     """Plans and checks all runs, and prints the plan."""
     begin, builder = time.monotonic(), building.Builder()
-    planned = plan.plan(plan.variants(sweep), sweep, plan.read(folder), builder.build)
+    variants = plan.variants(sweep)
+    planned = plan.plan(variants, sweep, plan.read(folder), builder.build)
+    planned = acting_plan.add(planned, variants, sweep.acting, builder, sweep.num_seeds)
     for name in ('question', 'expected'):
         if text := getattr(sweep, name):
             print(f'{name}: {text}')
@@ -91,11 +93,8 @@ def _plan(folder: Path, sweep: definition.Sweep) -> list[plan.Planned]:
         print(f'  {run.name}, {driver.seeds_text(run.seeds)}{over}')
     if len(planned) > len(shown):
         print(f'  ... and {len(planned) - len(shown)} more')
-    settings = len({run.setting for run in planned})
     print(
-        f'{len(planned)} runs of {settings} settings, of which {len(left)} are to be trained; '
-        'seeds in one line share a program, and every setting has programs of its own; '
-        f'checked in {driver.duration(time.monotonic() - begin)}',
+        f'{plan.summary(planned, left)}; checked in {driver.duration(time.monotonic() - begin)}',
         flush=True,
     )
     return planned
@@ -105,6 +104,7 @@ if __name__ == '__main__':
     config_flags.define_recipes()
     flags.DEFINE_string('sweep', '', 'Recipe of a sweep, configs/sweeps/<name>.py.')
     flags.DEFINE_string('grid', '', "Values of each key: 'agent.tau=0.01,0.02 agent.gamma=0.9'.")
+    flags.DEFINE_string('acting', '', 'Like --grid: evaluate what was trained in other ways.')
     config_flags.define_input('list', None, "File of settings: 'name: key=value'.", folder=False)
     flags.DEFINE_integer('random', 0, 'Settings to draw from --grid; 0: all.', lower_bound=0)
     config_flags.define_seed('sweep_seed', 0, 'Seed of what --random draws.')

@@ -74,6 +74,7 @@ CountOrZero = Annotated[int, _COUNTS_OR_ZERO]
 Counts = Annotated[tuple[int, ...], Range(1, 1_000_000)]  # each of them; sizes of layers
 Activation = Literal['elu', 'gelu', 'mish', 'relu', 'swish', 'tanh']  # of `nets.mlp.ACTIVATIONS`
 Total = Annotated[int, Range(1, 2**63 - 1)]  # of a whole run, which Python counts
+Weights = Literal['ema', 'raw']  # that act: see `train_state.acting`
 TotalOrZero = Annotated[int, Range(0, 2**63 - 1)]
 Few = Annotated[int, Range(1, 1_000)]  # of what is built one by one, as layers are
 FewOrZero = Annotated[int, Range(0, 1_000)]

@@ -77,6 +77,15 @@ def apply_gradients_ema(
     return state.replace(step=state.step + 1, target_params={**state.target_params, **ema})
 
 
+def acting(state: TrainState, name: str, weights: str) -> PyTree:
+    """The parameters of a network with which an agent that averages them acts.
+
+    Args:
+      weights: 'ema': their average; 'raw': those of the last update.
+    """
+    return state.params[name] if weights == 'raw' else state.target_params[name]
+
+
 def polyak(target: PyTree, params: PyTree, tau: float | jax.Array) -> PyTree:
     """Returns (1 - tau) target + tau params. Pass the *updated* params."""
     return jax.tree.map(lambda t, p: t + tau * (p - t), target, params)

@@ -32,9 +32,10 @@ from jaxpolicy.ops import distributions, losses
 HEADS = ('mse', 'gaussian', 'mixture')  # for actions that are numbers
 DISCRETE_HEADS = ('categorical',)
 LEARNS_FROM = 'chunks'  # of demonstrations
-ACTING = ('action_horizon',)
+ACTING = ('action_horizon', 'act_weights')
 
 
+_NO_EMA = ranges.Idle('ema_power', (0.0,))
 _NO_STD = ranges.Idle('head', ('mse', 'categorical'))
 _NO_MIXTURE = ranges.Idle('head', ('mse', 'gaussian', 'categorical'))
 
@@ -57,6 +58,7 @@ class Config:
     decay_updates: ranges.CountOrZero = 0  # of the cosine; 0: an offline run fills it in
     max_grad_norm: ranges.NonNegative = 1.0  # 0: no limit
     ema_power: ranges.NonNegative = 0.75
+    act_weights: Annotated[ranges.Weights, _NO_EMA] = 'ema'  # or 'raw', those of the last update
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
@@ -99,7 +101,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
 
     def policy(state, deterministic=False):
         def act(obs, key):
-            dist = distribution(state.target_params[name], obs)
+            dist = distribution(train_state.acting(state, name, config.act_weights), obs)
             if isinstance(dist, jax.Array):
                 chunk = dist
             else:
@@ -110,7 +112,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
 
     def surprise(state, chunk, key):
         del key  # nothing is random
-        dist = distribution(state.target_params[name], chunk.obs)
+        dist = distribution(train_state.acting(state, name, config.act_weights), chunk.obs)
         nll = jax.vmap(lambda *row: chunk_nll(*jax.tree.map(lambda x: x[None], row))[0])
         return nll(dist, chunk.action, chunk.mask)
 

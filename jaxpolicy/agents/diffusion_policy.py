@@ -6,7 +6,8 @@ To train, it draws a noise level k and eps ~ N(0, I), and minimises
 
 where x_0 is the chunk [Tp, A] and o the observations. The objective decides which levels are drawn
 and what the target is: DDPM's eps, x_0 or v, EDM, or a flow's velocity (`diffusion.objectives`).
-To act, it runs any sampler (`diffusion.samplers`) from noise, with the EMA weights.
+To act, it runs any sampler (`diffusion.samplers`) from noise, with the EMA weights or, where
+`act_weights` is 'raw', with those of the last update.
 
 `parts.last_chunk` turns this agent into one that begins each plan from its last chunk.
 
@@ -32,6 +33,7 @@ SURPRISE_DRAWS = 8  # draws of level and noise that the surprise at a chunk is a
 LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = (
     *('sampler', 'num_sample_steps', 'eta', 'clip', 'guidance', 'act_dtype', 'action_horizon'),
+    'act_weights',
 )
 
 
@@ -98,14 +100,14 @@ def make(config: Config, spec: types.Spec) -> types.ScoringAgent:
 
     def surprise(state, chunk, key):
         condition = net.see(chunk.obs)
-        params = state.target_params['denoiser']
+        params = train_state.acting(state, 'denoiser', config.act_weights)
         return denoising_error(net, objective, params, chunk, condition, key)
 
     return types.ScoringAgent(init, update, policy, surprise)
 
 
 def sampling(config: Config, spec: types.Spec) -> chunks.Sampling:
-    """How the agent of this config samples its chunks, with the EMA weights.
+    """How the agent of this config samples its chunks, with the weights that act.
 
     Raises:
       ValueError: the sampler cannot use a grid of `num_sample_steps` intervals.
@@ -115,7 +117,8 @@ def sampling(config: Config, spec: types.Spec) -> chunks.Sampling:
     sampler.plan(grid)  # raises a ValueError if the sampler cannot use the grid
 
     def predictor(state, history):
-        condition, params = net.see(history), state.target_params['denoiser']
+        condition = net.see(history)
+        params = train_state.acting(state, 'denoiser', config.act_weights)
         predict = denoiser(config, net, objective, params, condition)
         if config.guidance != 1.0:
             nothing = jnp.zeros_like(condition)

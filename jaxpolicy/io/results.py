@@ -9,7 +9,8 @@ from typing import Any
 from jaxpolicy.io import workdir
 
 SUMMARY = 'summary.json'
-_FILES = (SUMMARY, 'episodes_*.csv', 'video.mp4', '.*')  # what such a folder holds
+# What such a folder holds; log.txt is what an evaluation of a sweep printed.
+_FILES = (SUMMARY, 'episodes_*.csv', 'video.mp4', 'log.txt', '.*')
 
 
 def folder(directory: Path, name: str, definition: Mapping[str, Any]) -> Path:

@@ -60,6 +60,17 @@ def summarize(episodes: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     return summary
 
 
+def means_of_seeds(episodes: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """The mean of each metric over the sound episodes of each agent; NaN where it has none.
+
+    Args:
+      episodes: metrics of one agent, [n], or of several, [S, n].
+    """
+    sound = is_sound(episodes)
+    found = {name: sound_mean(x, sound) for name, x in episodes.items() if name != BROKEN}
+    return {name: np.atleast_1d(mean).tolist() for name, mean in found.items()}
+
+
 def is_sound(episodes: dict[str, np.ndarray]) -> np.ndarray:
     """Which episodes did not break and have finite numbers only, [n] or [S, n] bool."""
     numbers = np.stack([np.asarray(x, np.float64) for x in episodes.values()])

@@ -3,8 +3,8 @@
 A network is taken over if the other run has one of the same name, with the same parameters and the
 same activation. So an agent can go on in another task or with other data (offline, then online; a
 second task with the same observations), and PPO can begin with the actor of a cloned Gaussian
-policy. Weights are taken as they act: the EMA's, in agents that have one. Normalisers are taken as
-well, because the networks only know what they see through them. Optimisers, schedules and counts
+policy. Weights are taken as they act: the EMA's, in agents that act with one. Normalisers are taken
+as well, because the networks only know what they see through them. Optimisers, schedules and counts
 begin anew.
 """
 
@@ -85,7 +85,8 @@ def _weights(other: saved.Saved, taken: list[str], ours: PyTree) -> tuple[dict, 
     """The parameters and the targets of the networks that are taken."""
     module = registry.resolve('agents', other.config.agent.name, 'config.agent.name')
     theirs, averages = other.train.params, other.train.target_params
-    acting = theirs | averages if module.LEARNS_FROM == 'chunks' else theirs
+    averaged = module.LEARNS_FROM == 'chunks' and other.config.agent.get('act_weights') != 'raw'
+    acting = theirs | averages if averaged else theirs
     params = {name: acting[name] for name in taken}
     targets = {name: averages.get(name, acting[name]) for name in taken}
     return params, {name: targets[name] for name in taken if name in ours.target_params}

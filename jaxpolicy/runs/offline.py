@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from jaxpolicy import ranges, registry, types
+from jaxpolicy import ranges, registry, train_state, types
 from jaxpolicy.data import episodes as episodes_lib
 from jaxpolicy.data import windows
 from jaxpolicy.loops import offline
@@ -99,6 +99,8 @@ def teach(config: config_dict.ConfigDict, num_seeds: int) -> beginning.Begin:
             raise ValueError(
                 'config.teacher.workdir: expected the normalisers of this run (the same data)'
             )
-        return state.replace(train=function(state.train, teacher.train.target_params['denoiser']))
+        how = teacher.config.agent.get('act_weights', 'ema')
+        weights = train_state.acting(teacher.train, 'denoiser', how)
+        return state.replace(train=function(state.train, weights))
 
     return begin

@@ -20,6 +20,8 @@ from jaxpolicy.runs import dataset, environment, learner, sections, upgrade
 from jaxpolicy.runs import groups as groups_lib
 
 PyTree = types.PyTree
+# Groups of the config in which an evaluation may differ from training.
+EVALUATION = ('env', 'wrap', 'disturb', 'randomize', 'eval', 'execute')
 
 
 class Saved(NamedTuple):
@@ -128,17 +130,23 @@ def load_config(directory: str | Path) -> config_dict.ConfigDict:
     return config
 
 
-def change(config: config_dict.ConfigDict, changes: Sequence[str], groups: Sequence[str]) -> None:
+def change(
+    config: config_dict.ConfigDict,
+    changes: Sequence[str],
+    groups: Sequence[str],
+    flag: str = '--override',
+) -> None:
     """Sets keys of a run's config from `group.key=value`, where they may differ from training's.
 
     Args:
       groups: those that may differ; fields that change only how an agent acts always may.
+      flag: where the changes were given, for messages.
 
     Raises:
       ValueError: a key that does not exist or may not differ, or a value of another type.
     """
     if wrong := [text for text in changes if '=' not in text]:
-        raise ValueError(f'--override: expected key=value, found {wrong}')
+        raise ValueError(f'{flag}: expected key=value, found {wrong}')
     pairs = [text.split('=', 1) for text in changes]
     settings.override(config, [(key, value) for key, value in pairs])
     groups_lib.check(config)
@@ -149,7 +157,7 @@ def change(config: config_dict.ConfigDict, changes: Sequence[str], groups: Seque
     for key, _ in pairs:
         if key.split('.')[0] not in groups and key not in keys:
             expected = f'a key of {groups}' + (f' or {keys}' if keys else '')
-            raise ValueError(f'--override: expected {expected}, found {key!r}')
+            raise ValueError(f'{flag}: expected {expected}, found {key!r}')
 
 
 def code_of(config: config_dict.ConfigDict, more: Iterable[str | Path] = ()) -> str:

@@ -5,8 +5,9 @@ once: environments and demonstrations; runs that differ only in numbers of their
 the agent alone is built for each; and the traces of programs of equal shapes.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +31,18 @@ from jaxpolicy.sweeps import plan, shared_programs
 _WORLD = ('env', 'wrap', 'randomize', 'disturb', 'shaping', 'imitate', 'data')
 
 
+@contextlib.contextmanager
+def named(setting: str) -> Iterator[None]:
+    """Within it, messages of mistakes begin with the name of a setting."""
+    try:
+        yield
+    except Exception as error:
+        if mistakes.is_mistake(error):
+            raise ValueError(f'{setting}: {mistakes.describe(error)}') from error
+        error.add_note(f'in the setting {setting!r}')
+        raise
+
+
 class Builder:
     """Builds runs one after the other, and remembers what they share.
 
@@ -51,15 +64,30 @@ class Builder:
             begins with the name of the setting.
         """
         config = variant.config
-        try:
+        with named(variant.name):
             sections.check_groups(config)
             kinds.check_used(config)
             return self._build(config, seed, num_seeds)
-        except Exception as error:
-            if mistakes.is_mistake(error):
-                raise ValueError(f'{variant.name}: {mistakes.describe(error)}') from error
-            error.add_note(f'in the setting {variant.name!r}')
-            raise
+
+    def check_acting(self, trained: plan.Variant, acting: plan.Variant, num_seeds: int) -> None:
+        """Checks that what one setting trains can be evaluated with the config of another.
+
+        Args:
+          trained: was built before, with as many seeds.
+
+        Raises:
+          ValueError: see `build`.
+        """
+        config = acting.config
+        with named(acting.name):
+            kinds.check_used(config)
+            _, spec = self._made[_without_numbers(trained.config, num_seeds, ('agent',))]
+            agent = learner.make_agent(config, spec)
+            num_seeds = num_seeds if plan.together(config) else 1
+            shapes = _without_numbers(config, num_seeds, ('agent', 'loop', 'disturb'))
+            if (key := f'acting {shapes}') not in self._traced:
+                _trace_evaluation(config, agent, spec, num_seeds)
+                self._traced.add(key)
 
     def _build(self, config: config_dict.ConfigDict, seed: int, num_seeds: int) -> plan.Built:
         given = self._given(config)
@@ -127,10 +155,16 @@ def _trace(config: config_dict.ConfigDict, run: kinds.Run, seed: int, num_seeds:
     if 'step' in compiled.jitted:  # numbers that do not divide each other show here
         jax.eval_shape(compiled.jitted['step'], compiled.template, run.data)
     if config.eval.every:
-        evaluator = evaluation.make(config, num_seeds)
-        sections.check_fit(config, run.spec, evaluator.spec)
-        names = evaluator.names(compiled.template.train, config.eval.num_episodes)
-        sections.metric_names(config, names)
+        _trace_evaluation(config, None, run.spec, num_seeds)
+
+
+def _trace_evaluation(
+    config: config_dict.ConfigDict, agent: Any, spec: types.Spec, num_seeds: int
+) -> None:
+    evaluator = evaluation.make(config, num_seeds, agent=agent)
+    sections.check_fit(config, spec, evaluator.spec)
+    names = evaluator.names(evaluator.template, config.eval.num_episodes)
+    sections.metric_names(config, names)
 
 
 def _without_numbers(

@@ -13,6 +13,8 @@ class Sweep:
       'agent.learning_rate=1e-4,3e-4 agent.ema_power=0,0.75'. With `num_random`, keys may also have
       ranges (see `grid.draw`).
     settings: settings one by one instead of a grid: 'name: key=value key=value'.
+    acting: a grid of what only matters for acting: 'agent.action_horizon=1,8'. What each setting
+      trains is also evaluated with each combination, with its last checkpoint.
     num_random: how many settings are drawn at random from `grid`; 0: all combinations.
     sweep_seed: of what is drawn.
     seed, num_seeds: the first seed and their number; seeds of a setting are trained together.
@@ -24,6 +26,7 @@ class Sweep:
     overrides: tuple[str, ...] = ()
     grid: str = ''
     settings: tuple[str, ...] = ()
+    acting: str = ''
     num_random: int = 0
     sweep_seed: int = 0
     seed: int = 0

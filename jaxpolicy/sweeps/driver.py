@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxpolicy.io import workdir
-from jaxpolicy.sweeps import engine, outcome, plan, result
+from jaxpolicy.sweeps import acting, engine, outcome, plan, result
 
 _WAIT_S = 0.2  # between two looks at the jobs
 _NUM_ATTEMPTS = 2  # a run that fails is tried again once
@@ -86,7 +86,7 @@ class _Work:
         for run in list(self.todo):
             if not free:
                 return
-            if self._is_free(run):
+            if self._may_begin(run) and self._is_free(run):
                 self.todo.remove(run)
                 result.write(self._folder, outcome.collect(self._folder, run, 'running'))
                 job = engine.Job(self._arguments(run), self._folder / run.workdir)
@@ -148,11 +148,35 @@ class _Work:
             print('  ' + found.error.replace('\n', '\n  '), flush=True)
 
     def _arguments(self, run: plan.Planned) -> list[str]:
+        if run.trained_by:
+            return [*acting.arguments(self._folder, run), *self._flags]
         changes = [f'--config.{key}={text}' for key, text in run.overrides]
         place = self._folder / run.workdir
         seeds = [f'--seed={run.seeds[0]}', f'--num_seeds={len(run.seeds)}']
         config = [f'--config={run.recipe}', *changes, f'--workdir={place}']
         return ['train', *config, *seeds, '--num_devices=1', *self._flags]
+
+    def _may_begin(self, run: plan.Planned) -> bool:
+        """Whether the run whose checkpoint this one needs, if any, has finished.
+
+        Where it is over without that, this one is over as well.
+        """
+        waiting = {one.identity for one in [*self.todo, *(x.run for x in self.active.values())]}
+        if not run.trained_by or run.trained_by in waiting:
+            return not run.trained_by
+        found = acting.trained(self._folder, run)
+        if found and found.status == 'finished':
+            return True
+        self.todo.remove(run)
+        name, status = (found.name, found.status) if found else (run.trained_by, 'missing')
+        error = f'expected the run that trains it, {name}, to have finished, found it {status}'
+        if status == 'stopped':
+            self.num_finished += 1
+            self._write(run, outcome.collect(self._folder, run, 'stopped'))
+        else:
+            self.num_failed += 1
+            self._write(run, outcome.collect(self._folder, run, 'failed', error=error))
+        return False
 
     def _is_free(self, run: plan.Planned) -> bool:
         """Whether no process has the workdir: one of a sweep that was killed may still save."""

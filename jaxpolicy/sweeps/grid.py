@@ -28,22 +28,25 @@ class _Range(NamedTuple):
     draw: Callable[[np.random.Generator], str]
 
 
-def combine(text: str) -> list[Setting]:
+def combine(text: str, flag: str = '--grid') -> list[Setting]:
     """Every combination of the values of a grid, 'a.x=1,2 a.y=(8,8),(16,)'; the last key varies
     first.
 
     A value with commas stands in brackets. An empty grid is the recipe as it is.
 
+    Args:
+      flag: where the grid was given, for messages.
+
     Raises:
       ValueError: the text is no grid, or a key has a range.
     """
-    keys = _parse(text)
+    keys = _parse(text, flag)
     for key, values in keys.items():
         for value in values:
             if isinstance(value, _Range):
                 raise ValueError(
-                    f'--grid: {key}: expected values, found the range {value.text!r}, of which '
-                    '--random=N draws'
+                    f'{flag}: {key}: expected values, found the range {value.text!r}, of which '
+                    '--random=N draws with --grid'
                 )
     choices = [[(key, str(value)) for value in values] for key, values in keys.items()]
     return [Setting('', changes) for changes in itertools.product(*choices)]
@@ -119,12 +122,12 @@ def changes(words: str | Sequence[str], where: str) -> tuple[Change, ...]:
     return tuple(found.items())
 
 
-def _parse(text: str) -> dict[str, list[str | _Range]]:
+def _parse(text: str, flag: str = '--grid') -> dict[str, list[str | _Range]]:
     found = {}
-    for key, values in changes(text, '--grid'):
+    for key, values in changes(text, flag):
         parts = _split(values, ',')
         if not parts or values.rstrip().endswith(','):
-            raise ValueError(f'--grid: {key}: expected values with commas, found {values!r}')
+            raise ValueError(f'{flag}: {key}: expected values with commas, found {values!r}')
         found[key] = [one for part in parts for one in _values(key, part)]
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxpolicy.io import metrics, workdir
-from jaxpolicy.sweeps import engine, plan, result
+from jaxpolicy.sweeps import acting, engine, plan, result
 
 _NUM_LINES, _NUM_BYTES = 12, 100_000  # of the log: how much is kept as an error, and read for it
 _OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'MemoryError', 'ut of memory', 'too little memory')
@@ -28,13 +28,13 @@ def collect(
       memory_bytes, error: as in `result.Result`.
     """
     try:
-        rows = metrics.read(folder / run.workdir)
+        rows = rows_of(folder, run)
     except ValueError as unsound:  # of one run, which does not concern the others
         rows, error = [], f'{error}\n{unsound}'.strip()
     curve = curve_of(rows, run.score, len(run.seeds))
     last = rows[-1] if rows else {}
     columns = list(zip(*(entry['values'] for entry in curve), strict=True))
-    episodes, device = _record(folder / run.workdir)
+    episodes, device = _record(folder, run)
     return result.Result(
         name=run.name,
         identity=run.identity,
@@ -57,6 +57,15 @@ def collect(
         device=device,
         error=error,
     )
+
+
+def rows_of(folder: Path, run: plan.Planned) -> list[metrics.Row]:
+    """The metrics of a run, as far as there are any; folder: of the sweep.
+
+    Raises:
+      ValueError: a file in its workdir is unsound.
+    """
+    return acting.rows(folder, run) if run.trained_by else metrics.read(folder / run.workdir)
 
 
 def curve_of(rows: Sequence[metrics.Row], score: str, num_seeds: int) -> list[dict[str, Any]]:
@@ -82,6 +91,8 @@ def why_failed(folder: Path, run: plan.Planned, status: int) -> str:
     """
     if status == 0:
         try:
+            if run.trained_by:
+                return '' if acting.rows(folder, run) else 'it wrote no results'
             config = workdir.load_record(folder / run.workdir)['config']
         except ValueError as error:
             return str(error)
@@ -110,10 +121,12 @@ def _last_lines(path: Path) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()][-_NUM_LINES:]
 
 
-def _record(directory: Path) -> tuple[int, str]:
-    """The number of episodes of an evaluation, and the device, from config.json."""
+def _record(folder: Path, run: plan.Planned) -> tuple[int, str]:
+    """The number of episodes of an evaluation, and the device, from the files of the run."""
     try:
-        record = workdir.load_record(directory)
+        if run.trained_by:
+            return run.num_episodes, acting.device(folder, run)
+        record = workdir.load_record(folder / run.workdir)
     except ValueError:
         return 0, ''
     evaluations = record['config'].get('eval', {})

@@ -30,6 +30,9 @@ class Planned(NamedTuple):
     config: identifies the config.
     overrides: [key, text] of all changes of the recipe, as the command `train` takes them.
     num_rounds: of the run.
+    trained_by: identity of the run whose last checkpoint this one evaluates, with `overrides` as
+      the command `evaluate` takes them; '' for a run that trains.
+    num_episodes, first_seed: of that evaluation.
     The other fields are as in `result.Result`.
     """
 
@@ -46,6 +49,9 @@ class Planned(NamedTuple):
     score: str
     num_rounds: int
     budget: int
+    trained_by: str = ''
+    num_episodes: int = 0
+    first_seed: int = 0
 
 
 class Variant(NamedTuple):
@@ -91,7 +97,7 @@ def variants(sweep: definition.Sweep) -> list[Variant]:
             config = copy.deepcopy(base)
             settings.override(config, pairs)
             values = workdir.to_json(config)
-            changed = {key: _value(values, key) for key, _ in own}
+            changed = {key: value_of(values, key) for key, _ in own}
             variant = Variant(setting.name, recipe, config, changed, [[*pair] for pair in pairs])
             found.setdefault(json.dumps([recipe, setting.name, values], sort_keys=True), variant)
     return _named(list(found.values()), len(recipes) > 1)
@@ -156,7 +162,7 @@ def _named(found: list[Variant], several: bool) -> list[Variant]:
     for variant in found:
         recipe = _short(variant.recipe)
         parts = [
-            f'{key}={_text(value)}' for key, value in variant.changes.items() if key not in same
+            f'{key}={text_of(value)}' for key, value in variant.changes.items() if key not in same
         ]
         name = variant.name or ' '.join(parts)
         if several or not name:
@@ -170,11 +176,11 @@ def _short(recipe: str) -> str:
     return '/'.join(Path(recipe).with_suffix('').parts[-2:]) if '/' in recipe else recipe
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     return json.dumps(value).replace(' ', '') if isinstance(value, list) else str(value)
 
 
-def _value(values: Any, key: str) -> Any:
+def value_of(values: Any, key: str) -> Any:
     for name in key.split('.'):
         values = values[name]
     return values
@@ -220,6 +226,21 @@ def config_of(run: Planned) -> config_dict.ConfigDict:
     return config
 
 
+def summary(planned: Sequence[Planned], left: set[str]) -> str:
+    """How many runs there are, and how many are to be made; left: the identities of those."""
+    training = [run for run in planned if not run.trained_by]
+    settings = len({run.setting for run in training})
+    number = sum(run.identity in left for run in training)
+    text = (
+        f'{len(training)} runs of {settings} settings, of which {number} are to be trained; seeds '
+        'in one line share a program, and every setting has programs of its own'
+    )
+    if acting := [run for run in planned if run.trained_by]:
+        number = sum(run.identity in left for run in acting)
+        text += f'; {len(acting)} ways of acting with their weights, of which {number} are left'
+    return text
+
+
 def mark(config: dict[str, Any]) -> str:
     """A text that identifies a config, given as JSON."""
     return fingerprint.of([json.dumps(config, sort_keys=True)])
@@ -242,14 +263,13 @@ def blocks(seeds: Sequence[int], together: bool) -> list[list[int]]:
 
 
 def _planned(variant, built: Built, setting: str, identity: str, seeds: list[int]) -> Planned:
-    slug = re.sub(r'[^A-Za-z0-9_.=+-]+', '_', variant.name).strip('_.')[:_LONGEST]
     config = variant.config
     return Planned(
         name=variant.name,
         setting=setting,
         identity=identity,
         config=mark(workdir.to_json(config)),
-        workdir=f'runs/{slug}-{identity[:8]}',
+        workdir=f'runs/{folder_of(variant.name, identity)}',
         task=config.env.name,
         recipe=variant.recipe,
         changes=variant.changes,
@@ -259,6 +279,12 @@ def _planned(variant, built: Built, setting: str, identity: str, seeds: list[int
         num_rounds=built.num_rounds,
         budget=built.budget,
     )
+
+
+def folder_of(name: str, identity: str) -> str:
+    """The name of the folder of a run."""
+    slug = re.sub(r'[^A-Za-z0-9_.=+-]+', '_', name).strip('_.')[:_LONGEST]
+    return f'{slug}-{identity[:8]}'
 
 
 def write(folder: Path, planned: Sequence[Planned]) -> None:

@@ -45,12 +45,13 @@ def share(
     """
     if most < 2:
         return [[run] for run in planned], []
-    configs = {run.identity: plan.config_of(run) for run in planned}
+    training = [run for run in planned if not run.trained_by]
+    configs = {run.identity: plan.config_of(run) for run in training}
     alike: dict[str, list[plan.Planned]] = {}
-    for run in planned:
+    for run in training:
         rest = [together.without(configs[run.identity]), run.seeds]
         alike.setdefault(json.dumps(rest, sort_keys=True), []).append(run)
-    groups, why = [], []
+    groups, why = [[run] for run in planned if run.trained_by], []
     for runs in alike.values():
         if not runs[1:]:
             groups += [[run] for run in runs]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxpolicy.io import metrics, workdir
+from jaxpolicy.io import workdir
 from jaxpolicy.sweeps import driver, outcome, plan, result
 
 _ORDER = ('running', 'failed', 'interrupted', 'waiting', 'stopped', 'finished')
@@ -49,7 +49,7 @@ def _of(folder: Path, run: plan.Planned, found: result.Result | None, lives: boo
         return Status(run, 'waiting', 0, None, None)
     curve, status, left_s, done = found.curve, found.status, None, run.num_rounds
     if status != 'finished':
-        rows = metrics.read(folder / run.workdir)
+        rows = outcome.rows_of(folder, run)
         done = int(rows[-1]['round']) if rows else 0
         curve = outcome.curve_of(rows, run.score, len(run.seeds))
         if status == 'running' and done:

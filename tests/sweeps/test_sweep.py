@@ -9,7 +9,15 @@ import pytest
 
 from jaxpolicy.io import metrics, recipe_file, settings, workdir
 from jaxpolicy.runs import launch
-from jaxpolicy.sweeps import building, driver, engine, plan, result
+from jaxpolicy.sweeps import (
+    acting_plan,
+    building,
+    driver,
+    engine,
+    plan,
+    report_files,
+    result,
+)
 from jaxpolicy.sweeps.definition import Sweep
 from tests import fork
 
@@ -23,9 +31,14 @@ class Never:
 
 
 def in_process(started):
-    """An engine that trains a run when it is started, as the command `train` does."""
+    """An engine that trains a run when it is started, as the command `train` does, or evaluates."""
 
     def start(job, slot):
+        if job.arguments[0] == 'evaluate':
+            done = fork.run(*job.arguments)
+            started.append(job.workdir.name)
+            ended = engine.Ended(done.returncode, None)
+            return engine.Handle(lambda: ended, lambda: None, lambda: None)
         flags = [argument[2:].split('=', 1) for argument in job.arguments[1:-2]]
         given = dict(flags)
         config = recipe_file.load(given['config'])
@@ -44,7 +57,9 @@ def in_process(started):
 def run(folder, sweep):
     """The names of the workdirs that were trained."""
     started = []
-    planned = plan.plan(plan.variants(sweep), sweep, plan.read(folder), building.Builder().build)
+    variants, builder = plan.variants(sweep), building.Builder()
+    planned = plan.plan(variants, sweep, plan.read(folder), builder.build)
+    planned = acting_plan.add(planned, variants, sweep.acting, builder, sweep.num_seeds)
     plan.write(folder, planned)
     left = driver.missing(folder, planned)
     driver.run_all(folder, left, in_process(started), Never, ['--novideo'])
@@ -72,6 +87,28 @@ def test_a_sweep_is_trained_once_and_a_larger_one_adds_what_is_new(tmp_path, mon
     assert len(plan.read(tmp_path)) == len(result.read(tmp_path)) == 3
 
 
+@pytest.mark.slow
+def test_what_a_sweep_has_trained_is_evaluated_with_the_same_weights(tmp_path, monkeypatch, demos):
+    """Which metrics are shown changes nothing: the score is that of the last round."""
+    monkeypatch.chdir(ROOT)
+    overrides = (f'data.path={demos}', 'agent.network=mlp', 'agent.width=8', 'agent.num_blocks=1')
+    learns = ('agent.objective=x0', 'agent.warmup_updates=0', 'agent.learning_rate=0.01')
+    overrides = (*overrides, *learns, 'eval.score=return')
+    acting = 'eval.metrics=length agent.act_weights=ema,raw'
+    sweep = Sweep(('configs/smoke/diffusion.py',), overrides, acting=acting, num_seeds=2)
+    assert len(run(tmp_path, sweep)) == 3 and run(tmp_path, sweep) == []
+    trained, shown, raw = sorted(result.read(tmp_path), key=lambda one: len(one.name))
+    assert [one.status for one in (trained, shown, raw)] == ['finished'] * 3
+    assert shown.scores == trained.scores and shown.curve == trained.curve[-1:]
+    assert raw.changes == {'eval.metrics': ['length'], 'agent.act_weights': 'raw'}
+    assert raw.scores != trained.scores and None not in raw.scores
+    assert (raw.num_episodes, raw.budget) == (2, trained.budget)
+    numbers = report_files.write(tmp_path / 'report', result.read(tmp_path))
+    assert numbers['baseline'] == 'smoke/diffusion' and len(numbers['settings']) == 3
+    keys = {factor['key'] for factor in numbers['factors']['factors']}
+    assert keys == {'agent.act_weights', 'eval.metrics'}
+
+
 def sweep(*flags):
     return fork.run('sweep', *flags)
 
@@ -80,6 +117,7 @@ def sweep(*flags):
     ('flags', 'message'),
     [
         (['--config=configs/smoke/ppo.py', '--grid=agent.gama=1'], 'did you mean agent.gamma'),
+        (['--config=configs/smoke/ppo.py', '--acting=agent.tau=1'], '--acting: agent.tau: no such'),
         (['--config=configs/smoke/pp.py'], 'did you mean configs/smoke/ppo.py?'),
         (['--sweep=configs/smoke/ppo.py'], 'has no get_sweep(), found'),
         (['--sweep=configs/sweeps/pendulum.py', '--config.agent.taau=1'], 'mean agent.tau or'),

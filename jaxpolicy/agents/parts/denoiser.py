@@ -15,6 +15,7 @@ from jaxpolicy.nets import encoders
 # the U-Net, which is the default, may stay as a recipe has them where another network is chosen.
 _UNET = ranges.Idle('network', ('unet1d',))
 _NO_HEADS = ranges.Idle('network', ('unet1d', 'mlp'))
+_NO_EMA = ranges.Idle('ema_power', (0.0,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Config:
     decay_updates: ranges.CountOrZero = 0  # of the cosine; 0: an offline run fills it in
     max_grad_norm: ranges.NonNegative = 1.0  # 0: no limit
     ema_power: ranges.NonNegative = 0.75
+    act_weights: Annotated[ranges.Weights, _NO_EMA] = 'ema'  # or 'raw', those of the last update
 
 
 def check_actions(spec: types.Spec) -> None:
