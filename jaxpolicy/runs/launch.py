@@ -15,7 +15,7 @@ import jax
 from ml_collections import config_dict
 
 from jaxpolicy import sharding, types
-from jaxpolicy.io import checkpoint, metrics, spec_file, workdir
+from jaxpolicy.io import checkpoint, metrics, spec_file, wandb_tracker, workdir
 from jaxpolicy.runs import (
     continuing,
     environment,
@@ -34,6 +34,7 @@ class Options(NamedTuple):
     num_seeds: int = 1
     num_devices: int = 0  # 0: all devices
     record: bool = False  # whether to record a video at the end
+    wandb: wandb_tracker.Place | None = None  # where Weights & Biases shows the run
 
 
 class StopRequest:
@@ -107,7 +108,10 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
         )
         writer = metrics.NullWriter()
         if sharding.is_main():
-            writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
+            place = options.wandb
+            more = [wandb_tracker.Wandb(directory, place, fresh)] if place else []
+            writer = metrics.open_writer(directory, more=more)
+            stack.enter_context(contextlib.closing(writer))
         work = execution.Trainer(config, directory, run, evaluator, compiled, manager, writer)
         state, finished = work.run(request)
         if writer.num_rows:
