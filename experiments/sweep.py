@@ -20,9 +20,9 @@ import jax
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import recipe_file, workdir
+from jaxpolicy.io import recipe_file, wandb_tracker, workdir
 from jaxpolicy.runs import launch
-from jaxpolicy.sweeps import building, definition, driver, engine, plan
+from jaxpolicy.sweeps import building, definition, driver, engine, halving, plan, plan_text
 
 FLAGS = flags.FLAGS
 _SHOWN = 20  # runs of a plan that are printed, if not all
@@ -33,25 +33,29 @@ def main(_):
     jax.config.update('jax_platforms', 'cpu')
     folder, sweep = Path(FLAGS.workdir), _sweep()
     where = engine.local(FLAGS.workers)
-    planned = _plan(folder, sweep)
+    options, shown = halving.read_options(FLAGS.halving), wandb_tracker.flags_of_sweep(folder)
+    planned = _plan(folder, sweep, options, where.num_slots)
     if FLAGS.dry_run:
         return
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, workdir.lock(folder))
         plan.write(folder, planned)
-        left = driver.missing(folder, planned)
+        left = driver.missing(folder, planned, bool(options))
+        judge = halving.Judge(folder, planned, options) if options else None
+        left = halving.order(left) if options else left
         request = stack.enter_context(launch.StopRequest())
         video = '--video' if FLAGS.video else '--novideo'
         more = [f'--compile_cache={FLAGS.compile_cache}'] if FLAGS.compile_cache else []
         try:
-            report = driver.run_all(folder, left, where, request, [video, *more])
+            report = driver.run_all(folder, left, where, request, [video, *more, *shown], judge)
         except KeyboardInterrupt:
             sys.exit(f'stopped at once; the same command continues {folder}')
     if report.stopped:
         sys.exit(f'stopped and saved; the same command continues {folder}')
     if report.num_failed:
         sys.exit(f'{report.num_failed} runs failed; the same command tries them again: {folder}')
-    print(f'done: {folder}')
+    weak = f', {report.num_weak} runs were stopped as the weaker ones' if report.num_weak else ''
+    print(f'done: {folder}{weak}')
 
 
 def _sweep() -> definition.Sweep:
@@ -77,27 +81,18 @@ def _sweep() -> definition.Sweep:
     return dataclasses.replace(sweep, **changed)
 
 
-def _plan(folder: Path, sweep: definition.Sweep) -> list[plan.Planned]:
+def _plan(folder: Path, sweep: definition.Sweep, options, num_slots: int) -> list[plan.Planned]:
     """Plans and checks all runs, and prints the plan."""
     begin, builder = time.monotonic(), building.Builder()
     planned = plan.plan(plan.variants(sweep), sweep, plan.read(folder), builder.build)
+    if options:
+        halving.check(planned)
     for name in ('question', 'expected'):
         if text := getattr(sweep, name):
             print(f'{name}: {text}')
-    left = {run.identity for run in driver.missing(folder, planned)}
-    shown = planned if FLAGS.dry_run else planned[:_SHOWN]
-    for run in shown:
-        over = '' if run.identity in left else ', finished'
-        print(f'  {run.name}, {driver.seeds_text(run.seeds)}{over}')
-    if len(planned) > len(shown):
-        print(f'  ... and {len(planned) - len(shown)} more')
-    settings = len({run.setting for run in planned})
-    print(
-        f'{len(planned)} runs of {settings} settings, of which {len(left)} are to be trained; '
-        'seeds in one line share a program, and every setting has programs of its own; '
-        f'checked in {driver.duration(time.monotonic() - begin)}',
-        flush=True,
-    )
+    left = driver.missing(folder, planned, bool(options))
+    most, took_s = 0 if FLAGS.dry_run else _SHOWN, time.monotonic() - begin
+    print(plan_text.of(folder, planned, left, num_slots, most, took_s), flush=True)
     return planned
 
 
@@ -113,5 +108,7 @@ if __name__ == '__main__':
     config_flags.define_output('workdir', None, 'Folder of the sweep.', folder=True, required=True)
     flags.DEFINE_integer('workers', 0, 'Runs trained at once; 0: see the docs.', lower_bound=0)
     flags.DEFINE_bool('dry_run', False, 'Plan and check, and train nothing.')
+    config_flags.define_switch('halving', "Stop weak settings early: 'factor=3 first=0.1'.")
+    wandb_tracker.define_project()
     flags.DEFINE_bool('video', False, 'Record an episode at the end of each run.')
     config_flags.run_main(main)

@@ -20,12 +20,13 @@ def collect(
     status: result.Status,
     memory_bytes: int | None = None,
     error: str = '',
+    stopped: str = '',
 ) -> result.Result:
     """The result of a run, from the metrics in its workdir, as far as there are any.
 
     Args:
       folder: of the sweep.
-      memory_bytes, error: as in `result.Result`.
+      memory_bytes, error, stopped: as in `result.Result`.
     """
     try:
         rows = metrics.read(folder / run.workdir)
@@ -56,19 +57,26 @@ def collect(
         memory_bytes=memory_bytes,
         device=device,
         error=error,
+        stopped=stopped,
     )
 
 
 def curve_of(rows: Sequence[metrics.Row], score: str, num_seeds: int) -> list[dict[str, Any]]:
     """The evaluations among rows of metrics, each as `result.Result.curve` has them."""
+    return [
+        {'env_steps': int(row['env_steps']), 'updates': int(row['updates']), 'values': values}
+        for row, values in evaluations_of(rows, score, num_seeds)
+    ]
+
+
+def evaluations_of(
+    rows: Sequence[metrics.Row], score: str, num_seeds: int
+) -> list[tuple[metrics.Row, list[float | None]]]:
+    """The rows that have an evaluation, and the score of each seed; None where it is no number."""
     one = num_seeds == 1
     names = [f'eval/{score}'] if one else [f'seed{i}/eval/{score}' for i in range(num_seeds)]
     return [
-        {
-            'env_steps': int(row['env_steps']),
-            'updates': int(row['updates']),
-            'values': [_finite(row.get(name, math.nan)) for name in names],
-        }
+        (row, [_finite(row.get(name, math.nan)) for name in names])
         for row in rows
         if names[0] in row
     ]

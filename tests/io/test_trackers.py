@@ -169,6 +169,9 @@ def test_flags_say_where_runs_are_shown(given, tmp_path, monkeypatch):
     assert wandb_tracker.place_of_flags() == wandb_tracker.Place('p', '', 'g')
     expected = ['--wandb_project=p', f'--wandb_group={tmp_path.name}']
     assert wandb_tracker.flags_of_sweep(tmp_path) == expected
+    named = wandb_tracker.flags_of_run(['--novideo', *expected], 'a, seed 0')
+    assert named == ['--wandb_name=a, seed 0']
+    assert wandb_tracker.flags_of_run(['--novideo'], 'a, seed 0') == []
 
 
 def test_tensorboard_shows_the_config(directory):
