@@ -147,6 +147,8 @@ class Wandb:
             self._run = None
 
     def _keep(self) -> None:
+        if self._run.disabled:  # with WANDB_MODE=disabled, nothing was told
+            return
         workdir.write_json(self._directory / FILE, self._there)
 
     def _known(self, config: str) -> dict[str, Any]:

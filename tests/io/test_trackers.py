@@ -37,7 +37,7 @@ class Fake(types.ModuleType):
     def __init__(self, fails_at=None):
         super().__init__('wandb')
         self.fails_at, self.begun, self.axes, self.logged, self.ends = fails_at, [], [], [], []
-        self.Settings = dict
+        self.Settings, self.disabled = dict, False
 
     def init(self, **given):
         if self.fails_at == 0:
@@ -115,6 +115,17 @@ def test_a_run_that_begins_anew_with_another_config_is_another_run(directory, mo
     first, again, other = (given['id'] for given in fake.begun)
     assert first == again != other
     assert [step for step, *_ in fake.logged] == [1, 1]
+
+
+def test_what_a_disabled_tracker_was_told_is_told_later(directory, monkeypatch):
+    fake = Fake()
+    for disabled in (True, False):
+        fake.disabled, fake.logged = disabled, []
+        open_writer(monkeypatch, directory, fake).close()
+        writer = open_writer(monkeypatch, directory, fake)
+        write(writer, 1 if disabled else 2)
+        writer.close()
+    assert [step for step, *_ in fake.logged] == [1, 2]
 
 
 @pytest.mark.parametrize(
