@@ -4,9 +4,9 @@
       --grid='agent.learning_rate=3e-4,1e-3 agent.tau=0.005,0.02'
 
 Every run is checked before the first one starts. The seeds of a setting are trained in one program,
-and settings by processes of `experiments.train`. The same command continues a sweep that was
-stopped, and a larger one runs what is new (docs/sweeps.md). `--sweep=configs/sweeps/x.py` has all
-of this in a file.
+and so are settings that differ in numbers of their agents alone; others have processes of their
+own. The same command continues a sweep that was stopped, and a larger one runs what is new
+(docs/sweeps.md). `--sweep=configs/sweeps/x.py` has all of this in a file.
 """
 
 import contextlib
@@ -20,9 +20,19 @@ import jax
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import recipe_file, workdir
+from jaxpolicy.io import recipe_file, wandb_tracker, workdir
 from jaxpolicy.runs import launch
-from jaxpolicy.sweeps import acting_plan, building, definition, driver, engine, plan
+from jaxpolicy.sweeps import (
+    acting_plan,
+    building,
+    definition,
+    driver,
+    engine,
+    halving,
+    plan,
+    plan_text,
+    shared_programs,
+)
 
 FLAGS = flags.FLAGS
 _SHOWN = 20  # runs of a plan that are printed, if not all
@@ -33,25 +43,27 @@ def main(_):
     jax.config.update('jax_platforms', 'cpu')
     folder, sweep = Path(FLAGS.workdir), _sweep()
     where = engine.local(FLAGS.workers)
-    planned = _plan(folder, sweep)
+    options, shown = halving.read_options(FLAGS.halving), wandb_tracker.flags_of_sweep(folder)
+    planned, groups = _plan(folder, sweep, options, where.num_slots)
     if FLAGS.dry_run:
         return
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, workdir.lock(folder))
         plan.write(folder, planned)
-        left = driver.missing(folder, planned)
+        judge = halving.Judge(folder, planned, options) if options else None
         request = stack.enter_context(launch.StopRequest())
         video = '--video' if FLAGS.video else '--novideo'
         more = [f'--compile_cache={FLAGS.compile_cache}'] if FLAGS.compile_cache else []
         try:
-            report = driver.run_all(folder, left, where, request, [video, *more])
+            report = driver.run_all(folder, groups, where, request, [video, *more, *shown], judge)
         except KeyboardInterrupt:
             sys.exit(f'stopped at once; the same command continues {folder}')
     if report.stopped:
         sys.exit(f'stopped and saved; the same command continues {folder}')
     if report.num_failed:
         sys.exit(f'{report.num_failed} runs failed; the same command tries them again: {folder}')
-    print(f'done: {folder}')
+    weak = f', {report.num_weak} runs were stopped as the weaker ones' if report.num_weak else ''
+    print(f'done: {folder}{weak}')
 
 
 def _sweep() -> definition.Sweep:
@@ -77,27 +89,24 @@ def _sweep() -> definition.Sweep:
     return dataclasses.replace(sweep, **changed)
 
 
-def _plan(folder: Path, sweep: definition.Sweep) -> list[plan.Planned]:
-    """Plans and checks all runs, and prints the plan."""
+def _plan(folder: Path, sweep: definition.Sweep, options, num_slots: int):
+    """Plans and checks all runs, prints the plan, and groups those that are to be trained."""
     begin, builder = time.monotonic(), building.Builder()
     variants = plan.variants(sweep)
     planned = plan.plan(variants, sweep, plan.read(folder), builder.build)
     planned = acting_plan.add(planned, variants, sweep.acting, builder, sweep.num_seeds)
+    if options:
+        halving.check(planned)
     for name in ('question', 'expected'):
         if text := getattr(sweep, name):
             print(f'{name}: {text}')
-    left = {run.identity for run in driver.missing(folder, planned)}
-    shown = planned if FLAGS.dry_run else planned[:_SHOWN]
-    for run in shown:
-        over = '' if run.identity in left else ', finished'
-        print(f'  {run.name}, {driver.seeds_text(run.seeds)}{over}')
-    if len(planned) > len(shown):
-        print(f'  ... and {len(planned) - len(shown)} more')
-    print(
-        f'{plan.summary(planned, left)}; checked in {driver.duration(time.monotonic() - begin)}',
-        flush=True,
-    )
-    return planned
+    left = driver.missing(folder, planned, bool(options))
+    left = halving.order(left) if options else left
+    most = 1 if options else FLAGS.together or shared_programs.MOST  # halving judges each setting
+    groups, why = shared_programs.share(left, builder.look, min(most, -(-len(left) // num_slots)))
+    shown, took_s = 0 if FLAGS.dry_run else _SHOWN, time.monotonic() - begin
+    print(plan_text.of(folder, planned, groups, why, num_slots, shown, took_s), flush=True)
+    return planned, groups
 
 
 if __name__ == '__main__':
@@ -112,6 +121,10 @@ if __name__ == '__main__':
     flags.DEFINE_integer('num_seeds', 1, 'Seeds of every setting, from --seed on.', lower_bound=1)
     config_flags.define_output('workdir', None, 'Folder of the sweep.', folder=True, required=True)
     flags.DEFINE_integer('workers', 0, 'Runs trained at once; 0: see the docs.', lower_bound=0)
+    text = 'Settings in one program, at most; 0: see the docs, 1: each has one of its own.'
+    flags.DEFINE_integer('together', 0, text, lower_bound=0)
     flags.DEFINE_bool('dry_run', False, 'Plan and check, and train nothing.')
+    config_flags.define_switch('halving', "Stop weak settings early: 'factor=3 first=0.1'.")
+    wandb_tracker.define_project()
     flags.DEFINE_bool('video', False, 'Record an episode at the end of each run.')
     config_flags.run_main(main)

@@ -15,7 +15,7 @@ from absl import flags
 
 from jaxpolicy import sharding
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import mistakes
+from jaxpolicy.io import mistakes, wandb_tracker
 from jaxpolicy.runs import launch
 
 FLAGS = flags.FLAGS
@@ -29,6 +29,7 @@ def main(_):
     if FLAGS.coordinator:
         sharding.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     options = launch.Options(FLAGS.seed, FLAGS.num_seeds, FLAGS.num_devices, FLAGS.video)
+    options = options._replace(wandb=wandb_tracker.place_of_flags())
     try:
         finished = launch.train(FLAGS.config, directory, options)
     except OSError as error:
@@ -50,4 +51,5 @@ if __name__ == '__main__':
     flags.DEFINE_integer('num_processes', 1, 'Processes, with --coordinator.', lower_bound=1)
     flags.DEFINE_integer('process_id', 0, 'Which process this is.', lower_bound=0)
     flags.DEFINE_bool('video', True, 'Record an episode at the end.')
+    wandb_tracker.define_place()
     config_flags.run_main(main)

@@ -123,6 +123,12 @@ def define_seed(name: str, default: int, help_text: str) -> flags.FlagHolder:
     return flags.DEFINE_integer(name, default, help_text, lower_bound=0, upper_bound=most)
 
 
+def define_switch(name: str, help_text: str) -> None:
+    """Defines a flag that may stand alone, as 'true', or have a text; absent: ''."""
+    flags.DEFINE_string(name, '', help_text)
+    flags.FLAGS[name].boolean = True
+
+
 def run_main(main: Callable[[list[str]], Any]) -> None:
     """Calls `absl.app.run(main)`; a mistake ends in one line, on the command line with status 2.
 

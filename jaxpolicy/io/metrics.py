@@ -1,43 +1,40 @@
-"""Writes rows of numbers to metrics.jsonl, metrics.csv and TensorBoard, and draws their curves.
+"""Writes rows of numbers to metrics.jsonl, metrics.csv and trackers, and draws their curves.
 
-metrics.jsonl is the record. The CSV and the TensorBoard events are written from it, and are
-rewritten when rows are taken back. A row that was being written when the process was killed is
-dropped. A number that is not finite is null in metrics.jsonl, and NaN where the file is read.
+metrics.jsonl is the record. The CSV is written from it, and rewritten when rows are taken back;
+`trackers`, such as TensorBoard, get the same rows. A row that was being written when the process
+was killed is dropped. A number that is not finite is null in metrics.jsonl, and NaN where the file
+is read.
 """
 
 import csv
 import io
 import json
-import logging
 import math
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from jaxpolicy.io import json_text
+from jaxpolicy.io import json_text, trackers
 
-JSONL, CSV, TENSORBOARD, CURVES = 'metrics.jsonl', 'metrics.csv', 'tensorboard', 'curves.png'
-COUNTERS = ('round', 'env_steps', 'updates')
+JSONL, CSV, CURVES = 'metrics.jsonl', 'metrics.csv', 'curves.png'
+COUNTERS, Row = trackers.COUNTERS, trackers.Row
 _OLD_COUNTERS = {'epoch': 'round'}  # in files of older versions
-
-Row = dict[str, float]
 
 
 class Writer:
     """Appends rows; every row is on disk when `write` returns."""
 
-    def __init__(self, workdir: str | Path, tensorboard: bool = True):
+    def __init__(self, workdir: str | Path, told: Iterable[trackers.Tracker]):
         self._workdir = Path(workdir)
         self._workdir.mkdir(parents=True, exist_ok=True)
-        self._want_tensorboard = tensorboard
+        self._trackers = trackers.Trackers(told)
         self._rows: list[Row]
         self._columns: list[str]
         self._jsonl: TextIO
         self._csv: TextIO
-        self._events: Any  # a tensorboardX writer, or None
         self._open(read(workdir))
+        self._trackers.tell('open', self._rows)
 
     @property
     def num_rows(self) -> int:
@@ -59,7 +56,7 @@ class Writer:
         self._jsonl.flush()
         self._rows.append(full)
         self._append_csv(full)
-        self._append_event(full)
+        self._trackers.tell('write', full)
 
     def last_row(self) -> Row:
         """The newest row; zeros for the counters if there is none."""
@@ -77,17 +74,18 @@ class Writer:
             )
         if num_rows == len(self._rows):
             return
-        self.close()
-        shutil.rmtree(self._workdir / TENSORBOARD, ignore_errors=True)
+        self._close_files()
         self._open(self._rows[:num_rows])
-        for row in self._rows:
-            self._append_event(row)
+        self._trackers.tell('truncate', self._rows)
 
     def close(self) -> None:
-        """Closes the files; the writer is of no use afterwards."""
-        for file in (self._jsonl, self._csv, self._events):
-            if file is not None:
-                file.close()
+        """Closes the files and the trackers; the writer is of no use afterwards."""
+        self._close_files()
+        self._trackers.tell('close')
+
+    def _close_files(self) -> None:
+        self._jsonl.close()
+        self._csv.close()
 
     def _open(self, rows: list[Row]) -> None:
         """Makes the JSONL and the CSV say exactly `rows`, and opens all files for more."""
@@ -96,8 +94,6 @@ class Writer:
         _write_atomically(jsonl, ''.join(json_text.dumps(row) + '\n' for row in rows))
         self._jsonl = jsonl.open('a')
         self._rewrite_csv()
-        directory = self._workdir / TENSORBOARD
-        self._events = _open_tensorboard(directory, len(rows)) if self._want_tensorboard else None
 
     def _rewrite_csv(self) -> None:
         names = {name for row in self._rows for name in row}
@@ -118,15 +114,6 @@ class Writer:
         table.writerow(row)
         self._csv.flush()
 
-    def _append_event(self, row: Row) -> None:
-        if self._events is None:
-            return
-        step = row['env_steps'] or row['updates']
-        for name, value in row.items():
-            if name not in COUNTERS:
-                self._events.add_scalar(name, value, step)
-        self._events.flush()
-
 
 class NullWriter:
     """A writer that writes nothing, for all processes but the first one."""
@@ -144,9 +131,16 @@ class NullWriter:
         """Does nothing."""
 
 
-def open_writer(workdir: str | Path, tensorboard: bool = True) -> Writer:
-    """Opens the metrics of a run for appending; what is there stays, less a half-written row."""
-    return Writer(workdir, tensorboard)
+def open_writer(
+    workdir: str | Path, tensorboard: bool = True, more: Iterable[trackers.Tracker] = ()
+) -> Writer:
+    """Opens the metrics of a run for appending; what is there stays, less a half-written row.
+
+    Args:
+      more: trackers besides TensorBoard.
+    """
+    first = [trackers.TensorBoard(Path(workdir))] if tensorboard else []
+    return Writer(workdir, [*first, *more])
 
 
 def read(workdir: str | Path) -> list[Row]:
@@ -226,17 +220,6 @@ def plot(workdir: str | Path, prefixes: tuple[str, ...] = ('eval/', 'train/')) -
 
 def _number(value: Any) -> Any:
     return math.nan if value is None else value
-
-
-def _open_tensorboard(directory: Path, num_rows: int) -> Any:
-    try:
-        import tensorboardX
-    except ImportError:
-        logging.warning('tensorboardX is not installed: no TensorBoard events are written')
-        return None
-    # Event files are named by the second; the suffix keeps a quick restart from overwriting one.
-    suffix = f'.{os.getpid()}.{num_rows}'
-    return tensorboardX.SummaryWriter(logdir=str(directory), filename_suffix=suffix)
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ import jax
 from ml_collections import config_dict
 
 from jaxpolicy import sharding, types
-from jaxpolicy.io import checkpoint, metrics, spec_file, workdir
+from jaxpolicy.io import checkpoint, metrics, spec_file, wandb_tracker, workdir
 from jaxpolicy.runs import (
     continuing,
     environment,
@@ -38,6 +38,7 @@ class Options(NamedTuple):
     num_seeds: int = 1
     num_devices: int = 0  # 0: all devices
     record: bool = False  # whether to record a video at the end
+    wandb: wandb_tracker.Place | None = None  # where Weights & Biases shows it
 
 
 class StopRequest:
@@ -149,7 +150,9 @@ def _open(stack, config, directory: Path, options: Options, spec, fresh: bool) -
     if sharding.is_main():
         _record(directory, config, options, fresh)
         describe(directory, config, spec)
-        writer = stack.enter_context(contextlib.closing(metrics.open_writer(directory)))
+        more = [wandb_tracker.Wandb(directory, options.wandb, fresh)] if options.wandb else []
+        writer = metrics.open_writer(directory, more=more)
+        stack.enter_context(contextlib.closing(writer))
     # This comes last: it cleans up in a thread, for which an error above would have to wait.
     keep = (config.checkpoint.keep_last, config.checkpoint.keep_best)
     scored_by = continuing.scored_by(config)

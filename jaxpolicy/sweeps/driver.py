@@ -9,32 +9,56 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxpolicy.io import workdir
-from jaxpolicy.sweeps import acting, engine, outcome, plan, result
+from jaxpolicy.sweeps import (
+    acting,
+    engine,
+    estimate,
+    halving,
+    jobs,
+    outcome,
+    plan,
+    result,
+    shared_programs,
+    tally,
+)
 
 _WAIT_S = 0.2  # between two looks at the jobs
 _NUM_ATTEMPTS = 2  # a run that fails is tried again once
 
+Group = Sequence[plan.Planned]  # runs that one job trains
+
 
 class Report(NamedTuple):
-    """How the runs of a sweep ended; stopped: whether a signal ended it before all runs did."""
+    """How the runs of a sweep ended; stopped: whether a signal ended it before all runs did.
+
+    num_weak: how many runs were stopped early, by the judge.
+    """
 
     num_finished: int
     num_failed: int
     stopped: bool
+    num_weak: int = 0
 
 
 class _Active(NamedTuple):
-    run: plan.Planned
+    group: Group
     handle: engine.Handle
 
 
-def missing(folder: Path, planned: Sequence[plan.Planned]) -> list[plan.Planned]:
-    """The runs that have not finished; the results of the others get the names of this plan."""
+def missing(
+    folder: Path, planned: Sequence[plan.Planned], keep_stopped: bool = False
+) -> list[plan.Planned]:
+    """The runs that have not finished; the results of the others get the names of this plan.
+
+    Args:
+      keep_stopped: whether runs that were stopped early stay so.
+    """
+    over = ('finished', 'stopped') if keep_stopped else ('finished',)
     there = {found.identity: found for found in result.read(folder)}
     left = []
     for run in planned:
         found = there.get(run.identity)
-        if found is None or found.status not in ('finished', 'stopped'):
+        if found is None or found.status not in over:
             left.append(run)
         elif (found.name, found.changes) != (run.name, run.changes):
             result.write(folder, dataclasses.replace(found, name=run.name, changes=run.changes))
@@ -43,18 +67,21 @@ def missing(folder: Path, planned: Sequence[plan.Planned]) -> list[plan.Planned]
 
 def run_all(
     folder: Path,
-    planned: Sequence[plan.Planned],
+    groups: Sequence[Group],
     where: engine.Engine,
     request,
     flags: Sequence[str] = (),
+    judge: halving.Judge | None = None,
 ) -> Report:
     """Trains runs, each in its workdir below `folder`, and writes a result for each.
 
     Args:
+      groups: of runs that share a program; a run that shares none is a group of its own.
       request: its `received` turns True where the sweep is asked to stop.
-      flags: more flags of every run's command.
+      flags: more flags of every job's command.
+      judge: says which runs are too weak to go on. Each is then a group of its own.
     """
-    work = _Work(folder, planned, where, flags)
+    work = _Work(folder, groups, where, flags, judge)
     try:
         while work.todo or work.active:
             work.look()
@@ -66,115 +93,134 @@ def run_all(
     finally:
         for _, handle in work.active.values():
             handle.kill()
-    return Report(work.num_finished, work.num_failed, request.received)
+    ended = work.tally.counts
+    return Report(ended['finished'], ended['failed'], request.received, ended['stopped'])
 
 
 class _Work:
     """What is left, what is being trained in which slot, and what has ended."""
 
-    def __init__(self, folder: Path, planned, where: engine.Engine, flags):
-        self.todo, self.active = list(planned), {}
-        self.num_finished = self.num_failed = 0
+    def __init__(self, folder: Path, groups: Sequence[Group], where: engine.Engine, flags, judge):
+        self.todo: list[Group] = []
+        for group in groups:
+            self.todo += shared_programs.at_one_round(folder, group)
+        self.active: dict[int, _Active] = {}
+        self._judge: halving.Judge | None = judge
+        self._stopping = False  # whether the sweep was asked to stop
+        self._weak: dict[str, str] = {}  # why a run was asked to stop
         self._folder, self._engine, self._flags = folder, where, flags
         self._attempts: dict[str, int] = {}
-        self._total, self._begin = len(self.todo), time.monotonic()
+        self._clock = estimate.Clock(folder, where.num_slots)
+        self.tally = tally.Tally(folder, sum(map(len, groups)), self._clock)
         self._waiting: set[str] = set()  # runs whose workdir another process has
 
     def fill(self) -> None:
-        """Starts runs while there are slots for them."""
+        """Starts jobs while there are slots for them."""
         free = [slot for slot in range(self._engine.num_slots) if slot not in self.active]
-        for run in list(self.todo):
+        for group in list(self.todo):
             if not free:
                 return
-            if self._may_begin(run) and self._is_free(run):
-                self.todo.remove(run)
-                result.write(self._folder, outcome.collect(self._folder, run, 'running'))
-                job = engine.Job(self._arguments(run), self._folder / run.workdir)
+            if self._judge and (why := self._judge.why_stopped(group[0])):
+                self.todo.remove(group)
+                self._end_weak(group[0], why, None)
+            elif self._may_begin(group) and all(map(self._is_free, group)):
+                self.todo.remove(group)
                 slot = free.pop(0)
-                self.active[slot] = _Active(run, self._engine.start(job, slot))
+                self.active[slot] = _Active(group, self._start(group, slot))
+
+    def _start(self, group: Group, slot: int) -> engine.Handle:
+        for run in group:
+            found = outcome.collect(self._folder, run, 'running')
+            result.write(self._folder, found)
+            self._clock.begin(run, found, len(group))
+        return self._engine.start(jobs.of(self._folder, group, self._flags), slot)
 
     def look(self) -> None:
-        """Takes in the runs that have ended."""
-        for slot, (run, handle) in list(self.active.items()):
+        """Takes in the jobs that have ended."""
+        for slot, (group, handle) in list(self.active.items()):
             if ended := handle.poll():
                 del self.active[slot]
-                self._end(run, ended)
+                self._end(group, ended)
+            elif self._judge and (why := self._judge.why_stopped(group[0])):
+                self._stop_weak(group[0], handle, why)
+
+    def _stop_weak(self, run: plan.Planned, handle: engine.Handle, why: str) -> None:
+        """Has a run save and stop, once; its result says so already, for a sweep that is killed."""
+        if run.identity not in self._weak:
+            self._weak[run.identity] = why
+            result.write(self._folder, outcome.collect(self._folder, run, 'running', stopped=why))
+            handle.stop()
 
     def stop(self) -> None:
-        """Has all runs save and stop, and waits for them."""
+        """Has all jobs save and stop, and waits for them."""
+        self._stopping = True
         self.todo.clear()
         for _, handle in self.active.values():
             handle.stop()
         while self.active:
-            for slot, (run, handle) in list(self.active.items()):
+            for slot, (group, handle) in list(self.active.items()):
                 if ended := handle.poll():
                     del self.active[slot]
-                    if ended.status == 0:
-                        self._end(run, ended)
-                    else:  # it stays a run that is not over
+                    if ended.status == 0 or group[0].identity in self._weak:
+                        self._end(group, ended)
+                        continue
+                    for run in group:  # they stay runs that are not over
                         found = outcome.collect(self._folder, run, 'running', ended.memory_bytes)
                         result.write(self._folder, found)
             time.sleep(_WAIT_S)
 
-    def _end(self, run: plan.Planned, ended: engine.Ended) -> None:
+    def _end(self, group: Group, ended: engine.Ended) -> None:
+        for run in group:
+            log = jobs.log_of(self._folder, group)
+            error = outcome.why_failed(self._folder, run, ended.status, log)
+            self._end_run(run, error, ended.memory_bytes)
+
+    def _end_run(self, run: plan.Planned, error: str, memory_bytes: int | None) -> None:
         self._attempts[run.identity] = self._attempts.get(run.identity, 0) + 1
-        error = outcome.why_failed(self._folder, run, ended.status)
-        if not error:
-            self.num_finished += 1
-            found = outcome.collect(self._folder, run, 'finished', ended.memory_bytes)
-            self._write(run, found)
-            return
-        if self._attempts[run.identity] < _NUM_ATTEMPTS:
-            print(f'{_title(run)}: failed and is tried again: {error.splitlines()[0]}')
-            self.todo.append(run)
-            return
-        self.num_failed += 1
-        self._write(run, outcome.collect(self._folder, run, 'failed', ended.memory_bytes, error))
+        if self._judge:  # which takes in the last evaluations
+            self._judge.why_stopped(run)
+        if error and run.identity in self._weak:
+            self._end_weak(run, self._weak[run.identity], memory_bytes)
+        elif not error:
+            self._write(run, outcome.collect(self._folder, run, 'finished', memory_bytes))
+        elif self._attempts[run.identity] < _NUM_ATTEMPTS and not self._stopping:
+            title = plan.title(run)
+            print(f'{title}: failed and is tried again: {error.splitlines()[0]}', flush=True)
+            self.todo.append([run])  # alone: perhaps all of them together need too much memory
+            self._clock.end(run, None)
+        else:
+            if self._judge:
+                self._judge.fail(run)
+            self._write(run, outcome.collect(self._folder, run, 'failed', memory_bytes, error))
+
+    def _end_weak(self, run: plan.Planned, why: str, memory_bytes: int | None) -> None:
+        found = outcome.collect(self._folder, run, 'stopped', memory_bytes, stopped=why)
+        self._write(run, found)
 
     def _write(self, run: plan.Planned, found: result.Result) -> None:
-        result.write(self._folder, found)
-        done = self.num_finished + self.num_failed
-        text = f'[{done}/{self._total}] {_title(run)}: {found.status}'
-        if sound := [score for score in found.scores if score is not None]:
-            text += f', {found.score} {sum(sound) / len(sound):.4g}'
-            text += f' (mean of {len(sound)} seeds)' if len(found.seeds) > 1 else ''
-        if found.status == 'finished' and found.score and len(sound) < len(found.seeds):
-            text += f', {len(found.seeds) - len(sound)} seeds whose last score is no number'
-        if left := self._total - done:
-            rest_s = (time.monotonic() - self._begin) / done * left
-            text += f'; about {duration(rest_s)} left for {left} runs'
-        print(text, flush=True)
-        if found.error:
-            print('  ' + found.error.replace('\n', '\n  '), flush=True)
+        waiting = [one for group in self.todo for one in group]
+        self.tally.end(run, found, None if self._stopping else waiting)
 
-    def _arguments(self, run: plan.Planned) -> list[str]:
-        if run.trained_by:
-            return [*acting.arguments(self._folder, run), *self._flags]
-        changes = [f'--config.{key}={text}' for key, text in run.overrides]
-        place = self._folder / run.workdir
-        seeds = [f'--seed={run.seeds[0]}', f'--num_seeds={len(run.seeds)}']
-        config = [f'--config={run.recipe}', *changes, f'--workdir={place}']
-        return ['train', *config, *seeds, '--num_devices=1', *self._flags]
-
-    def _may_begin(self, run: plan.Planned) -> bool:
+    def _may_begin(self, group: Group) -> bool:
         """Whether the run whose checkpoint this one needs, if any, has finished.
 
         Where it is over without that, this one is over as well.
         """
-        waiting = {one.identity for one in [*self.todo, *(x.run for x in self.active.values())]}
-        if not run.trained_by or run.trained_by in waiting:
-            return not run.trained_by
+        run = group[0]
+        if not run.trained_by:
+            return True
+        groups = [*self.todo, *(active.group for active in self.active.values())]
+        if run.trained_by in {one.identity for group in groups for one in group}:
+            return False
         found = acting.trained(self._folder, run)
         if found and found.status == 'finished':
             return True
-        self.todo.remove(run)
+        self.todo.remove(group)
         name, status = (found.name, found.status) if found else (run.trained_by, 'missing')
-        error = f'expected the run that trains it, {name}, to have finished, found it {status}'
         if status == 'stopped':
-            self.num_finished += 1
             self._write(run, outcome.collect(self._folder, run, 'stopped'))
         else:
-            self.num_failed += 1
+            error = f'expected the run that trains it, {name}, to have finished, found it {status}'
             self._write(run, outcome.collect(self._folder, run, 'failed', error=error))
         return False
 
@@ -185,22 +231,6 @@ class _Work:
         except ValueError as error:
             if run.identity not in self._waiting:
                 self._waiting.add(run.identity)
-                print(f'{_title(run)}: waiting: {error}', file=sys.stderr, flush=True)
+                print(f'{plan.title(run)}: waiting: {error}', file=sys.stderr, flush=True)
             return False
         return True
-
-
-def _title(run: plan.Planned) -> str:
-    return f'{run.name}, {seeds_text(run.seeds)}'
-
-
-def seeds_text(seeds: Sequence[int]) -> str:
-    """'seed 3', or 'seeds 0-4'."""
-    return f'seed {seeds[0]}' if len(seeds) == 1 else f'seeds {seeds[0]}-{seeds[-1]}'
-
-
-def duration(seconds: float) -> str:
-    """'50 s', '12 min' or '3.4 h'."""
-    if seconds < 90:
-        return f'{seconds:.0f} s'
-    return f'{seconds / 60:.0f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'

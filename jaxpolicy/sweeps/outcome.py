@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxpolicy.io import metrics, workdir
-from jaxpolicy.sweeps import acting, engine, plan, result
+from jaxpolicy.sweeps import acting, plan, result
 
 _NUM_LINES, _NUM_BYTES = 12, 100_000  # of the log: how much is kept as an error, and read for it
 _OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'MemoryError', 'ut of memory', 'too little memory')
@@ -20,12 +20,13 @@ def collect(
     status: result.Status,
     memory_bytes: int | None = None,
     error: str = '',
+    stopped: str = '',
 ) -> result.Result:
     """The result of a run, from the metrics in its workdir, as far as there are any.
 
     Args:
       folder: of the sweep.
-      memory_bytes, error: as in `result.Result`.
+      memory_bytes, error, stopped: as in `result.Result`.
     """
     try:
         rows = rows_of(folder, run)
@@ -56,6 +57,7 @@ def collect(
         memory_bytes=memory_bytes,
         device=device,
         error=error,
+        stopped=stopped,
     )
 
 
@@ -70,35 +72,47 @@ def rows_of(folder: Path, run: plan.Planned) -> list[metrics.Row]:
 
 def curve_of(rows: Sequence[metrics.Row], score: str, num_seeds: int) -> list[dict[str, Any]]:
     """The evaluations among rows of metrics, each as `result.Result.curve` has them."""
+    return [
+        {'env_steps': int(row['env_steps']), 'updates': int(row['updates']), 'values': values}
+        for row, values in evaluations_of(rows, score, num_seeds)
+    ]
+
+
+def evaluations_of(
+    rows: Sequence[metrics.Row], score: str, num_seeds: int
+) -> list[tuple[metrics.Row, list[float | None]]]:
+    """The rows that have an evaluation, and the score of each seed; None where it is no number."""
     one = num_seeds == 1
     names = [f'eval/{score}'] if one else [f'seed{i}/eval/{score}' for i in range(num_seeds)]
     return [
-        {
-            'env_steps': int(row['env_steps']),
-            'updates': int(row['updates']),
-            'values': [_finite(row.get(name, math.nan)) for name in names],
-        }
+        (row, [_finite(row.get(name, math.nan)) for name in names])
         for row in rows
         if names[0] in row
     ]
 
 
-def why_failed(folder: Path, run: plan.Planned, status: int) -> str:
+def why_failed(folder: Path, run: plan.Planned, status: int, log: Path) -> str:
     """The kind of a failure and the last lines that the run printed; '' where it did not fail.
 
     Args:
       status: of its process, below 0 for a signal.
+      log: what the process printed.
     """
+    lines = _last_lines(log)
     if status == 0:
         try:
             if run.trained_by:
                 return '' if acting.rows(folder, run) else 'it wrote no results'
             config = workdir.load_record(folder / run.workdir)['config']
+            rows = metrics.read(folder / run.workdir)
         except ValueError as error:
             return str(error)
-        same = plan.mark(config) == run.config
-        return '' if same else f'{run.recipe} was changed after the plan was made: sweep again'
-    lines = _last_lines(folder / run.workdir / engine.LOG)
+        if plan.mark(config) != run.config:
+            return f'{run.recipe} was changed after the plan was made: sweep again'
+        if not rows or rows[-1]['round'] >= run.num_rounds:
+            return ''
+        # It left the others in its program.
+        lines = [line for line in lines if Path(run.workdir).name in line]
     text = '\n'.join(lines)
     kind = f'exit status {status}'
     if any(sign in text for sign in _OUT_OF_MEMORY):

@@ -226,19 +226,14 @@ def config_of(run: Planned) -> config_dict.ConfigDict:
     return config
 
 
-def summary(planned: Sequence[Planned], left: set[str]) -> str:
-    """How many runs there are, and how many are to be made; left: the identities of those."""
-    training = [run for run in planned if not run.trained_by]
-    settings = len({run.setting for run in training})
-    number = sum(run.identity in left for run in training)
-    text = (
-        f'{len(training)} runs of {settings} settings, of which {number} are to be trained; seeds '
-        'in one line share a program, and every setting has programs of its own'
-    )
-    if acting := [run for run in planned if run.trained_by]:
-        number = sum(run.identity in left for run in acting)
-        text += f'; {len(acting)} ways of acting with their weights, of which {number} are left'
-    return text
+def title(run: Planned) -> str:
+    """The name of a run with its seeds."""
+    return f'{run.name}, {seeds_text(run.seeds)}'
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """'seed 3', or 'seeds 0-4'."""
+    return f'seed {seeds[0]}' if len(seeds) == 1 else f'seeds {seeds[0]}-{seeds[-1]}'
 
 
 def mark(config: dict[str, Any]) -> str:

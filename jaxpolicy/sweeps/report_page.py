@@ -205,12 +205,12 @@ def _runs(results: Sequence[Result], out: Path) -> report.Section:
                 changes_text(result.changes) or '(none)',
                 report_statistics.device_hours(result),
                 result.device,
-                result.error.strip().split('\n')[-1][:160],
+                (result.stopped or result.error.strip().split('\n')[-1])[:160],
                 *(_file(result, out, file) for file in _FILES),
             ]
         )
     columns = ['workdir', 'status', 'setting', 'task', 'seeds', 'last scores', 'changes']
-    columns += ['device-hours', 'device', 'error', *_FILES.values()]
+    columns += ['device-hours', 'device', 'why it ended', *_FILES.values()]
     keep = [
         i for i in range(len(columns)) if any(line[i] not in ('', None, '(none)') for line in lines)
     ]

@@ -12,6 +12,10 @@ from jaxpolicy.sweeps.scores import Collection, setting_of
 MIN_SEEDS = 5
 _SHOWN = 3  # names in a sentence
 _LEVEL = 0.05  # how often an interval of 95% misses
+_LEFT_OUT = (
+    ' Which hyper-parameters matter is then said of the runs that are left, and their scores '
+    'chose them.'
+)
 _SMALL = 0.15  # a seed this near to the median, as a part of the task's range, is no outlier
 
 
@@ -50,6 +54,7 @@ def _unfinished(collection: Collection) -> list[str]:
             found.append(
                 f'{_count(names, "run")} {what} and are in no average: {_list(names)}. Where they '
                 'would have scored low, the averages of their settings are too high.'
+                + (_LEFT_OUT if status == 'stopped' else '')
             )
     if collection.not_numbers:
         names = [f'{setting_of(r)}, seed {seed}' for r, seed in collection.not_numbers]

@@ -35,6 +35,7 @@ class Result:
     memory_bytes: the most that the process held at once; None where that is not known.
     device: on which it ran, '1 x cpu'.
     error: the last lines of the traceback of a run that failed; '' otherwise.
+    stopped: where and why a run is ended early on purpose; '' otherwise.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Result:
     memory_bytes: int | None
     device: str
     error: str = ''
+    stopped: str = ''
 
 
 def write(folder: Path, result: Result) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxpolicy.io import workdir
-from jaxpolicy.sweeps import driver, outcome, plan, result
+from jaxpolicy.sweeps import estimate, outcome, plan, result
 
 _ORDER = ('running', 'failed', 'interrupted', 'waiting', 'stopped', 'finished')
 _HEAD = ('run', 'seeds', 'status', 'rounds', 'left', 'score')
@@ -87,7 +87,7 @@ def table(found: Sequence[Status], width: int = 120, height: int = 0) -> str:
 def _row(status: Status) -> tuple[str, ...]:
     run = status.run
     seeds = f'{run.seeds[0]}-{run.seeds[-1]}' if len(run.seeds) > 1 else str(run.seeds[0])
-    left = '' if status.left_s is None else driver.duration(status.left_s)
+    left = '' if status.left_s is None else estimate.duration(status.left_s)
     score = '' if status.score is None else f'{run.score} {status.score:.4g}'
     progress = f'{status.done}/{run.num_rounds}'
     return (run.name, seeds, status.status, progress, left, score)

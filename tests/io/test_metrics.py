@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from jaxpolicy.io import metrics
+from jaxpolicy.io import metrics, trackers
 
 
 def _csv(workdir):
@@ -68,7 +68,7 @@ def _scalars(workdir):
     """{(tag, step): value} of all event files."""
     proto = pytest.importorskip('tensorboardX.proto.event_pb2', reason='no tensorboardX')
     found = {}
-    for path in (workdir / metrics.TENSORBOARD).iterdir():
+    for path in (workdir / trackers.TENSORBOARD).iterdir():
         data = path.read_bytes()
         while data:
             (length,) = struct.unpack('<Q', data[:8])

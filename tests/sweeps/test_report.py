@@ -137,6 +137,23 @@ def test_a_sweep_of_failures_has_a_report(tmp_path):
     assert numbers['settings'] == [] and 'boom &lt;3' in (tmp_path / report_files.PAGE).read_text()
 
 
+def test_a_page_says_which_runs_were_stopped_and_averages_none_of_them(tmp_path):
+    why = 'after round 1 of 9, at 4: not among the best 1/3 of the settings that came as far'
+    stopped = {'status': 'stopped', 'stopped': why}
+    results = [
+        sweep_results.make('a', (1.0, 2.0), train_s=3600.0),
+        sweep_results.make('a', (90.0,), seeds=[2], **stopped),  # of a setting that has others
+        sweep_results.make('b', (70.0, 80.0), **stopped),
+    ]
+    numbers = report_files.write(tmp_path, results)
+    (row,) = numbers['settings']
+    assert row['setting'] == 'a' and row['mean'][0] == 1.5 and row['num_runs'] == 1
+    assert [run['stopped'] for run in numbers['runs']] == ['', why, why]
+    page = (tmp_path / report_files.PAGE).read_text()
+    assert '2 runs were stopped early and are in no average: a; b' in page and why in page
+    assert page.count('>stopped<') == 2
+
+
 def test_equal_scores_of_one_evaluation_have_a_report(tmp_path):
     one = sweep_results.make('a', (0.0, 0.0))
     one = dataclasses.replace(one, curve=one.curve[:1])

@@ -58,6 +58,7 @@ def test_what_a_third_setting_brings(extra, words):
 def test_runs_that_did_not_finish_are_named_and_in_no_average(status, words):
     results = [*plain(), sweep_results.make('c', (-100.0,), status=status)]
     assert words in found(*results)
+    assert ('said of the runs that are left' in found(*results)) == (status == 'stopped')
     assert 'c' not in scores.collect(results).table()
 
 

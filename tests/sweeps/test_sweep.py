@@ -121,6 +121,7 @@ def sweep(*flags):
         (['--config=configs/smoke/pp.py'], 'did you mean configs/smoke/ppo.py?'),
         (['--sweep=configs/smoke/ppo.py'], 'has no get_sweep(), found'),
         (['--sweep=configs/sweeps/pendulum.py', '--config.agent.taau=1'], 'mean agent.tau or'),
+        (['--config=configs/smoke/ppo.py', '--halving=factor=1'], '--halving: factor: expected at'),
         ([], '--config: expected at least one recipe, found none'),
     ],
 )
