@@ -20,7 +20,7 @@ import jax
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import recipe_file, wandb_tracker, workdir
+from jaxpolicy.io import recipe_file, sweep_flags, wandb_tracker, workdir
 from jaxpolicy.runs import launch
 from jaxpolicy.sweeps import (
     acting_plan,
@@ -74,15 +74,7 @@ def _sweep() -> definition.Sweep:
         if not isinstance(sweep, definition.Sweep):
             kind = type(sweep).__name__
             raise ValueError(f'--sweep={FLAGS.sweep}: expected a Sweep, found {kind}')
-    given = {name: FLAGS[name].value for name in FLAGS if FLAGS[name].present}
-    fields = {'random': 'num_random'} | {
-        name: name for name in ('grid', 'acting', 'sweep_seed', 'seed', 'num_seeds')
-    }
-    changed = {field: given[name] for name, field in fields.items() if name in given}
-    if FLAGS.config.names:
-        changed['recipes'] = tuple(FLAGS.config.names)
-    if FLAGS.list:
-        changed['settings'] = tuple(Path(FLAGS.list).read_text().splitlines())
+    changed = sweep_flags.fields()
     mine = dict(FLAGS.config.changes)
     theirs = [word for word in sweep.overrides if word.split('=')[0] not in mine]
     changed['overrides'] = (*theirs, *(f'{key}={text}' for key, text in mine.items()))
@@ -111,14 +103,7 @@ def _plan(folder: Path, sweep: definition.Sweep, options, num_slots: int):
 
 if __name__ == '__main__':
     config_flags.define_recipes()
-    flags.DEFINE_string('sweep', '', 'Recipe of a sweep, configs/sweeps/<name>.py.')
-    flags.DEFINE_string('grid', '', "Values of each key: 'agent.tau=0.01,0.02 agent.gamma=0.9'.")
-    flags.DEFINE_string('acting', '', 'Like --grid: evaluate what was trained in other ways.')
-    config_flags.define_input('list', None, "File of settings: 'name: key=value'.", folder=False)
-    flags.DEFINE_integer('random', 0, 'Settings to draw from --grid; 0: all.', lower_bound=0)
-    config_flags.define_seed('sweep_seed', 0, 'Seed of what --random draws.')
-    config_flags.define_seed('seed', 0, 'First seed of every setting.')
-    flags.DEFINE_integer('num_seeds', 1, 'Seeds of every setting, from --seed on.', lower_bound=1)
+    sweep_flags.define()
     config_flags.define_output('workdir', None, 'Folder of the sweep.', folder=True, required=True)
     flags.DEFINE_integer('workers', 0, 'Runs trained at once; 0: see the docs.', lower_bound=0)
     text = 'Settings in one program, at most; 0: see the docs, 1: each has one of its own.'

@@ -171,8 +171,8 @@ class _Work:
 
     def _end(self, group: Group, ended: engine.Ended) -> None:
         for run in group:
-            log = jobs.log_of(self._folder, group)
-            error = outcome.why_failed(self._folder, run, ended.status, log)
+            log, shared = jobs.log_of(self._folder, group), len(group) > 1
+            error = outcome.why_failed(self._folder, run, ended.status, log, shared)
             self._end_run(run, error, ended.memory_bytes)
 
     def _end_run(self, run: plan.Planned, error: str, memory_bytes: int | None) -> None:

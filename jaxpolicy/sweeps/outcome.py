@@ -91,12 +91,15 @@ def evaluations_of(
     ]
 
 
-def why_failed(folder: Path, run: plan.Planned, status: int, log: Path) -> str:
+def why_failed(
+    folder: Path, run: plan.Planned, status: int, log: Path, shared: bool = False
+) -> str:
     """The kind of a failure and the last lines that the run printed; '' where it did not fail.
 
     Args:
       status: of its process, below 0 for a signal.
       log: what the process printed.
+      shared: whether it trained other runs as well, which may have gone on without this one.
     """
     lines = _last_lines(log)
     if status == 0:
@@ -109,9 +112,8 @@ def why_failed(folder: Path, run: plan.Planned, status: int, log: Path) -> str:
             return str(error)
         if plan.mark(config) != run.config:
             return f'{run.recipe} was changed after the plan was made: sweep again'
-        if not rows or rows[-1]['round'] >= run.num_rounds:
+        if not shared or (rows and rows[-1]['round'] >= run.num_rounds):
             return ''
-        # It left the others in its program.
         lines = [line for line in lines if Path(run.workdir).name in line]
     text = '\n'.join(lines)
     kind = f'exit status {status}'

@@ -3,7 +3,7 @@
 import json
 
 from jaxpolicy.io import metrics
-from jaxpolicy.sweeps import engine, plan
+from jaxpolicy.sweeps import driver, engine, plan
 
 CONFIG = {'eval': {'num_episodes': 7}}
 
@@ -26,6 +26,16 @@ def planned(name, seeds=(0,), **fields):
         budget=0,
     )
     return run._replace(**fields)
+
+
+def alone(runs):
+    """Each run as a group of its own."""
+    return [[run] for run in runs]
+
+
+def run_alone(folder, runs, *more, **options):
+    """Trains runs, each of which has a program of its own."""
+    return driver.run_all(folder, alone(runs), *more, **options)
 
 
 def write_rows(directory, values, config=CONFIG):

@@ -152,7 +152,12 @@ def test_a_way_of_acting_waits_for_its_run_and_has_an_ordinary_result(tmp_path):
     run, way = run_and_way()
     plan.write(tmp_path, [run, way])
     fake = engines.Engine({'a3': [trains], 'clip=2': [evaluates([0.75, None])]}, num_slots=2)
-    assert driver.run_all(tmp_path, [way, run], fake.engine, NEVER, ['--x']).num_finished == 2
+    assert (
+        driver.run_all(
+            tmp_path, engines.alone([way, run]), fake.engine, NEVER, ['--x']
+        ).num_finished
+        == 2
+    )
     assert fake.most == 1 and fake.started[1] == (
         'clip=2',
         [
@@ -177,13 +182,13 @@ def test_without_its_run_a_way_of_acting_is_over_with_a_reason(tmp_path, capsys)
     (run, way), (early, other) = run_and_way('a'), run_and_way('b')
     result.write(tmp_path, outcome.collect(tmp_path, early, 'stopped'))
     fake = engines.Engine({'a3': [lambda job: 1] * 2})
-    report = driver.run_all(tmp_path, [run, way, other], fake.engine, NEVER)
-    assert report == driver.Report(1, 2, False) and {x for x, _ in fake.started} == {'a3'}
+    report = engines.run_alone(tmp_path, [run, way, other], fake.engine, NEVER)
+    assert report == driver.Report(0, 2, False, 1) and {x for x, _ in fake.started} == {'a3'}
     found = {one.identity: one for one in result.read(tmp_path)}
     assert found[way.identity].status == 'failed' and found[other.identity].status == 'stopped'
     text = 'expected the run that trains it, a, to have finished, found it failed'
     assert found[way.identity].error == text and text in capsys.readouterr().out
-    assert driver.missing(tmp_path, [run, way, early, other]) == [run, way]  # both again
+    assert driver.missing(tmp_path, [run, way, early, other], True) == [run, way]  # both again
 
 
 def test_an_evaluation_without_scores_has_failed(tmp_path):
@@ -191,7 +196,7 @@ def test_an_evaluation_without_scores_has_failed(tmp_path):
     trains(types.SimpleNamespace(workdir=_made(tmp_path / run.workdir)))
     result.write(tmp_path, outcome.collect(tmp_path, run, 'finished'))
     fake = engines.Engine({'clip=2': [evaluates([0.5]), lambda job: 0]})
-    assert driver.run_all(tmp_path, [way], fake.engine, NEVER).num_failed == 1
+    assert engines.run_alone(tmp_path, [way], fake.engine, NEVER).num_failed == 1
     (found,) = [one for one in result.read(tmp_path) if one.identity == way.identity]
     assert 'summary.json: expected success_max of 2 seeds, found [0.5]' in found.error
 

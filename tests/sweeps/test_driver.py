@@ -44,7 +44,9 @@ def by_name(folder):
 
 def test_a_run_gives_its_flags_and_its_result(tmp_path):
     fake = engines.Engine({'a3': [learns(None, [0.5, 0.25], None, [0.25, np.nan])]})
-    report = driver.run_all(tmp_path, [engines.planned('a', (3, 4))], fake.engine, NEVER, ['--x'])
+    report = driver.run_all(
+        tmp_path, engines.alone([engines.planned('a', (3, 4))]), fake.engine, NEVER, ['--x']
+    )
     assert report == driver.Report(1, 0, False)
     assert fake.started == [
         (
@@ -73,7 +75,7 @@ def test_a_failing_run_is_tried_once_more_and_others_go_on(tmp_path, capsys):
     }
     fake = engines.Engine(ends)
     runs = [engines.planned(name) for name in ('bad', 'odd', 'good')]
-    report = driver.run_all(tmp_path, runs, fake.engine, NEVER)
+    report = engines.run_alone(tmp_path, runs, fake.engine, NEVER)
     assert report == driver.Report(2, 1, False)
     assert sorted(name for name, _ in fake.started) == ['bad0', 'bad0', 'good0', 'odd0', 'odd0']
     found = by_name(tmp_path)
@@ -90,6 +92,37 @@ def test_a_failing_run_is_tried_once_more_and_others_go_on(tmp_path, capsys):
     assert 'ValueError: no longer finite' in out
 
 
+def test_runs_that_share_a_program_end_each_for_itself(tmp_path, capsys):
+    runs = [engines.planned(x) for x in 'abcd']
+    places = {run.name: tmp_path / run.workdir for run in runs}
+
+    def train_three(job):
+        assert job.arguments[:3] == ['train_together', f'--workdir={tmp_path}', '--runs=a0,b0,c0']
+        for name, rounds in (('a', 4), ('b', 2), ('c', 4)):
+            engines.write_rows(places[name], [[0.5]] * rounds)
+        log = f'{places["a"]}: fine\n{places["b"]}: the loss is no longer finite in round 2\n'
+        (job.workdir / 'log.txt').write_text(log)
+        return 0
+
+    def fail(job):
+        assert job.arguments[0] == 'train'  # it is tried again alone
+        return 3
+
+    def finish(job):
+        engines.write_rows(job.workdir, [[0.5]] * 4)
+        return 0
+
+    fake = engines.Engine({'a0': [train_three], 'b0': [fail], 'd0': [finish]})
+    report = driver.run_all(tmp_path, [runs[:3], runs[3:]], fake.engine, NEVER)
+    assert report == driver.Report(3, 1, False)
+    assert [name for name, _ in fake.started] == ['a0', 'd0', 'b0']
+    statuses = {one.name: one.status for one in result.read(tmp_path)}
+    assert statuses == dict.fromkeys('acd', 'finished') | {'b': 'failed'}
+    assert 'b, seed 0: failed and is tried again: numbers that are not finite' in (
+        capsys.readouterr().out
+    )
+
+
 @pytest.mark.parametrize(
     ('text', 'exit_status', 'kind'),
     [
@@ -104,7 +137,12 @@ def test_failures_have_names(tmp_path, text, exit_status, kind):
     run = engines.planned('a')
     (tmp_path / run.workdir).mkdir(parents=True)
     (tmp_path / run.workdir / engine.LOG).write_text(text)
-    assert outcome.why_failed(tmp_path, run, exit_status).splitlines()[0] == kind
+    assert (
+        outcome.why_failed(
+            tmp_path, run, exit_status, tmp_path / run.workdir / 'log.txt'
+        ).splitlines()[0]
+        == kind
+    )
 
 
 def test_the_same_sweep_again_runs_what_is_left(tmp_path):
@@ -126,7 +164,12 @@ def test_a_recipe_that_changes_under_a_sweep_is_told(tmp_path):
         return 0
 
     fake = engines.Engine({'a0': [end, end]})
-    assert driver.run_all(tmp_path, [engines.planned('a')], fake.engine, NEVER).num_failed == 1
+    assert (
+        driver.run_all(
+            tmp_path, engines.alone([engines.planned('a')]), fake.engine, NEVER
+        ).num_failed
+        == 1
+    )
     assert 'configs/smoke/ppo.py was changed after the plan' in result.read(tmp_path)[0].error
 
 
@@ -137,14 +180,16 @@ def test_unsound_metrics_of_one_run_stop_no_other(tmp_path):
 
     fake = engines.Engine({'a0': [end, end]})
     runs = [engines.planned('a'), engines.planned('b')]
-    assert driver.run_all(tmp_path, runs, fake.engine, NEVER) == driver.Report(1, 1, False)
+    assert engines.run_alone(tmp_path, runs, fake.engine, NEVER) == driver.Report(1, 1, False)
     found = by_name(tmp_path)
     assert 'metrics.jsonl, line 1: not JSON' in found['a'].error and not found['b'].error
 
 
 def test_slots_are_used_and_never_exceeded(tmp_path):
     fake = engines.Engine(num_slots=2)
-    driver.run_all(tmp_path, [engines.planned(x) for x in 'abcde'], fake.engine, NEVER)
+    driver.run_all(
+        tmp_path, engines.alone([engines.planned(x) for x in 'abcde']), fake.engine, NEVER
+    )
     assert len(fake.started) == 5 and fake.most == 2
 
 
@@ -157,7 +202,7 @@ def test_a_stopped_sweep_waits_for_its_runs_and_starts_no_more(tmp_path):
 
     fake = engines.Engine({'a0': [end], 'b0': [None]}, num_slots=2)
     runs = [engines.planned(x) for x in 'abcd']
-    report = driver.run_all(tmp_path, runs, fake.engine, request)
+    report = engines.run_alone(tmp_path, runs, fake.engine, request)
     assert report == driver.Report(1, 0, True) and fake.killed == 0
     found = by_name(tmp_path)
     assert found.pop('a').status == 'finished'
@@ -171,7 +216,9 @@ def test_a_sweep_that_breaks_leaves_no_process(tmp_path):
 
     fake = engines.Engine({'a0': [breaks], 'b0': [None]}, num_slots=2)
     with pytest.raises(KeyboardInterrupt):
-        driver.run_all(tmp_path, [engines.planned(x) for x in 'ab'], fake.engine, NEVER)
+        driver.run_all(
+            tmp_path, engines.alone([engines.planned(x) for x in 'ab']), fake.engine, NEVER
+        )
     assert fake.killed >= 1
 
 
@@ -184,7 +231,7 @@ def test_a_workdir_that_another_process_has_is_waited_for(tmp_path, capsys):
         return 0
 
     fake = engines.Engine({'b0': [end]})
-    assert driver.run_all(tmp_path, [run, other], fake.engine, NEVER).num_finished == 2
+    assert engines.run_alone(tmp_path, [run, other], fake.engine, NEVER).num_finished == 2
     assert [name for name, _ in fake.started] == ['b0', 'a0']
     assert capsys.readouterr().err.count('a, seed 0: waiting:') == 1
 

@@ -103,22 +103,32 @@ def test_the_first_run_says_what_a_process_needs_besides(tmp_path, now):
 def test_a_plan_says_its_time(tmp_path):
     runs = [planned('a'), planned('b'), planned('c', (0, 1))]
     plan.write(tmp_path, runs)
-    said = plan_text.of(tmp_path, runs, runs, 1, 2, 3.0)
+    said = plan_text.of(tmp_path, runs, engines.alone(runs), [], 1, 2, 3.0)
     assert said.splitlines() == [
         '  a, seed 0',
         '  b, seed 0',
         '  ... and 1 more',
-        '3 runs of 3 settings, of which 3 are to be trained; seeds in one line share a program, '
-        'and every setting has programs of its own; checked in 3 s',
+        '3 runs of 3 settings, of which 3 are to be trained',
+        'checked in 3 s',
         'the time they take is estimated once the first run is over',
     ]
     finish(tmp_path, runs[0])
     result.write(tmp_path, outcome.collect(tmp_path, runs[1], 'stopped'))
-    said = plan_text.of(tmp_path, runs, runs[2:], 2, 0, 3.0).splitlines()
+    said = plan_text.of(tmp_path, runs, engines.alone(runs[2:]), [], 2, 0, 3.0).splitlines()
     assert said[:2] == ['  a, seed 0, finished', '  b, seed 0, stopped']
     assert said[-1] == 'they take about 54 s, 2 runs at once, by the runs that have finished'
-    said = plan_text.of(tmp_path, runs[:2], [], 2, 0, 3.0)
-    assert said.splitlines()[-1].startswith('2 runs of 2 settings, of which 0 are to be')
+    said = plan_text.of(tmp_path, runs[:2], [], [], 2, 0, 3.0)
+    assert said.splitlines()[-2:] == [
+        '2 runs of 2 settings, of which 0 are to be trained',
+        'checked in 3 s',
+    ]
+    why = ['r.py: agent.x decides what is computed']
+    said = plan_text.of(tmp_path, runs, [runs[:2], runs[2:]], why, 1, 0, 3.0).splitlines()
+    assert said[:3] == ['  a, seed 0, program 1', '  b, seed 0, program 1', '  c, seeds 0-1']
+    assert said[4:6] == [
+        '2 of them share 1 program: they differ in numbers of their agents',
+        '  not in one program: r.py: agent.x decides what is computed',
+    ]
     more = [*runs, planned('d', recipe='configs/smoke/sac.py')]
-    said = plan_text.of(tmp_path, more, more[2:], 1, 0, 3.0)
+    said = plan_text.of(tmp_path, more, engines.alone(more[2:]), [], 1, 0, 3.0)
     assert said.endswith('the time they take is estimated once a run of each recipe is over')

@@ -65,7 +65,9 @@ def sweep(folder, runs, learners, asked=None, options=None):
     options = options or halving.Options()
     left = driver.missing(folder, runs, keep_stopped=True)
     judge = halving.Judge(folder, runs, options)
-    return driver.run_all(folder, left, learners.engine, asked or request(), judge=judge)
+    return driver.run_all(
+        folder, engines.alone(left), learners.engine, asked or request(), judge=judge
+    )
 
 
 def statuses(folder):
@@ -189,7 +191,7 @@ def test_without_the_flag_what_was_stopped_goes_on(tmp_path):
     sweep(tmp_path, runs, learners)
     left = driver.missing(tmp_path, runs)
     assert [run.name for run in left] == ['b']
-    driver.run_all(tmp_path, left, learners.engine, request())
+    engines.run_alone(tmp_path, left, learners.engine, request())
     found = {one.name: one for one in result.read(tmp_path)}
     assert found['b'].status == 'finished' and found['b'].stopped == ''
 

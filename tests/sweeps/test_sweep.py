@@ -62,7 +62,7 @@ def run(folder, sweep):
     planned = acting_plan.add(planned, variants, sweep.acting, builder, sweep.num_seeds)
     plan.write(folder, planned)
     left = driver.missing(folder, planned)
-    driver.run_all(folder, left, in_process(started), Never, ['--novideo'])
+    driver.run_all(folder, [[run] for run in left], in_process(started), Never, ['--novideo'])
     return started
 
 
@@ -109,6 +109,26 @@ def test_what_a_sweep_has_trained_is_evaluated_with_the_same_weights(tmp_path, m
     assert keys == {'agent.act_weights', 'eval.metrics'}
 
 
+@pytest.mark.slow
+def test_settings_share_a_program_and_are_continued(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    grid = '--grid=agent.learning_rate=1e-3,1e-2 agent.target_kl=0,0.01'
+    words = ['--config=configs/smoke/ppo.py', '--num_seeds=2', f'--workdir={tmp_path}', grid]
+    done = sweep(*words)
+    assert done.returncode == 0, done.stderr
+    assert '4 of them share 2 programs' in done.stdout
+    assert 'agent.target_kl decides what is computed' in done.stdout
+    found = result.read(tmp_path)
+    assert [one.status for one in found] == ['finished'] * 4
+    assert len(list(tmp_path.glob('runs/*/log.txt'))) == 2  # of two programs
+    for one in found:
+        assert len(one.scores) == 2 and None not in one.scores
+        config = workdir.load_record(tmp_path / one.workdir)['config']['agent']
+        for key, value in one.changes.items():
+            assert config[key.removeprefix('agent.')] == value
+    assert '0 are to be trained' in sweep(*words).stdout
+
+
 def sweep(*flags):
     return fork.run('sweep', *flags)
 
@@ -137,7 +157,7 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path):
     found = sweep(*flags, '--num_seeds=2', '--dry_run', f'--workdir={tmp_path}/sweep')
     assert found.returncode == 0, found.stderr
     assert 'question: ' in found.stdout
-    assert '  agent.learning_rate=0.001, seeds 0-1\n' in found.stdout
+    assert '  agent.learning_rate=0.001, seeds 0-1, program 1\n' in found.stdout
     assert '2 runs of 2 settings, of which 2 are to be trained' in found.stdout
     assert not (tmp_path / 'sweep').exists()
 
@@ -145,7 +165,7 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path):
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_trains_nothing_twice(tmp_path):
     flags = ['--config=configs/smoke/ppo.py', '--grid=agent.gamma=0.9,0.95', '--num_seeds=2']
-    command = ['sweep', *flags, '--workers=1', f'--workdir={tmp_path}']
+    command = ['sweep', *flags, '--workers=1', '--together=1', f'--workdir={tmp_path}']
     process, done = fork.Process(*command), []
     while not done and process.poll() is None:
         time.sleep(0.1)
