@@ -13,6 +13,7 @@ from jaxpolicy.sweeps import engine, outcome, plan, result
 
 _WAIT_S = 0.2  # between two looks at the jobs
 _NUM_ATTEMPTS = 2  # a run that fails is tried again once
+_NUM_LOST = 5  # times in a row that a run is lost without a further round, which is a failure
 
 
 class Report(NamedTuple):
@@ -77,21 +78,24 @@ class _Work:
         self.num_finished = self.num_failed = 0
         self._folder, self._engine, self._flags = folder, where, flags
         self._attempts: dict[str, int] = {}
+        self._lost: dict[str, tuple[int, int]] = {}  # how often, and with how many rounds
         self._total, self._begin = len(self.todo), time.monotonic()
         self._waiting: set[str] = set()  # runs whose workdir another process has
 
     def fill(self) -> None:
         """Starts runs while there are slots for them."""
         free = [slot for slot in range(self._engine.num_slots) if slot not in self.active]
-        for run in list(self.todo):
-            if not free:
-                return
-            if self._is_free(run):
-                self.todo.remove(run)
-                result.write(self._folder, outcome.collect(self._folder, run, 'running'))
+        with self._engine.together():
+            for run in list(self.todo):
+                if not free:
+                    return
                 job = engine.Job(self._arguments(run), self._folder / run.workdir)
-                slot = free.pop(0)
-                self.active[slot] = _Active(run, self._engine.start(job, slot))
+                there = self._engine.attach(job)
+                if there or self._is_free(run):
+                    self.todo.remove(run)
+                    result.write(self._folder, outcome.collect(self._folder, run, 'running'))
+                    slot = free.pop(0)
+                    self.active[slot] = _Active(run, there or self._engine.start(job, slot))
 
     def look(self) -> None:
         """Takes in the runs that have ended."""
@@ -117,8 +121,14 @@ class _Work:
             time.sleep(_WAIT_S)
 
     def _end(self, run: plan.Planned, ended: engine.Ended) -> None:
+        if ended.lost and self._goes_on(run):
+            print(f'{_title(run)}: lost, and goes on elsewhere: {ended.lost}', flush=True)
+            self.todo.insert(0, run)
+            return
         self._attempts[run.identity] = self._attempts.get(run.identity, 0) + 1
         error = outcome.why_failed(self._folder, run, ended.status)
+        if ended.lost:
+            error = f'lost {_NUM_LOST} times without a further round: {ended.lost}\n{error}'
         if not error:
             self.num_finished += 1
             found = outcome.collect(self._folder, run, 'finished', ended.memory_bytes)
@@ -130,6 +140,14 @@ class _Work:
             return
         self.num_failed += 1
         self._write(run, outcome.collect(self._folder, run, 'failed', ended.memory_bytes, error))
+
+    def _goes_on(self, run: plan.Planned) -> bool:
+        """Whether a run that was lost goes on; perhaps it is what its machines do not survive."""
+        rounds = outcome.num_rounds(self._folder, run)
+        times, before = self._lost.get(run.identity, (0, -1))
+        times = 1 if rounds > before else times + 1
+        self._lost[run.identity] = times, max(rounds, before)
+        return times < _NUM_LOST
 
     def _write(self, run: plan.Planned, found: result.Result) -> None:
         result.write(self._folder, found)
