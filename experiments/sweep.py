@@ -4,9 +4,9 @@
       --grid='agent.learning_rate=3e-4,1e-3 agent.tau=0.005,0.02'
 
 Every run is checked before the first one starts. The seeds of a setting are trained in one program,
-and settings by processes of `experiments.train`. The same command continues a sweep that was
-stopped, and a larger one runs what is new (docs/sweeps.md). `--sweep=configs/sweeps/x.py` has all
-of this in a file.
+and settings by processes of `experiments.train`, here or on other machines (`--engine`). The same
+command continues a sweep that was stopped, and a larger one runs what is new (docs/sweeps.md).
+`--sweep=configs/sweeps/x.py` has all of this in a file.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from pathlib import Path
 import jax
 from absl import flags
 
+from jaxpolicy.io import engine_flags, recipe_file, workdir
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import recipe_file, workdir
 from jaxpolicy.runs import launch
-from jaxpolicy.sweeps import building, definition, driver, engine, plan
+from jaxpolicy.sweeps import building, definition, driver, engine_choice, plan
 
 FLAGS = flags.FLAGS
 _SHOWN = 20  # runs of a plan that are printed, if not all
@@ -32,7 +32,8 @@ def main(_):
     # This process only plans: the devices belong to the processes that train.
     jax.config.update('jax_platforms', 'cpu')
     folder, sweep = Path(FLAGS.workdir), _sweep()
-    where = engine.local(FLAGS.workers)
+    chosen = engine_flags.chosen()
+    engine_choice.check(chosen)
     planned = _plan(folder, sweep)
     if FLAGS.dry_run:
         return
@@ -40,6 +41,7 @@ def main(_):
         stack.callback(os.close, workdir.lock(folder))
         plan.write(folder, planned)
         left = driver.missing(folder, planned)
+        where = stack.enter_context(engine_choice.opened(chosen, folder))
         request = stack.enter_context(launch.StopRequest())
         video = '--video' if FLAGS.video else '--novideo'
         more = [f'--compile_cache={FLAGS.compile_cache}'] if FLAGS.compile_cache else []
@@ -111,7 +113,7 @@ if __name__ == '__main__':
     config_flags.define_seed('seed', 0, 'First seed of every setting.')
     flags.DEFINE_integer('num_seeds', 1, 'Seeds of every setting, from --seed on.', lower_bound=1)
     config_flags.define_output('workdir', None, 'Folder of the sweep.', folder=True, required=True)
-    flags.DEFINE_integer('workers', 0, 'Runs trained at once; 0: see the docs.', lower_bound=0)
+    engine_flags.define()
     flags.DEFINE_bool('dry_run', False, 'Plan and check, and train nothing.')
     flags.DEFINE_bool('video', False, 'Record an episode at the end of each run.')
     config_flags.run_main(main)
