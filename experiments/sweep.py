@@ -5,8 +5,9 @@
 
 Every run is checked before the first one starts. The seeds of a setting are trained in one program,
 and so are settings that differ in numbers of their agents alone; others have processes of their
-own. The same command continues a sweep that was stopped, and a larger one runs what is new
-(docs/sweeps.md). `--sweep=configs/sweeps/x.py` has all of this in a file.
+own, here or on other machines (`--engine`). The same command continues a sweep that was stopped,
+and a larger one runs what is new (docs/sweeps.md). `--sweep=configs/sweeps/x.py` has all of this
+in a file.
 """
 
 import contextlib
@@ -19,15 +20,15 @@ from pathlib import Path
 import jax
 from absl import flags
 
+from jaxpolicy.io import engine_flags, recipe_file, sweep_flags, wandb_tracker, workdir
 from jaxpolicy.io import flags as config_flags
-from jaxpolicy.io import recipe_file, sweep_flags, wandb_tracker, workdir
 from jaxpolicy.runs import launch
 from jaxpolicy.sweeps import (
     acting_plan,
     building,
     definition,
     driver,
-    engine,
+    engine_choice,
     halving,
     plan,
     plan_text,
@@ -42,14 +43,16 @@ def main(_):
     # This process only plans: the devices belong to the processes that train.
     jax.config.update('jax_platforms', 'cpu')
     folder, sweep = Path(FLAGS.workdir), _sweep()
-    where = engine.local(FLAGS.workers)
+    chosen = engine_flags.chosen()
+    engine_choice.check(chosen)
     options, shown = halving.read_options(FLAGS.halving), wandb_tracker.flags_of_sweep(folder)
-    planned, groups = _plan(folder, sweep, options, where.num_slots)
+    planned, groups = _plan(folder, sweep, options, engine_choice.num_slots(chosen))
     if FLAGS.dry_run:
         return
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, workdir.lock(folder))
         plan.write(folder, planned)
+        where = stack.enter_context(engine_choice.opened(chosen, folder))
         judge = halving.Judge(folder, planned, options) if options else None
         request = stack.enter_context(launch.StopRequest())
         video = '--video' if FLAGS.video else '--novideo'
@@ -105,7 +108,7 @@ if __name__ == '__main__':
     config_flags.define_recipes()
     sweep_flags.define()
     config_flags.define_output('workdir', None, 'Folder of the sweep.', folder=True, required=True)
-    flags.DEFINE_integer('workers', 0, 'Runs trained at once; 0: see the docs.', lower_bound=0)
+    engine_flags.define()
     text = 'Settings in one program, at most; 0: see the docs, 1: each has one of its own.'
     flags.DEFINE_integer('together', 0, text, lower_bound=0)
     flags.DEFINE_bool('dry_run', False, 'Plan and check, and train nothing.')

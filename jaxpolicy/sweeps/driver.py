@@ -24,6 +24,7 @@ from jaxpolicy.sweeps import (
 
 _WAIT_S = 0.2  # between two looks at the jobs
 _NUM_ATTEMPTS = 2  # a run that fails is tried again once
+_NUM_LOST = 5  # times in a row that a run is lost without a further round, which is a failure
 
 Group = Sequence[plan.Planned]  # runs that one job trains
 
@@ -110,6 +111,7 @@ class _Work:
         self._weak: dict[str, str] = {}  # why a run was asked to stop
         self._folder, self._engine, self._flags = folder, where, flags
         self._attempts: dict[str, int] = {}
+        self._lost: dict[str, tuple[int, int]] = {}  # how often, and with how many rounds
         self._clock = estimate.Clock(folder, where.num_slots)
         self.tally = tally.Tally(folder, sum(map(len, groups)), self._clock)
         self._waiting: set[str] = set()  # runs whose workdir another process has
@@ -117,23 +119,27 @@ class _Work:
     def fill(self) -> None:
         """Starts jobs while there are slots for them."""
         free = [slot for slot in range(self._engine.num_slots) if slot not in self.active]
-        for group in list(self.todo):
-            if not free:
-                return
-            if self._judge and (why := self._judge.why_stopped(group[0])):
-                self.todo.remove(group)
-                self._end_weak(group[0], why, None)
-            elif self._may_begin(group) and all(map(self._is_free, group)):
-                self.todo.remove(group)
-                slot = free.pop(0)
-                self.active[slot] = _Active(group, self._start(group, slot))
+        with self._engine.at_once():
+            for group in list(self.todo):
+                if not free:
+                    return
+                if self._judge and (why := self._judge.why_stopped(group[0])):
+                    self.todo.remove(group)
+                    self._end_weak(group[0], why, None)
+                elif self._may_begin(group):
+                    job = jobs.of(self._folder, group, self._flags)
+                    there = self._engine.attach(job)
+                    if there or all(map(self._is_free, group)):
+                        slot = free.pop(0)
+                        self._begin(group)
+                        self.active[slot] = _Active(group, there or self._engine.start(job, slot))
 
-    def _start(self, group: Group, slot: int) -> engine.Handle:
+    def _begin(self, group: Group) -> None:
+        self.todo.remove(group)
         for run in group:
             found = outcome.collect(self._folder, run, 'running')
             result.write(self._folder, found)
             self._clock.begin(run, found, len(group))
-        return self._engine.start(jobs.of(self._folder, group, self._flags), slot)
 
     def look(self) -> None:
         """Takes in the jobs that have ended."""
@@ -170,10 +176,28 @@ class _Work:
             time.sleep(_WAIT_S)
 
     def _end(self, group: Group, ended: engine.Ended) -> None:
+        go_on = [self._goes_on(run) for run in group] if ended.lost else [False]
+        if all(go_on):
+            title = plan.title(group[0]) + (f' and {len(group) - 1} more' if group[1:] else '')
+            print(f'{title}: lost, and goes on elsewhere: {ended.lost}', flush=True)
+            self.todo[:0] = shared_programs.at_one_round(self._folder, group)
+            for run in group:
+                self._clock.end(run, None)
+            return
         for run in group:
             log, shared = jobs.log_of(self._folder, group), len(group) > 1
             error = outcome.why_failed(self._folder, run, ended.status, log, shared)
+            if ended.lost:
+                error = f'lost {_NUM_LOST} times without a further round: {ended.lost}\n{error}'
             self._end_run(run, error, ended.memory_bytes)
+
+    def _goes_on(self, run: plan.Planned) -> bool:
+        """Whether a run that was lost goes on; perhaps it is what its machines do not survive."""
+        rounds = outcome.num_rounds(self._folder, run)
+        times, before = self._lost.get(run.identity, (0, -1))
+        times = 1 if rounds > before else times + 1
+        self._lost[run.identity] = times, max(rounds, before)
+        return times < _NUM_LOST
 
     def _end_run(self, run: plan.Planned, error: str, memory_bytes: int | None) -> None:
         self._attempts[run.identity] = self._attempts.get(run.identity, 0) + 1

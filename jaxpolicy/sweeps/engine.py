@@ -1,10 +1,12 @@
 """Where the runs of a sweep are trained. An engine starts jobs and says how they ended."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +22,17 @@ class Job(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a job ended: its exit status, below 0 for a signal; memory_bytes: see `Result`."""
+    """How a job ended.
+
+    status: its exit status, below 0 for a signal.
+    memory_bytes: see `Result`.
+    lost: why it ended through no fault of its own, as when its machine was lost; '' otherwise. Such
+      a run goes on from its last checkpoint.
+    """
 
     status: int
     memory_bytes: int | None
+    lost: str = ''
 
 
 class Handle(NamedTuple):
@@ -44,10 +53,15 @@ class Engine(NamedTuple):
 
     num_slots: how many jobs may run at the same time.
     start(job, slot) -> Handle; slot: from 0 to num_slots - 1, not that of another running job.
+    attach(job) -> Handle of a job of an earlier sweep that is queued, runs, or ended since, where
+      jobs outlive their sweep; None: there is none, and the job is to be started.
+    at_once() -> a context, at whose end all jobs that were started in it are submitted at once.
     """
 
     num_slots: int
     start: Callable[[Job, int], Handle]
+    attach: Callable[[Job], Handle | None] = lambda job: None
+    at_once: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
 
 
 def local(num_workers: int = 0) -> Engine:
@@ -69,7 +83,7 @@ def local(num_workers: int = 0) -> Engine:
 
     def start(job: Job, slot: int) -> Handle:
         more = {'CUDA_VISIBLE_DEVICES': devices[slot]} if devices else {}
-        return _process(job, os.environ | more)
+        return process(job, os.environ | more)
 
     return Engine(num_slots, start)
 
@@ -97,18 +111,30 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _process(job: Job, environment: dict[str, str]) -> Handle:
+def process(
+    job: Job, environment: Mapping[str, str], blocked: Iterable[signal.Signals] = ()
+) -> Handle:
+    """Starts a job as a process of this machine, which saves and stops when this process ends.
+
+    Args:
+      environment: its environment variables, all of them.
+      blocked: signals that it does not get, since `stop` alone is to stop it.
+    """
     job.workdir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, '-m', 'jaxpolicy.sweeps.worker', *job.arguments]
-    with (job.workdir / LOG).open('ab') as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,  # Ctrl-C in the terminal reaches the sweep alone
-        )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # a process inherits what is blocked
+    try:
+        with (job.workdir / LOG).open('ab') as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C in the terminal reaches the sweep alone
+            )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     ended: list[Ended] = []
 
     def poll() -> Ended | None:

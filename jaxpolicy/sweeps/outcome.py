@@ -70,6 +70,15 @@ def rows_of(folder: Path, run: plan.Planned) -> list[metrics.Row]:
     return acting.rows(folder, run) if run.trained_by else metrics.read(folder / run.workdir)
 
 
+def num_rounds(folder: Path, run: plan.Planned) -> int:
+    """How many rounds a run has trained so far."""
+    try:
+        rows = metrics.read(folder / run.workdir)
+    except ValueError:
+        return 0
+    return int(rows[-1]['round']) if rows else 0
+
+
 def curve_of(rows: Sequence[metrics.Row], score: str, num_seeds: int) -> list[dict[str, Any]]:
     """The evaluations among rows of metrics, each as `result.Result.curve` has them."""
     return [

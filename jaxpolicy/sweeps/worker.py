@@ -18,7 +18,12 @@ def end_with_input() -> None:
     def wait() -> None:
         while os.read(0, 4096):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        # An engine may have blocked the signal. One that came all the same is delivered now, and a
+        # second one would end the command unsaved.
+        came = signal.SIGTERM in signal.sigpending()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        if not came:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
 

@@ -1,5 +1,6 @@
 """Engines for tests: they end jobs as they are told to, in this process."""
 
+import contextlib
 import json
 
 from jaxpolicy.io import metrics
@@ -56,14 +57,27 @@ def write_rows(directory, values, config=CONFIG):
 class Engine:
     """Ends each job at the second look; ends: name of the workdir -> a list of what it does next.
 
-    What it does is a function of the job, which returns the exit status; None: it runs until it is
-    stopped. A job that has nothing left to do ends with 0.
+    What it does is a function of the job, which returns the exit status, or a text that says why
+    the job was lost; None: it runs until it is stopped. A job that has nothing left to do ends with
+    0. there: names of the workdirs whose jobs run already.
     """
 
-    def __init__(self, ends=None, num_slots=1):
+    def __init__(self, ends=None, num_slots=1, there=()):
         self.ends, self.started, self.killed, self.most = ends or {}, [], 0, 0
-        self.engine = engine.Engine(num_slots, self._start)
-        self._running = {}
+        self.engine = engine.Engine(num_slots, self._start, self._attach, self._together)
+        self.there, self.batches, self._running = {*there}, [], {}
+
+    @contextlib.contextmanager
+    def _together(self):
+        before = len(self.started)
+        yield
+        self.batches.append(len(self.started) - before)
+
+    def _attach(self, job):
+        if job.workdir.name not in self.there:
+            return None
+        self.there.remove(job.workdir.name)
+        return engine.Handle(lambda: engine.Ended(0, 2_000), lambda: None, lambda: None)
 
     def _start(self, job, slot):
         name = job.workdir.name
@@ -79,6 +93,8 @@ class Engine:
                 return None
             self._running.pop(slot, None)
             exit_status = does(job) if does else 1
+            if isinstance(exit_status, str):
+                return engine.Ended(1, None, exit_status)
             if not exit_status and not (job.workdir / 'config.json').exists():
                 write_rows(job.workdir, [])
             return engine.Ended(exit_status, 1_000)

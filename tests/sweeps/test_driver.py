@@ -210,6 +210,41 @@ def test_a_stopped_sweep_waits_for_its_runs_and_starts_no_more(tmp_path):
     assert [run.name for run in driver.missing(tmp_path, runs)] == ['b', 'c', 'd']
 
 
+def test_a_lost_run_goes_on_and_that_is_no_failure_of_its_own(tmp_path, capsys):
+    def lost_after(num_rounds):
+        def end(job):
+            engines.write_rows(job.workdir, [None] * num_rounds)
+            return 'the machine was lost'
+
+        return end
+
+    further = [lost_after(rounds) for rounds in (0, 0, 0, 0, 1, 1, 1, 1, 2)]
+    fake = engines.Engine({'a0': [*further, fails('Boom: once'), learns([0.5])]})
+    assert engines.run_alone(tmp_path, [engines.planned('a')], fake.engine, NEVER).num_finished == 1
+    assert len(fake.started) == 11
+    out = capsys.readouterr().out
+    assert out.count('a, seed 0: lost, and goes on elsewhere: the machine was lost') == 9
+
+
+def test_a_run_that_is_always_lost_before_its_next_round_fails(tmp_path):
+    fake = engines.Engine({'a0': [lambda job: 'out of power'] * 50})
+    assert engines.run_alone(tmp_path, [engines.planned('a')], fake.engine, NEVER).num_failed == 1
+    assert len(fake.started) == 6
+    (found,) = result.read(tmp_path)
+    assert found.error.startswith('lost 5 times without a further round: out of power')
+
+
+def test_jobs_that_are_there_are_not_started_again_and_others_start_together(tmp_path):
+    runs = [engines.planned(name) for name in 'abcd']
+    fake = engines.Engine(num_slots=4, there=['b0'])
+    held = workdir.lock(tmp_path / runs[1].workdir)  # its job has it
+    engines.write_rows(tmp_path / runs[1].workdir, [])
+    assert engines.run_alone(tmp_path, runs, fake.engine, NEVER).num_finished == 4
+    os.close(held)
+    assert [name for name, _ in fake.started] == ['a0', 'c0', 'd0'] and fake.batches[0] == 3
+    assert by_name(tmp_path)['b'].memory_bytes == 2_000
+
+
 def test_a_sweep_that_breaks_leaves_no_process(tmp_path):
     def breaks(job):
         raise KeyboardInterrupt
@@ -239,10 +274,14 @@ def test_a_workdir_that_another_process_has_is_waited_for(tmp_path, capsys):
 _CHILD = """
 import signal, sys, time
 from jaxpolicy.sweeps import worker
-signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'w').write('saved'), sys.exit(0)))
+count = []
+signal.signal(signal.SIGTERM, lambda *_: count.append(1))
 worker.end_with_input()
 print('ready', flush=True)
-time.sleep(60)
+while not count:
+    time.sleep(0.01)
+time.sleep(0.2)
+open(sys.argv[1], 'w').write('saved' * len(count))
 """
 _PARENT = f"""
 import subprocess, sys, time
@@ -264,6 +303,26 @@ def test_runs_save_and_stop_when_their_sweep_is_killed(tmp_path):
             if saved.exists() and saved.read_text():
                 break
             time.sleep(0.01)
+    assert saved.read_text() == 'saved'
+
+
+@pytest.mark.parametrize('num_signals', [0, 2])
+def test_a_signal_that_an_engine_blocks_waits_until_the_job_is_stopped(tmp_path, num_signals):
+    """Slurm sends signals to all processes of a job, and a second one would end it unsaved."""
+    saved = tmp_path / 'saved'
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    child = subprocess.Popen(
+        [sys.executable, '-c', _CHILD, str(saved)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with child:
+        assert child.stdout is not None and child.stdout.readline() == b'ready\n'
+        for _ in range(num_signals):
+            child.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        assert child.poll() is None and not saved.exists()
+        assert child.stdin is not None
+        child.stdin.close()
     assert saved.read_text() == 'saved'
 
 
