@@ -189,7 +189,7 @@ class _Work:
             error = outcome.why_failed(self._folder, run, ended.status, log, shared)
             if ended.lost:
                 error = f'lost {_NUM_LOST} times without a further round: {ended.lost}\n{error}'
-            self._end_run(run, error, ended.memory_bytes)
+            self._end_run(run, error, ended.memory_bytes, is_last=run is group[-1])
 
     def _goes_on(self, run: plan.Planned) -> bool:
         """Whether a run that was lost goes on; perhaps it is what its machines do not survive."""
@@ -199,14 +199,18 @@ class _Work:
         self._lost[run.identity] = times, max(rounds, before)
         return times < _NUM_LOST
 
-    def _end_run(self, run: plan.Planned, error: str, memory_bytes: int | None) -> None:
+    def _end_run(
+        self, run: plan.Planned, error: str, memory_bytes: int | None, is_last: bool
+    ) -> None:
+        """Takes in that a run has ended; is_last: of its group."""
         self._attempts[run.identity] = self._attempts.get(run.identity, 0) + 1
         if self._judge:  # which takes in the last evaluations
             self._judge.why_stopped(run)
         if error and run.identity in self._weak:
             self._end_weak(run, self._weak[run.identity], memory_bytes)
         elif not error:
-            self._write(run, outcome.collect(self._folder, run, 'finished', memory_bytes))
+            found = outcome.collect(self._folder, run, 'finished', memory_bytes)
+            self._write(run, found, is_last)
         elif self._attempts[run.identity] < _NUM_ATTEMPTS and not self._stopping:
             title = plan.title(run)
             print(f'{title}: failed and is tried again: {error.splitlines()[0]}', flush=True)
@@ -215,15 +219,16 @@ class _Work:
         else:
             if self._judge:
                 self._judge.fail(run)
-            self._write(run, outcome.collect(self._folder, run, 'failed', memory_bytes, error))
+            found = outcome.collect(self._folder, run, 'failed', memory_bytes, error)
+            self._write(run, found, is_last)
 
     def _end_weak(self, run: plan.Planned, why: str, memory_bytes: int | None) -> None:
         found = outcome.collect(self._folder, run, 'stopped', memory_bytes, stopped=why)
         self._write(run, found)
 
-    def _write(self, run: plan.Planned, found: result.Result) -> None:
+    def _write(self, run: plan.Planned, found: result.Result, is_last: bool = True) -> None:
         waiting = [one for group in self.todo for one in group]
-        self.tally.end(run, found, None if self._stopping else waiting)
+        self.tally.end(run, found, waiting if is_last and not self._stopping else None)
 
     def _may_begin(self, group: Group) -> bool:
         """Whether the run whose checkpoint this one needs, if any, has finished.

@@ -14,7 +14,7 @@ from ml_collections import config_dict
 from jaxpolicy.runs import launch, together
 from jaxpolicy.sweeps import plan
 
-MOST = 16  # settings in a program, if nothing else is asked for
+MOST = 8  # settings in a program, if nothing else is asked for
 
 
 class Shared(NamedTuple):

@@ -25,7 +25,7 @@ class Tally:
         """Writes the result of a run that is over, and prints it.
 
         Args:
-          waiting: the runs that have not begun; None where none of them will.
+          waiting: the runs that have not begun; None: the time that is left is not printed.
         """
         result.write(self._folder, found)
         self._clock.end(run, found)
