@@ -77,6 +77,11 @@ def apply_gradients_ema(
     return state.replace(step=state.step + 1, target_params={**state.target_params, **ema})
 
 
+def weights(state: TrainState, name: str, which: str) -> PyTree:
+    """The weights of a network that acts: their moving average ('ema') or the 'last' ones."""
+    return (state.target_params if which == 'ema' else state.params)[name]
+
+
 def polyak(target: PyTree, params: PyTree, tau: float | jax.Array) -> PyTree:
     """Returns (1 - tau) target + tau params. Pass the *updated* params."""
     return jax.tree.map(lambda t, p: t + tau * (p - t), target, params)

@@ -32,7 +32,7 @@ from jaxpolicy.ops import distributions, losses
 HEADS = ('mse', 'gaussian', 'mixture')  # for actions that are numbers
 DISCRETE_HEADS = ('categorical',)
 LEARNS_FROM = 'chunks'  # of demonstrations
-ACTING = ('action_horizon',)
+ACTING = ('action_horizon', 'act_weights')
 
 
 _NO_STD = ranges.Idle('head', ('mse', 'categorical'))
@@ -57,6 +57,7 @@ class Config:
     decay_updates: ranges.CountOrZero = 0  # of the cosine; 0: an offline run fills it in
     max_grad_norm: ranges.NonNegative = 1.0  # 0: no limit
     ema_power: ranges.NonNegative = 0.75
+    act_weights: Literal['ema', 'last'] = 'ema'  # which weights act: averaged, or as they are
 
 
 def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
@@ -99,7 +100,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent | types.ScoringAgent:
 
     def policy(state, deterministic=False):
         def act(obs, key):
-            dist = distribution(state.target_params[name], obs)
+            dist = distribution(train_state.weights(state, name, config.act_weights), obs)
             if isinstance(dist, jax.Array):
                 chunk = dist
             else:

@@ -31,7 +31,8 @@ from jaxpolicy.ops import losses
 SURPRISE_DRAWS = 8  # draws of level and noise that the surprise at a chunk is averaged over
 LEARNS_FROM = 'chunks'  # of demonstrations
 ACTING = (
-    *('sampler', 'num_sample_steps', 'eta', 'clip', 'guidance', 'act_dtype', 'action_horizon'),
+    *('sampler', 'num_sample_steps', 'eta', 'clip', 'guidance', 'act_dtype', 'act_weights'),
+    'action_horizon',
 )
 
 
@@ -115,7 +116,8 @@ def sampling(config: Config, spec: types.Spec) -> chunks.Sampling:
     sampler.plan(grid)  # raises a ValueError if the sampler cannot use the grid
 
     def predictor(state, history):
-        condition, params = net.see(history), state.target_params['denoiser']
+        params = train_state.weights(state, 'denoiser', config.act_weights)
+        condition = net.see(history)
         predict = denoiser(config, net, objective, params, condition)
         if config.guidance != 1.0:
             nothing = jnp.zeros_like(condition)

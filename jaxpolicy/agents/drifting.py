@@ -33,7 +33,7 @@ from jaxpolicy.agents.parts import denoiser as chunks
 from jaxpolicy.diffusion import objectives
 
 LEARNS_FROM = 'chunks'  # of demonstrations
-ACTING = ('action_horizon', 'clip')
+ACTING = ('action_horizon', 'act_weights', 'clip')
 # Least product of the two normalised weights, as in the authors' code. Without it, samples that are
 # close together feel one another alone, and hardly move towards data that is further away.
 _FLOOR = 1e-6
@@ -96,7 +96,8 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         def act(obs, key):
             condition = net.see(obs)
             z = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
-            chunk = generate(state.target_params['generator'], z, condition)
+            params = train_state.weights(state, 'generator', config.act_weights)
+            chunk = generate(params, z, condition)
             return jnp.clip(chunk, -config.clip, config.clip), {}
 
         return types.memoryless(act)

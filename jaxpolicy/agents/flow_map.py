@@ -46,7 +46,7 @@ LOSSES = ('mean_flow', 'shortcut', 'consistency_trajectory')
 # worse with .75 than with .25, and shortcut better (docs/diffusion.md).
 FLOW_SHARES = {'mean_flow': 0.25, 'shortcut': 0.75, 'consistency_trajectory': 0.25}
 LEARNS_FROM = 'chunks'  # of demonstrations
-ACTING = ('action_horizon', 'num_sample_steps', 'clip')
+ACTING = ('action_horizon', 'act_weights', 'num_sample_steps', 'clip')
 
 
 _NO_WEIGHT = ranges.Idle('loss', ('shortcut', 'consistency_trajectory'))
@@ -118,7 +118,8 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
         def act(obs, key):
             condition = net.see(obs)
-            u = average(net, state.target_params['denoiser'], condition, k_max)
+            params = train_state.weights(state, 'denoiser', config.act_weights)
+            u = average(net, params, condition, k_max)
             eps = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
             return jnp.clip(sample(u, eps, config.num_sample_steps), -config.clip, config.clip), {}
 

@@ -29,7 +29,7 @@ from jaxpolicy.ops import losses
 
 LEARNS_FROM = 'chunks'  # of demonstrations
 # An agent that has learnt two steps can also act in one.
-ACTING = ('action_horizon', 'clip', 'num_sample_steps')
+ACTING = ('action_horizon', 'act_weights', 'clip', 'num_sample_steps')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,10 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
         def act(obs, key):
             del key
-            params, condition = state.target_params['policy'], net.see(obs)
+            params, condition = (
+                train_state.weights(state, 'policy', config.act_weights),
+                net.see(obs),
+            )
             nothing = jnp.zeros((len(condition), config.pred_horizon, action_dim))
             chunk = predict(params, nothing, 0.0, condition)
             if config.num_sample_steps == 2:

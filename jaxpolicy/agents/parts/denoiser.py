@@ -39,6 +39,7 @@ class Config:
     decay_updates: ranges.CountOrZero = 0  # of the cosine; 0: an offline run fills it in
     max_grad_norm: ranges.NonNegative = 1.0  # 0: no limit
     ema_power: ranges.NonNegative = 0.75
+    act_weights: Literal['ema', 'last'] = 'ema'  # which weights act: averaged, or as they are
 
 
 def check_actions(spec: types.Spec) -> None:
