@@ -2,7 +2,7 @@
 
   python -m experiments.train --config=configs/reach/ppo_choices.py --workdir=runs/reach_choices
 
-The numbers are those of `configs/reach/ppo.py`, with half of its env steps and more evaluations.
+The numbers are those of `configs/reach/ppo.py`, with fewer env steps and more evaluations.
 Expected: see docs/ablations.md.
 """
 
@@ -16,7 +16,7 @@ def get_config():
     name = 'experiments.studies.ppo_choices.variants'
     config.agent = recipe.on_policy(name, 'reach').agent
     config.normalize.obs = 'none'  # the agent has a normaliser of its own
-    config.loop.num_env_steps = 819_200
+    config.loop.num_env_steps = 614_400
     config.loop.iterations_per_round = 5
     config.eval.every = 1
     config.eval.num_episodes = 128

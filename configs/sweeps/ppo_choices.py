@@ -29,7 +29,7 @@ def get_sweep():
     return definition.Sweep(
         recipes=('configs/reach/ppo_choices.py',),
         settings=settings(),
-        num_seeds=10,
+        num_seeds=5,
         question='What is each correctness choice of PPO worth on reach?',
         expected='bootstrapping at the time limit matters most; cached starts cost nothing here',
     )
