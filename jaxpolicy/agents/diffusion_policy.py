@@ -116,8 +116,7 @@ def sampling(config: Config, spec: types.Spec) -> chunks.Sampling:
     sampler.plan(grid)  # raises a ValueError if the sampler cannot use the grid
 
     def predictor(state, history):
-        params = train_state.weights(state, 'denoiser', config.act_weights)
-        condition = net.see(history)
+        condition, params = net.see(history), net.acting(state)
         predict = denoiser(config, net, objective, params, condition)
         if config.guidance != 1.0:
             nothing = jnp.zeros_like(condition)

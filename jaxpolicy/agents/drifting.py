@@ -96,8 +96,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         def act(obs, key):
             condition = net.see(obs)
             z = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
-            params = train_state.weights(state, 'generator', config.act_weights)
-            chunk = generate(params, z, condition)
+            chunk = generate(net.acting(state, 'generator'), z, condition)
             return jnp.clip(chunk, -config.clip, config.clip), {}
 
         return types.memoryless(act)

@@ -118,8 +118,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
         def act(obs, key):
             condition = net.see(obs)
-            params = train_state.weights(state, 'denoiser', config.act_weights)
-            u = average(net, params, condition, k_max)
+            u = average(net, net.acting(state), condition, k_max)
             eps = jax.random.normal(key, (len(condition), config.pred_horizon, action_dim))
             return jnp.clip(sample(u, eps, config.num_sample_steps), -config.clip, config.clip), {}
 

@@ -87,10 +87,7 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
 
         def act(obs, key):
             del key
-            params, condition = (
-                train_state.weights(state, 'policy', config.act_weights),
-                net.see(obs),
-            )
+            params, condition = net.acting(state, 'policy'), net.see(obs)
             nothing = jnp.zeros((len(condition), config.pred_horizon, action_dim))
             chunk = predict(params, nothing, 0.0, condition)
             if config.num_sample_steps == 2:

@@ -32,6 +32,7 @@ from jaxpolicy.agents import (
 from jaxpolicy.io import checkpoint
 from jaxpolicy.ops import normalize
 from jaxpolicy.types import Agent, Chunk, LoopState, Spec, Transition
+from tests import acting, weights
 
 A, TO, TP = 2, 2, 4
 KEY = jax.random.key(0)
@@ -547,6 +548,30 @@ def test_the_key_reuse_check_is_awake():
     jax.jit(twice).trace(KEY)  # an earlier trace is not taken for a checked one
     with pytest.raises(jax.errors.KeyReuseError):
         _traced(twice, KEY)
+
+
+@pytest.mark.parametrize('module', [bc, diffusion_policy, mip, flow_map, drifting])
+def test_either_the_averaged_or_the_last_weights_act(module):
+    fields = {'width': 8, 'num_blocks': 1} | ({} if module is bc else {'network': 'mlp'})
+    if 'num_sample_steps' in module.Config.__dataclass_fields__:
+        fields['num_sample_steps'] = 2
+    which = ('ema', 'last')
+    configs = [module.Config(**HORIZONS, **fields, act_weights=name) for name in which]
+    ema, last = (module.make(config, SPEC) for config in configs)
+    state = weights.acting(ema)
+    params, average = state.params, weights.random(state.target_params, seed=1)
+    state = state.replace(target_params=average)
+
+    @jax.jit
+    def plans(state):
+        obs, swapped = _obs(0, 5, TO), state.replace(params=average, target_params=params)
+        each = [(ema, state), (last, state), (ema, swapped)]
+        return [acting.act_of(agent)(state, obs, KEY, True)[0] for agent, state in each]
+
+    by_average, by_last, expected = plans(state)
+    np.testing.assert_allclose(by_last, expected, atol=1e-5)
+    assert np.abs(by_last - by_average).max() > 1e-3
+    assert 'act_weights' in module.ACTING
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxpolicy import optimizers, ranges, registry, types
+from jaxpolicy import optimizers, ranges, registry, train_state, types
 from jaxpolicy.diffusion import process, samplers
 from jaxpolicy.nets import encoders
 
@@ -74,6 +74,10 @@ class Denoiser(NamedTuple):
     def see(self, obs: types.PyTree) -> jax.Array:
         """Turns a history (leaves [B, To, ...]) into the network's condition [B, To, D]."""
         return encoders.encode(obs, self.spec.obs)
+
+    def acting(self, state: train_state.TrainState, name: str = 'denoiser') -> Any:
+        """The parameters that act, of the network that the state calls `name`."""
+        return train_state.weights(state, name, self.config.act_weights)
 
     def apply(self, params: Any, x: jax.Array, k: jax.Array, condition: jax.Array) -> jax.Array:
         """The network's output [B, Tp, A] for noisy chunks x [B, Tp, A]."""
