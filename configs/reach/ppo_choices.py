@@ -16,7 +16,7 @@ def get_config():
     name = 'experiments.studies.ppo_choices.variants'
     config.agent = recipe.on_policy(name, 'reach').agent
     config.normalize.obs = 'none'  # the agent has a normaliser of its own
-    config.loop.num_env_steps = 614_400
+    config.loop.num_env_steps = 409_600
     config.loop.iterations_per_round = 5
     config.eval.every = 1
     config.eval.num_episodes = 128
