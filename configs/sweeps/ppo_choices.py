@@ -20,9 +20,13 @@ OTHERS = {
 
 
 def settings():
-    """Ours, each choice alone as others make it, and all of them together."""
+    """Ours, each choice alone as others make it, all of them together, and a middle way.
+
+    The middle way is ours, but for the very first rollout, before which there are no statistics.
+    """
     each = [f'{name.replace(" ", "_")}: {change}' for name, change in OTHERS.items()]
-    return ('ours:', *each, f'all_four: {" ".join(OTHERS.values())}')
+    all_four = f'all_four: {" ".join(OTHERS.values())}'
+    return ('ours:', *each, all_four, 'first_statistics_first: agent.statistics=first_before')
 
 
 def get_sweep():

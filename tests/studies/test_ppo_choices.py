@@ -92,6 +92,14 @@ def test_statistics_that_come_first_are_those_that_learning_sees():
     assert abs(metrics['first_ratio'] - 1.0) > 1e-3 > abs(ours['first_ratio'] - 1.0)
 
 
+def test_the_first_rollout_alone_may_come_first():
+    state, batch, _ = _start()
+    update = _update(statistics='first_before')
+    _close(update(state, batch, KEY), _update()(state, batch, KEY))
+    nothing = state.replace(stats={'obs': normalize.welford(SPEC.obs)})
+    _close(update(nothing, batch, KEY), _update(statistics='before')(nothing, batch, KEY))
+
+
 def test_advantages_are_normalised_in_each_minibatch(monkeypatch):
     """Those that the losses are given have mean 0 and standard deviation 1 there."""
     state, batch, _ = _start()

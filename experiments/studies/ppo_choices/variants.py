@@ -9,6 +9,8 @@ time_limits   'bootstrap': a truncated step counts the value of the observation 
 statistics    'after': the normaliser takes in a rollout after it was learnt from.
               'before': it takes it in first, so that the policy that learns does not see what the
               policy that acted saw, and the first ratio is not 1 (as in brax).
+              'first_before': it takes in the very first rollout before it is learnt from, and the
+              others afterwards.
 advantages    'rollout': they are normalised over the whole rollout.
               'minibatch': they are normalised in each minibatch (as in Stable-Baselines3, CleanRL
               and brax).
@@ -34,7 +36,7 @@ ACTING = ()
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):
     time_limits: Literal['bootstrap', 'terminate'] = 'bootstrap'
-    statistics: Literal['after', 'before'] = 'after'
+    statistics: Literal['after', 'before', 'first_before'] = 'after'
     advantages: Literal['rollout', 'minibatch'] = 'rollout'
 
 
@@ -49,9 +51,10 @@ def make(config: Config, spec: types.Spec) -> types.Agent:
         agent = _normalizing_minibatches(config, spec, agent)
     if config.time_limits == 'terminate':
         agent = _terminating(agent)
-    if config.statistics == 'before':
-        return _standardizing_first(agent, spec)
-    return transforms.standardize_obs(agent, spec.obs)
+    standardized = transforms.standardize_obs(agent, spec.obs)
+    if config.statistics == 'after':
+        return standardized
+    return _taking_in_first(standardized, always=config.statistics == 'before')
 
 
 def _normalizing_minibatches(config: Config, spec: types.Spec, agent: types.Agent) -> types.Agent:
@@ -94,13 +97,19 @@ def _terminating(agent: types.Agent) -> types.Agent:
     return agent._replace(update=update)
 
 
-def _standardizing_first(agent: types.Agent, spec: types.Spec) -> types.Agent:
-    """`transforms.standardize_obs`, whose statistics take in a rollout before it is learnt from."""
-    standardized = transforms.standardize_obs(agent, spec.obs)
+def _taking_in_first(agent: types.Agent, always: bool) -> types.Agent:
+    """The agent of `transforms.standardize_obs`, which takes in rollouts before learning from them.
+
+    Args:
+      always: every rollout; else only the first one, before which there are no statistics.
+    """
 
     def update(state, batch, key):
-        stats = normalize.update(state.stats['obs'], batch.obs, batch.extras['valid'])
-        state, metrics = standardized.update(state.replace(stats={'obs': stats}), batch, key)
-        return state.replace(stats={'obs': stats}), metrics  # it took the rollout in once more
+        old = state.stats['obs']
+        new = normalize.update(old, batch.obs, batch.extras['valid'])
+        early = always | (old.count == 0)
+        seen = jax.tree.map(lambda x, y: jnp.where(early, x, y), new, old)
+        state, metrics = agent.update(state.replace(stats={'obs': seen}), batch, key)
+        return state.replace(stats={'obs': new}), metrics  # it would take some in twice
 
-    return standardized._replace(update=update)
+    return agent._replace(update=update)
