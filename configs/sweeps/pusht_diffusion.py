@@ -21,7 +21,7 @@ EPOCHS = {10: 41, 50: 8, 100: 4}
 
 def settings():
     """The base, other objectives, and fewer demonstrations."""
-    objectives = [f'{name}: agent.objective={name}' for name in ('eps', 'v', 'flow')]
+    objectives = [f'{name}: agent.objective={name}' for name in ('eps', 'v', 'flow', 'edm')]
     fewer = [
         f'demos_{count}: data.num_episodes={count} loop.epochs_per_round={epochs} '
         f'loop.num_epochs={4 * epochs}'

@@ -12,7 +12,7 @@ from jaxpolicy.sweeps import definition
 
 def settings():
     """The base, other objectives, and other numbers of demonstrations with as many updates."""
-    objectives = [f'{name}: agent.objective={name}' for name in ('x0', 'v', 'flow')]
+    objectives = [f'{name}: agent.objective={name}' for name in ('x0', 'v', 'flow', 'edm')]
     samplers = 'agent.sampler=dpmpp_2m agent.num_sample_steps=10'
     epochs = {10: 4500, 50: 900, 206: 220}  # of all runs about 20,000 updates
     demos = [
