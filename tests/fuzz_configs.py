@@ -174,7 +174,7 @@ def changes(name: str, folder: pathlib.Path) -> st.SearchStrategy[dict[str, Any]
 
 
 def _values(key: str, old: Any) -> st.SearchStrategy[Any]:
-    if key == 'wrap':
+    if key in ('wrap', 'loop.wrap'):
         return st.sampled_from(_WRAPS)
     if key == 'randomize':
         return st.fixed_dictionaries({'entry': _entries()})

@@ -37,6 +37,7 @@ class Settings(dagger.Config):
     beta: Annotated[ranges.Share, _NOT_BETA] = 0.5  # the chance that the expert acts
     beta_schedule: Annotated[Schedule, _NOT_BETA] = 'exponential'  # how beta falls by rounds
     num_members: ranges.Few = 1  # of the learner's ensemble, which the gate thrifty needs
+    wrap: tuple[Any, ...] = ()  # as config.wrap, around it, in training alone
 
 
 def make(
@@ -61,7 +62,7 @@ def make_parts(
 ) -> tuple[dagger.Parts, dagger.Data]:
     """The parts of the loop, and the demonstrations and expert's weights that it learns from."""
     settings, horizons = check(config)
-    env = environment.make_env(config, truth.remember_truth)
+    env = environment.make_env(config, truth.remember_truth, training=True)
     spec = dataset.spec_of(episodes)
     sections.check_fit(config, spec, env.spec)
     lengths = (horizons.obs, horizons.pred, horizons.action)

@@ -49,16 +49,21 @@ def on_device(config: config_dict.ConfigDict) -> tuple[envs.Task, Any]:
 
 
 def make_env(
-    config: config_dict.ConfigDict, within: Callable[[types.Env], types.Env] | None = None
+    config: config_dict.ConfigDict,
+    within: Callable[[types.Env], types.Env] | None = None,
+    training: bool = False,
 ) -> types.Env:
     """Builds the environment: randomised, wrapped, rewarded, disturbed, time-limited, vectorised.
 
     Args:
       within: a wrapper that goes inside the rewards and the disturbances.
+      training: whether the wrappers of config.loop.wrap, which only training has, go around those
+        of config.wrap.
     """
     task, chosen = on_device(config)
     env = randomized(task, chosen, config.randomize)
     env = wrapped(env, config.wrap)
+    env = wrapped(env, config.loop.wrap, 'config.loop.wrap') if training else env
     env = within(env) if within else env
     if has_rewards_of_its_own(config):
         from jaxpolicy.runs import rewards  # few runs need it
@@ -95,11 +100,12 @@ def randomized(task: envs.Task, chosen: Any, entries: Any) -> types.Env:
     return task.make(chosen, randomize.drawer(randomize.parse(entries)))
 
 
-def wrapped(env: types.Env, entries: Sequence[Any]) -> types.Env:
+def wrapped(env: types.Env, entries: Sequence[Any], key: str = 'config.wrap') -> types.Env:
     """Puts the wrappers of the config around the env, the first one innermost.
 
     Args:
       entries: names of functions Env -> Env, or pairs (name, {argument: value}).
+      key: where they were given, for messages.
 
     Raises:
       ValueError: an entry is neither, or nothing has its name.
@@ -109,19 +115,19 @@ def wrapped(env: types.Env, entries: Sequence[Any]) -> types.Env:
         is_pair = isinstance(pair, tuple | list) and len(pair) == 2
         if not (is_pair and isinstance(pair[0], str) and isinstance(pair[1], Mapping)):
             raise ValueError(
-                f'config.wrap: expected names or pairs (name, {{argument: value}}), found {entry!r}'
+                f'{key}: expected names or pairs (name, {{argument: value}}), found {entry!r}'
             )
         name, fields = pair
-        wrapper = registry.resolve('wrappers', name, 'config.wrap')
+        wrapper = registry.resolve('wrappers', name, key)
         try:
             inspect.signature(wrapper).bind(env, **dict(fields))
         except TypeError as error:
-            raise ValueError(f'config.wrap: {name!r}: {error}') from error
+            raise ValueError(f'{key}: {name!r}: {error}') from error
         try:
             env = wrapper(env, **dict(fields))
         except ValueError as error:
-            raise ValueError(f'config.wrap: {name!r}: {error}') from error
+            raise ValueError(f'{key}: {name!r}: {error}') from error
         if not isinstance(env, types.Env):
             kind = type(env).__name__
-            raise ValueError(f'config.wrap: expected an Env of {name!r}, found {kind}')
+            raise ValueError(f'{key}: expected an Env of {name!r}, found {kind}')
     return env

@@ -108,7 +108,7 @@ def train_settings(
         request = StopRequest()
         if jax.process_count() == 1:  # with several, JAX takes SIGTERM: sharding.stop_agreed
             stack.enter_context(request)
-        if len({meta and meta['round'] for meta in metas}) > 1:
+        if len({meta and meta.get('round') for meta in metas}) > 1:
             raise ValueError('--workdir: expected directories that are trained up to one round')
         numbers = together.numbers([each for each, _ in settings]) if settings[1:] else None
         run, evaluator, compiled = _make(config, options, metas[0] is None, numbers)

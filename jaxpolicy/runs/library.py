@@ -22,7 +22,7 @@ from jaxpolicy.envs import validate
 from jaxpolicy.envs.wrap import time_limit, vectorize
 from jaxpolicy.io import checkpoint, progress, spec_file, workdir
 from jaxpolicy.loops import offline, policies
-from jaxpolicy.runs import kinds, learner, program, recipe, upgrade
+from jaxpolicy.runs import environment, kinds, learner, program, recipe, upgrade
 
 FROM_DEMONSTRATIONS = {'chunks': 'offline', 'replay': 'offline_rl'}  # LEARNS_FROM: kind of run
 FROM_EXPERIENCE = {'rollouts': 'on_policy', 'replay': 'off_policy'}
@@ -115,6 +115,7 @@ def train(
     config.env = config_dict.ConfigDict({'name': '', 'episode_steps': episode_steps})
     config.normalize.obs = normalize_obs or config.normalize.obs
     _set(config, fields)
+    env = environment.wrapped(env, config.loop.wrap, 'wrap')
     world = vectorize.vectorize(time_limit.time_limit(env, episode_steps))
     kinds.check_used(config)
     return _run(config, kinds.make_run(config, world), seed)

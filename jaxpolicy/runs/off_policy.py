@@ -1,6 +1,7 @@
 """Runs that learn from replayed experience, and from demonstrations beside it if asked to."""
 
 import dataclasses
+from typing import Any
 
 import jax
 from ml_collections import config_dict
@@ -15,6 +16,7 @@ class Settings(off_policy.Config):
     """The fields of the config's group `loop`."""
 
     num_env_steps: ranges.Total = 100_000  # with the random ones; rounded up to whole rounds
+    wrap: tuple[Any, ...] = ()  # as config.wrap, around it, in training alone
 
 
 def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:
@@ -23,7 +25,7 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
     at_random = settings.num_envs * off_policy.num_random_steps(settings)
     per_round = sections.round_of(settings, at_random)
     if env is None:
-        env = environment.make_env(config)
+        env = environment.make_env(config, training=True)
         if settings.hindsight_share:
             from jaxpolicy.runs import rewards  # few runs need it
 

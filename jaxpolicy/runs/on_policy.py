@@ -1,6 +1,7 @@
 """Runs that learn from the current policy's own experience."""
 
 import dataclasses
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -18,13 +19,14 @@ class Settings:
     num_env_steps: ranges.Total = 2_000_000  # rounded up to whole rounds
     pool_size: ranges.CountOrZero = 0  # fresh starts for each rollout; 0: chosen by loops.on_policy
     iterations_per_round: ranges.Count = 10  # rollouts of one compiled call and one row of metrics
+    wrap: tuple[Any, ...] = ()  # as config.wrap, around it, in training alone
 
 
 def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.Run:
     """Makes the run; `env`, vectorised and time-limited, replaces the config's environment."""
     settings = sections.section(Settings, config.loop, 'loop')
     per_round = sections.round_of(settings)
-    env = environment.make_env(config) if env is None else env
+    env = environment.make_env(config, training=True) if env is None else env
 
     def loop_of(numbers):
         return on_policy.make(

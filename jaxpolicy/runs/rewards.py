@@ -79,6 +79,7 @@ def for_hindsight(
     goals = goals_of(task, chosen, key)
     unfit = {
         'wrap': len(config.wrap) > 0,
+        'loop.wrap': len(config.loop.wrap) > 0,
         'imitate.path': bool(config.imitate.path),
         'shaping.scale': config.shaping.scale > 0.0,
         'disturb.obs_delay': any(config.disturb.obs_delay),

@@ -128,7 +128,7 @@ class Builder:
                 return ()  # the run also asks the environment for its goals
 
             def make() -> Any:
-                return environment.make_env(config)
+                return environment.make_env(config, training=True)
         elif kind in kinds.KINDS:
 
             def make() -> Any:
@@ -137,6 +137,7 @@ class Builder:
             return ()  # `make_run` says so
         values = workdir.to_json(config)
         world = {name: values[name] for name in _WORLD if name in values}
+        world['loop.wrap'] = values['loop'].get('wrap')
         key = json.dumps([kind, world], sort_keys=True)
         if key not in self._shared:
             self._shared[key] = make()
