@@ -13,17 +13,15 @@ import functools
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import config_dict
 
 from jaxpolicy import sharding
 from jaxpolicy.io import checkpoint, progress, summary
-from jaxpolicy.runs import compiling, continuing, evaluation, kinds, program, sections
+from jaxpolicy.runs import compiling, continuing, evaluation, kinds, program, rounds, sections
 
 _copy_tree = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
@@ -46,18 +44,6 @@ def _part(tree, index):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-COUNTS: tuple[str, ...] = ('updates', 'env_steps')  # what the metrics of a round count
-
-
-class Place(NamedTuple):
-    """Where a setting is trained: its config, its workdir, and what writes checkpoints and rows."""
-
-    config: config_dict.ConfigDict
-    directory: Path
-    manager: Any
-    writer: Any
-
-
 class Trainer:
     """Trains a run in this process; its method `run` does all the work.
 
@@ -71,7 +57,7 @@ class Trainer:
 
     def __init__(
         self,
-        places: Sequence[Place],
+        places: Sequence[rounds.Place],
         run: kinds.Run,
         evaluator: Any,
         compiled: program.Program,
@@ -80,13 +66,7 @@ class Trainer:
         self._places, self._run = places, run
         self._config = places[0].config  # the settings differ in numbers of the agent alone
         self._evaluator, self._program, self._numbers = evaluator, compiled, numbers
-        self._pending: list[tuple[int, Any, Any]] = []  # rounds whose metrics nobody has read yet
-        # Counts up to the last row, as Python's integers, which do not overflow.
-        self._done: dict[str, int] = dict.fromkeys(COUNTS, 0)
-        self._sound: list[Any] = [True] * len(places)  # whose numbers are finite, each [S] bool
-        # Seconds of either, evaluations left out; each setting counts its share of them.
-        self._train_s = self._compile_s = 0.0
-        self._since = time.perf_counter()  # the time up to which they count
+        self._rounds = rounds.Rounds(places, numbers is not None)
 
     def run(self, request) -> tuple[Any, bool]:
         """Runs rounds to the last one or a signal; returns the last state and whether all ran."""
@@ -109,15 +89,16 @@ class Trainer:
                 sound = _all_finite((state.train.params, losses), np.ndim(found['updates']))
                 if run.keep:
                     run.keep(self._places[0].directory, state, index)
-                self._pending.append((index, found, sound))
+                self._rounds.add(index, found, sound)
                 stopped = sharding.stop_agreed(request.received, index)
                 last = stopped or index == run.num_rounds
                 evaluate = index == run.num_rounds or _due(index, config.eval.every)
                 if evaluate or last or _due(index, config.checkpoint.every):
                     self._save(state, index, evaluate, bar, compiler)
                 else:
-                    self._write(keep=1)  # the device still computes the round that is kept
-                bar.update(index - len(self._pending), self._done)  # the rounds that are over
+                    self._rounds.write(keep=1)  # the device still computes the round that is kept
+                over = index - self._rounds.num_pending
+                bar.update(over, self._rounds.done)
         for place in self._places:
             place.manager.wait_until_finished()
         if index < run.num_rounds:
@@ -130,12 +111,10 @@ class Trainer:
     @contextlib.contextmanager
     def _apart(self, bar: progress.Progress, what: str):
         """A context for compiling, which is said, and whose seconds are counted for themselves."""
-        self._count_time()
+        self._rounds.count_training()
         with bar.apart(what):
             yield
-        now = time.perf_counter()
-        self._compile_s += (now - self._since) / len(self._places)
-        self._since = now
+        self._rounds.count_compiling()
 
     def _start(self, index: int | None, compiler: compiling.Compiler):
         """The state to begin with and its round: a new state, or the last one that was saved.
@@ -159,11 +138,10 @@ class Trainer:
         state, meta = self._restore(index)
         if index < self._run.num_rounds:
             self._compile(compiler, state, data)
-        self._train_s, self._compile_s = meta['train_s'], meta.get('compile_s', 0.0)
         # Runs of older versions did not save the counts; their last row has them.
         last = self._places[0].writer.last_row() if 'updates' not in meta else meta
-        self._done = {name: int(last[name]) for name in COUNTS}
-        print(f'continuing after update {self._done["updates"]}', file=sys.stderr)
+        self._rounds.go_on(meta, last)
+        print(f'continuing after update {self._rounds.done["updates"]}', file=sys.stderr)
         return state, index
 
     def _restore(self, index: int) -> tuple[Any, dict[str, Any]]:
@@ -204,87 +182,24 @@ class Trainer:
             names = self._evaluator.names(train, num_episodes)
             sections.metric_names(self._config, names)
 
-    def _write(self, keep: int = 0, extras: Sequence[dict] = ()) -> None:
-        """Writes the rows of all pending rounds but the last `keep`.
-
-        Args:
-          extras: what joins the last row of each setting; () for nothing.
-
-        Raises:
-          ValueError: nobody's numbers are finite any more.
-        """
-        while len(self._pending) > keep:
-            index, found, sound = self._pending.pop(0)
-            rows, before = jax.device_get(found), self._done['updates']
-            for name in COUNTS:  # the same for all settings and seeds
-                self._done[name] += int(np.asarray(rows.pop(name)).reshape(-1)[0])
-            self._count_time()
-            updates = f'updates {before + 1} to {self._done["updates"]}'
-            for at in self._going():
-                row = rows if self._numbers is None else {n: x[at] for n, x in rows.items()}
-                row = {f'train/{name}': x for name, x in row.items()}
-                row |= {'time/train_s': self._train_s, 'time/compile_s': self._compile_s}
-                row |= extras[at] if extras and not self._pending else {}
-                self._places[at].writer.write(summary.over_seeds(row), index, **self._done)
-                mine = np.asarray(sound) if self._numbers is None else np.asarray(sound)[at]
-                self._check(at, f'round {index}, {updates}', mine)
-            if not self._going():
-                raise ValueError('training stops, as no numbers are left that are finite')
-
-    def _going(self) -> list[int]:
-        """The settings that go on: those with a seed whose numbers are finite."""
-        return [at for at, sound in enumerate(self._sound) if np.any(sound)]
-
-    def _check(self, at: int, when: str, sound: np.ndarray) -> None:
-        """Says whose numbers are no longer finite, given [] or [S] whether they are.
-
-        Raises:
-          ValueError: nobody's are in a run alone, so that there is nothing to go on with.
-        """
-        sound = np.atleast_1d(sound)
-        lost = np.flatnonzero(~sound & self._sound[at])
-        self._sound[at] = sound
-        if not len(lost):
-            return
-        who = f'of seeds {", ".join(map(str, lost))} of the {len(sound)} ' if len(sound) > 1 else ''
-        text = f'the loss or the parameters {who}are no longer finite in {when}'
-        where = '' if self._numbers is None else f'{self._places[at].directory}: '
-        if sound.any():
-            print(f'warning: {where}{text}', file=sys.stderr)
-            return
-        manager = self._places[at].manager
-        manager.wait_until_finished()
-        last = checkpoint.latest_step(manager)
-        kept = 'no checkpoint was saved before' if last is None else f'checkpoint {last} is kept'
-        text = f'{where}{text}: training stops, and {kept}; try a lower learning rate'
-        if self._numbers is None:
-            raise ValueError(text)
-        print(text, file=sys.stderr)
-
-    def _count_time(self) -> None:
-        now = time.perf_counter()
-        self._train_s += (now - self._since) / len(self._places)
-        self._since = now
-
     def _save(self, state, index: int, evaluate: bool, bar, compiler) -> None:
         """Evaluates if asked to, writes every row, and has a copy of the state saved."""
         jax.block_until_ready(state.train.step)
-        if not np.any(np.asarray(self._pending[-1][2])):
-            self._write()  # says so, and stops before anything is saved
-        self._count_time()
+        sound = self._rounds.last_sound()
+        if not np.any(sound):
+            self._rounds.write()  # says so, and stops before anything is saved
+        self._rounds.count_training()
         extras: list[dict[str, Any]] = [{} for _ in self._places]
         if evaluate and self._evaluator:
             with self._apart(bar, 'compiling the evaluation'):
                 compiler.wait('evaluation')
-            sound = np.asarray(self._pending[-1][2])
-            for at in self._going():
+            for at in self._rounds.going():
                 if self._numbers is None or np.any(sound[at]):
                     extras[at] = self._evaluate(state.train, at, bar)
-            self._since = time.perf_counter()
-        self._write(extras=extras)
-        meta = self._done | {'round': index, 'train_s': self._train_s}
-        meta |= {'compile_s': self._compile_s, 'data': self._run.fingerprint}
-        for at in self._going():
+            self._rounds.leave_out()
+        self._rounds.write(extras=extras)
+        meta = self._rounds.facts() | {'round': index, 'data': self._run.fingerprint}
+        for at in self._rounds.going():
             place = self._places[at]
             # A copy is saved, as the next round reuses the state's memory while saving goes on.
             mine = _copy(state) if self._numbers is None else _part(state, at)

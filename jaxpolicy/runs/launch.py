@@ -24,6 +24,7 @@ from jaxpolicy.runs import (
     execution,
     kinds,
     program,
+    rounds,
     sections,
     together,
 )
@@ -144,7 +145,7 @@ def _saved(config: config_dict.ConfigDict, directory: Path) -> dict[str, Any] | 
     return meta
 
 
-def _open(stack, config, directory: Path, options: Options, spec, fresh: bool) -> execution.Place:
+def _open(stack, config, directory: Path, options: Options, spec, fresh: bool) -> rounds.Place:
     """Records what is asked for in the directory, and opens the files that training writes."""
     writer = metrics.NullWriter()
     if sharding.is_main():
@@ -157,7 +158,7 @@ def _open(stack, config, directory: Path, options: Options, spec, fresh: bool) -
     keep = (config.checkpoint.keep_last, config.checkpoint.keep_best)
     scored_by = continuing.scored_by(config)
     manager = checkpoint.open_manager(directory / CHECKPOINTS, *keep, scored_by=scored_by)
-    return execution.Place(config, directory, stack.enter_context(manager), writer)
+    return rounds.Place(config, directory, stack.enter_context(manager), writer)
 
 
 def _record(directory: Path, config, options: Options, fresh: bool) -> None:

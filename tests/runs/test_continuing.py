@@ -8,7 +8,7 @@ import pytest
 from configs.smoke import ppo
 from jaxpolicy import train_state, types
 from jaxpolicy.io import checkpoint, metrics, workdir
-from jaxpolicy.runs import continuing, execution, kinds, launch, program, saved
+from jaxpolicy.runs import continuing, execution, kinds, launch, program, rounds, saved
 
 ALONE = launch.Options(num_devices=1)
 
@@ -130,7 +130,7 @@ class Breaks:
             launch.StopRequest() as request,
         ):
             writer = metrics.open_writer(directory, tensorboard=False)
-            place = execution.Place(config, directory, manager, writer)
+            place = rounds.Place(config, directory, manager, writer)
             return execution.Trainer([place], self.run, None, made).run(request)
 
 
