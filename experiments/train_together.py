@@ -27,7 +27,8 @@ def main(_):
         raise ValueError('--runs: expected runs with the same seeds')
     seeds = runs[0].seeds
     options = launch.Options(seeds[0], len(seeds), num_devices=1, record=FLAGS.video)
-    settings = [(plan.config_of(run), folder / run.workdir) for run in runs]
+    configs = plan.configs_of(runs)
+    settings = [(configs[run.identity], folder / run.workdir) for run in runs]
     if not launch.train_settings(settings, options):
         sys.exit('stopped and saved; the same sweep continues these runs')
     print(f'done: {len(runs)} runs')

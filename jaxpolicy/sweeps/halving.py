@@ -10,14 +10,13 @@ massively parallel hyperparameter tuning* (MLSys 2020).
 Optuna is told of a setting's evaluations alone; the runs are asked to stop by the driver.
 """
 
-import copy
 import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxpolicy.io import metrics, recipe_file, settings
+from jaxpolicy.io import metrics
 from jaxpolicy.sweeps import grid, outcome, plan, result
 
 _STEPS = 1_000_000  # of a whole run, as Optuna counts its length in integers
@@ -74,13 +73,10 @@ def read_options(text: str) -> Options | None:
 def check(planned: Sequence[plan.Planned]) -> None:
     """Raises a ValueError where no setting could ever be stopped."""
     rivals: dict[tuple[str, str], set[str]] = {}
-    recipes = {name: recipe_file.load(name) for name in {run.recipe for run in planned}}
-    for run in planned:
-        if run.trained_by:
-            continue
-        config = copy.deepcopy(recipes[run.recipe])
-        settings.override(config, [(key, text) for key, text in run.overrides])
-        every = config.eval.every
+    training = [run for run in planned if not run.trained_by]
+    configs = plan.configs_of(training)
+    for run in training:
+        every = configs[run.identity].eval.every
         if not 0 < every < run.num_rounds:
             raise ValueError(
                 f'--halving: {run.name}: config.eval.every: expected from 1 to below the '

@@ -219,11 +219,15 @@ def plan(
     return list(planned.values())
 
 
-def config_of(run: Planned) -> config_dict.ConfigDict:
-    """The config of a run that trains, from its recipe, which is read again."""
-    config = recipe_file.load(run.recipe)
-    settings.override(config, [(key, text) for key, text in run.overrides])
-    return config
+def configs_of(planned: Sequence[Planned]) -> dict[str, config_dict.ConfigDict]:
+    """The configs of runs that train, by identity, from their recipes, which are read again."""
+    recipes = {name: recipe_file.load(name) for name in {run.recipe for run in planned}}
+    found = {}
+    for run in planned:
+        config = copy.deepcopy(recipes[run.recipe])
+        settings.override(config, [(key, text) for key, text in run.overrides])
+        found[run.identity] = config
+    return found
 
 
 def title(run: Planned) -> str:

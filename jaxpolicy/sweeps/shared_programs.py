@@ -46,7 +46,7 @@ def share(
     if most < 2:
         return [[run] for run in planned], []
     training = [run for run in planned if not run.trained_by]
-    configs = {run.identity: plan.config_of(run) for run in training}
+    configs = plan.configs_of(training)
     alike: dict[str, list[plan.Planned]] = {}
     for run in training:
         rest = [together.without(configs[run.identity]), run.seeds]
