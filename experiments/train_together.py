@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxpolicy.io import flags as config_flags
+from jaxpolicy.io import wandb_tracker
 from jaxpolicy.runs import launch
 from jaxpolicy.sweeps import plan
 
@@ -26,10 +27,11 @@ def main(_):
     if any(run.seeds != runs[0].seeds for run in runs):
         raise ValueError('--runs: expected runs with the same seeds')
     seeds = runs[0].seeds
-    options = launch.Options(seeds[0], len(seeds), num_devices=1, record=FLAGS.video)
+    place = wandb_tracker.place_of_flags()
+    options = launch.Options(seeds[0], len(seeds), 1, FLAGS.video, place)
     configs = plan.configs_of(runs)
     settings = [(configs[run.identity], folder / run.workdir) for run in runs]
-    if not launch.train_settings(settings, options):
+    if not launch.train_settings(settings, options, [plan.title(run) for run in runs]):
         sys.exit('stopped and saved; the same sweep continues these runs')
     print(f'done: {len(runs)} runs')
 
@@ -37,5 +39,6 @@ def main(_):
 if __name__ == '__main__':
     config_flags.define_input('workdir', None, 'Folder of a sweep.', folder=True, required=True)
     flags.DEFINE_list('runs', None, 'Identities of the runs.', required=True)
+    wandb_tracker.define_place()
     flags.DEFINE_bool('video', False, 'Record an episode of each run at the end.')
     config_flags.run_main(main)

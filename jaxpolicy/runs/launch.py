@@ -86,7 +86,9 @@ def train(config: config_dict.ConfigDict, directory: Path, options: Options) -> 
 
 
 def train_settings(
-    settings: Sequence[tuple[config_dict.ConfigDict, Path]], options: Options
+    settings: Sequence[tuple[config_dict.ConfigDict, Path]],
+    options: Options,
+    titles: Sequence[str] = (),
 ) -> bool:
     """Trains several settings in one program; see `train`.
 
@@ -94,6 +96,7 @@ def train_settings(
       settings: the config of each and its directory. The configs differ in numbers of the agent
         alone, and the directories have been trained up to the same round.
       options: the seeds are those of every setting.
+      titles: what a tracker calls the settings, instead of the name in `options`.
 
     Raises:
       ValueError: as in `train`; or the settings cannot share a program.
@@ -116,10 +119,11 @@ def train_settings(
         for meta in metas:
             if meta is not None:  # before anything is written
                 sections.check_same(meta['data'], run.fingerprint)
-        places = [
-            _open(stack, each, directory, options, run.spec, meta is None)
-            for (each, directory), meta in zip(settings, metas, strict=True)
-        ]
+        places = []
+        for at, ((each, directory), meta) in enumerate(zip(settings, metas, strict=True)):
+            if titles and options.wandb:
+                options = options._replace(wandb=options.wandb._replace(name=titles[at]))
+            places.append(_open(stack, each, directory, options, run.spec, meta is None))
         work = execution.Trainer(places, run, evaluator, compiled, numbers)
         state, finished = work.run(request)
         for at, place in enumerate(places):

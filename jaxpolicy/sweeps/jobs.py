@@ -19,7 +19,8 @@ def of(folder: Path, group: Sequence[plan.Planned], flags: Sequence[str]) -> eng
     first = group[0]
     place = folder / first.workdir
     if first.trained_by:
-        return engine.Job([*acting.arguments(folder, first), *flags], place)
+        evaluates = [flag for flag in flags if not flag.startswith('--wandb_')]
+        return engine.Job([*acting.arguments(folder, first), *evaluates], place)
     if group[1:]:
         runs = ','.join(run.identity for run in group)
         command = ['train_together', f'--workdir={folder}', f'--runs={runs}']
