@@ -17,7 +17,7 @@ def test_a_sweep_has_a_question_and_settings_that_differ(name):
     sweep = recipe_file.run(str(FOLDER / f'{name}.py'), 'get_sweep', 'sweep')
     found = plan.variants(sweep)
     configs = [str(variant.config) for variant in found]
-    assert len(set(configs)) == len(configs) > 1
+    assert len(set(configs)) == len(configs) and (configs[1:] or sweep.acting)
     assert sweep.question.endswith('?') and sweep.expected
     assert sweep.num_seeds >= 5 or name in FEW_SEEDS
 
