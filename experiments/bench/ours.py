@@ -37,7 +37,7 @@ def start(config: config_dict.ConfigDict, seed: int) -> Contender:
     compiled = program.of_run(run, seed, num_seeds=1, mesh=None)
     if compiled.jitted:  # beside each other, as training compiles them
         with compiling.Compiler() as compiler:
-            compiler.add('init', compiling.Task(compiled.jitted['init'], (compiled.first,)))
+            compiler.add('init', compiling.Task(compiled.jitted['init'], compiled.first))
             task = compiling.Task(compiled.jitted['step'], (compiled.template, run.data))
             compiler.add('step', task)
     make_policy = learner.make_policy(config, learner.make_agent(config, run.spec))

@@ -87,18 +87,20 @@ def test_settings_that_learn_from_files_share_a_program_too(tmp_path, demos):
     assert_same(places[1], tmp_path / 'alone')
 
 
-def test_settings_that_were_stopped_go_on_together_or_alone(both, tmp_path):
+def test_a_setting_goes_on_alone_and_not_with_one_at_another_round(both, tmp_path):
     places = [tmp_path / str(i) for i in range(2)]
-
-    def train(config, place):
-        return launch.train(config, place, BOTH)
-
     assert launch.train_settings(list(zip(ppos(32), places, strict=True)), BOTH)
-    assert train(ppos(64)[1], places[1])
+    assert launch.train(ppos(96)[0], places[0], BOTH)
+    assert_same(places[0], both[0])
     with pytest.raises(ValueError, match='trained up to one round'):
         launch.train_settings(list(zip(ppos(96), places, strict=True)), BOTH)
-    assert train(ppos(64)[0], places[0])
-    assert launch.train_settings(list(zip(ppos(96), places, strict=True)), BOTH)
+
+
+@pytest.mark.slow
+def test_settings_that_were_stopped_go_on_together(both, tmp_path):
+    places = [tmp_path / str(i) for i in range(2)]
+    for steps in (32, 96):
+        assert launch.train_settings(list(zip(ppos(steps), places, strict=True)), BOTH)
     for ours, theirs in zip(places, both, strict=True):
         assert_same(ours, theirs)
 
