@@ -38,27 +38,25 @@ def left_out(style: Mapping[str, int]) -> str:
     return f' The baseline and the best settings; {rest:,} others are left out.' if rest else ''
 
 
-def curves(collection: Collection, style: Mapping[str, int]) -> report.Section:
+def curves(collection: Collection, style: Mapping[str, int]) -> report.Part:
     drawn = []
     for name in shown(style):
         points = report_statistics.curve([s for s in collection.samples if s.setting == name])
         if len(points) > 1:
             drawn.append(charts.Series(name, style[name], *zip(*points, strict=True)))
-    title = 'Sample efficiency'
     if not drawn:
-        return report.Section(title, [report.Text('No setting has two evaluations.')])
+        return report.Text('No setting has two evaluations, so there are no curves.')
     caption = (
         'Interquartile means of all evaluations, with 95% intervals, to where the first run of'
         ' a setting ends.'
     )
     svg = charts.lines(drawn, collection.axis, f'IQM of {collection.scale}')
-    return report.Section(title, [report.Chart(svg, caption + left_out(style))])
+    return report.Chart(svg, caption + left_out(style))
 
 
-def profiles(collection: Collection, style: Mapping[str, int]) -> report.Section:
-    title = 'Performance profiles'
+def profiles(collection: Collection, style: Mapping[str, int]) -> report.Part:
     if len({sample.score for sample in collection.samples}) == 1:
-        return report.Section(title, [report.Text('All scores are equal.')])
+        return report.Text('All scores are equal, so there are no profiles.')
     drawn = [
         charts.Series(name, style[name], *report_statistics.profile(collection, name))
         for name in shown(style)
@@ -68,7 +66,7 @@ def profiles(collection: Collection, style: Mapping[str, int]) -> report.Section
         'that is above another everywhere is better.'
     )
     svg = charts.lines(drawn, f'threshold of {collection.scale}', 'fraction of runs above')
-    return report.Section(title, [report.Chart(svg, caption + left_out(style))])
+    return report.Chart(svg, caption + left_out(style))
 
 
 def importance(collection: Collection) -> list[report.Section]:

@@ -42,8 +42,13 @@ def sections(
     if rows:
         found += [
             _settings(collection, rows, baseline, style),
-            report_charts.curves(collection, style),
-            report_charts.profiles(collection, style),
+            report.Section(  # two charts, which stand side by side on a wide page
+                'Sample efficiency and performance profiles',
+                [
+                    report_charts.curves(collection, style),
+                    report_charts.profiles(collection, style),
+                ],
+            ),
         ]
         found += report_charts.importance(collection)
         if len(collection.tasks()) > 1:

@@ -100,7 +100,7 @@ def test_a_report_has_a_page_tables_and_numbers(sweep):
     numbers = report_files.write(out, report_files.read([sweep], out))
     page = (out / report_files.PAGE).read_text()
     assert 'http' not in page.replace('http://www.w3.org', '') and '<script' not in page
-    for title in ('Warnings', 'Sample efficiency', 'Performance profiles', 'Time and memory'):
+    for title in ('Warnings', 'Sample efficiency and performance profiles', 'Time and memory'):
         assert f'<h2>{title}</h2>' in page
     assert 'Interaction of the two factors' in page and '1 run failed' in page
     assert 'href="../runs/agent.tau=1%20loop.reset=no"' in page
@@ -159,7 +159,7 @@ def test_equal_scores_of_one_evaluation_have_a_report(tmp_path):
     one = dataclasses.replace(one, curve=one.curve[:1])
     report_files.write(tmp_path, [one])
     page = (tmp_path / report_files.PAGE).read_text()
-    assert 'All scores are equal.' in page and 'No setting has two evaluations.' in page
+    assert 'All scores are equal,' in page and 'No setting has two evaluations,' in page
     assert 'nan' not in page
 
 
