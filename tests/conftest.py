@@ -7,7 +7,12 @@ import sys
 from tests import quick
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_DEVICES = '--xla_force_host_platform_device_count=8'
+_DEVICES = (
+    '--xla_force_host_platform_device_count=8'
+    # Eight devices share two cores: on a busy machine one waits for another longer than the 40 s
+    # after which XLA aborts the process.
+    ' --xla_cpu_collective_call_terminate_timeout_seconds=600'
+)
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{_DEVICES} {quick.XLA_FLAGS} {os.environ.get("XLA_FLAGS", "")}'.strip()
