@@ -9,8 +9,8 @@ from tests import quick
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _DEVICES = (
     '--xla_force_host_platform_device_count=8'
-    # Eight devices share two cores: on a busy machine one waits for another longer than the 40 s
-    # after which XLA aborts the process.
+    # Eight devices share two cores, and XLA aborts a process in which one of them waits too long
+    # for another, which a busy machine may cause.
     ' --xla_cpu_collective_call_terminate_timeout_seconds=600'
 )
 
