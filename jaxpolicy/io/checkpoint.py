@@ -25,6 +25,7 @@ from jaxpolicy.types import LoopState
 PyTree = Any
 Manifest = dict[str, dict[str, Any]]
 
+FOLDER = 'checkpoints'  # in the workdir of a run
 METRIC, SCORED_BY = 'score', 'scored_by'
 _NO_SCORE = -sys.float_info.max  # orbax wants a number, and JSON knows no infinity
 _FORMAT = 1

@@ -29,8 +29,6 @@ from jaxpolicy.runs import (
     together,
 )
 
-CHECKPOINTS = 'checkpoints'  # the folder in a workdir
-
 
 class Options(NamedTuple):
     """What training is told besides the config."""
@@ -138,7 +136,7 @@ def train_settings(
 
 def _saved(config: config_dict.ConfigDict, directory: Path) -> dict[str, Any] | None:
     """The facts of the newest checkpoint of a run; None for a new run, whose config is checked."""
-    meta = checkpoint.latest_meta(directory / CHECKPOINTS)
+    meta = checkpoint.latest_meta(directory / checkpoint.FOLDER)
     if meta is None:
         kinds.check_used(config)
     elif 'rows' not in meta:
@@ -161,7 +159,7 @@ def _open(stack, config, directory: Path, options: Options, spec, fresh: bool) -
     # This comes last: it cleans up in a thread, for which an error above would have to wait.
     keep = (config.checkpoint.keep_last, config.checkpoint.keep_best)
     scored_by = continuing.scored_by(config)
-    manager = checkpoint.open_manager(directory / CHECKPOINTS, *keep, scored_by=scored_by)
+    manager = checkpoint.open_manager(directory / checkpoint.FOLDER, *keep, scored_by=scored_by)
     return rounds.Place(config, directory, stack.enter_context(manager), writer)
 
 

@@ -128,13 +128,13 @@ def save(directory: str | Path, trained: Trained) -> None:
       ValueError: there is a run in the directory already.
     """
     directory = Path(directory)
-    if not checkpoint.is_empty(directory / 'checkpoints'):
+    if not checkpoint.is_empty(directory / checkpoint.FOLDER):
         raise ValueError(f'{directory}: expected no run there, found one')
     workdir.prepare(directory, trained.config, 0, upgrade=upgrade.upgrade, fresh=True)
     spec_file.write(directory, trained.spec, {'env': '', 'agent': trained.config.agent.name})
     # Only weights and key are saved: what belongs to the environment is of no use to a policy.
     state = types.LoopState(train=trained.state.train, env=(), key=trained.state.key)
-    with contextlib.closing(checkpoint.open_manager(directory / 'checkpoints')) as manager:
+    with contextlib.closing(checkpoint.open_manager(directory / checkpoint.FOLDER)) as manager:
         checkpoint.save(manager, len(trained.rows), state, {'round': len(trained.rows)})
         manager.wait_until_finished()
 

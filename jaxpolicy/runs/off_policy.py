@@ -45,16 +45,18 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
         sections.check_fit(config, dataset.spec_of(episodes), env.spec)
         data, mark = demo_buffer.from_episodes(episodes), dataset.fingerprint(episodes)
 
-    def loop_of(numbers, make=off_policy.make):
+    def loop_of(numbers):
         agent = learner.make_agent(config, env.spec, numbers=numbers)
         gamma = numbers.get('gamma', config.agent.gamma)
-        return make(env, agent, settings, gamma, config.env.episode_steps, goals)
+        return off_policy.make(env, agent, settings, gamma, config.env.episode_steps, goals)
 
-    loop, traced = loop_of(learner.NO_NUMBERS), None
+    agent = learner.make_agent(config, env.spec)
+    parts = (env, agent, settings, config.agent.gamma, config.env.episode_steps, goals)
+    loop, traced = off_policy.make(*parts), None
     if settings.buffer_on == 'host':
         from jaxpolicy.loops import off_policy_host
 
-        loop, traced = loop_of(learner.NO_NUMBERS, off_policy_host.make), loop
+        loop, traced = off_policy_host.make(*parts), loop
         data = jax.device_put(data, jax.devices('cpu')[0])
     return kinds.Run(
         loop=loop,
@@ -64,7 +66,7 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
         fingerprint=mark,
         is_sharded=True,
         traced=traced,
-        begin=beginning.opener(config, learner.make_agent(config, env.spec)),
+        begin=beginning.opener(config, agent),
         loop_of=None if traced else loop_of,
     )
 

@@ -40,17 +40,18 @@ def make(
     def agent_of(numbers):
         return learner.make_agent(config, spec, decay_updates, episodes, numbers)
 
-    def loop_of(numbers):
-        return offline.make(agent_of(numbers), settings.batch_size, settings.epochs_per_round)
+    def loop(agent):
+        return offline.make(agent, settings.batch_size, settings.epochs_per_round)
 
+    agent = agent_of(learner.NO_NUMBERS)
     return kinds.Run(
-        loop=loop_of(learner.NO_NUMBERS),
+        loop=loop(agent),
         data=data,
         num_rounds=num_rounds,
         spec=spec,
         fingerprint=dataset.fingerprint(episodes),
-        begin=_begin(config, agent_of(learner.NO_NUMBERS)),
-        loop_of=loop_of,
+        begin=_begin(config, agent),
+        loop_of=lambda numbers: loop(agent_of(numbers)),
     )
 
 

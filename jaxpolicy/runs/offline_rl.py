@@ -32,21 +32,20 @@ def make(
     def agent_of(numbers):
         return learner.make_agent(config, spec, settings.num_updates, episodes, numbers)
 
-    def loop_of(numbers):
-        return offline.replay(
-            agent_of(numbers),
-            settings.batch_size,
-            settings.updates_per_round,
-            settings.n_step,
-            numbers.get('gamma', config.agent.gamma),
-        )
+    def loop(agent, gamma):
+        rates = (settings.batch_size, settings.updates_per_round, settings.n_step)
+        return offline.replay(agent, *rates, gamma)
 
+    def loop_of(numbers):
+        return loop(agent_of(numbers), numbers.get('gamma', config.agent.gamma))
+
+    agent = agent_of(learner.NO_NUMBERS)
     return kinds.Run(
-        loop=loop_of(learner.NO_NUMBERS),
+        loop=loop(agent, config.agent.gamma),
         data=demo_buffer.from_episodes(episodes),
         num_rounds=-(-settings.num_updates // settings.updates_per_round),
         spec=spec,
         fingerprint=dataset.fingerprint(episodes),
-        begin=beginning.opener(config, agent_of(learner.NO_NUMBERS)),
+        begin=beginning.opener(config, agent),
         loop_of=loop_of,
     )

@@ -27,11 +27,12 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
     settings = sections.section(Settings, config.loop, 'loop')
     per_round = sections.round_of(settings)
     env = environment.make_env(config, training=True) if env is None else env
+    agent = learner.make_agent(config, env.spec)
 
-    def loop_of(numbers):
+    def loop(agent):
         return on_policy.make(
             env,
-            learner.make_agent(config, env.spec, numbers=numbers),
+            agent,
             num_envs=settings.num_envs,
             rollout_length=settings.rollout_length,
             iterations_per_round=settings.iterations_per_round,
@@ -40,11 +41,11 @@ def make(config: config_dict.ConfigDict, env: types.Env | None = None) -> kinds.
         )
 
     return kinds.Run(
-        loop=loop_of(learner.NO_NUMBERS),
+        loop=loop(agent),
         data=(),
         num_rounds=-(-settings.num_env_steps // per_round),
         spec=env.spec,
         is_sharded=True,
-        begin=beginning.opener(config, learner.make_agent(config, env.spec)),
-        loop_of=loop_of,
+        begin=beginning.opener(config, agent),
+        loop_of=lambda numbers: loop(learner.make_agent(config, env.spec, numbers=numbers)),
     )

@@ -189,7 +189,7 @@ def open_checkpoint(directory: str | Path, which: str, key: str = '--checkpoint'
     Raises:
       ValueError: there is no such checkpoint.
     """
-    manager = checkpoint.open_manager(Path(directory) / 'checkpoints', read_only=True)
+    manager = checkpoint.open_manager(Path(directory) / checkpoint.FOLDER, read_only=True)
     named = {'best': checkpoint.best_step, 'latest': checkpoint.latest_step}
     if which in named:
         step = named[which](manager)

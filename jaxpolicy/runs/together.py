@@ -40,25 +40,24 @@ def numbers(configs: Sequence[config_dict.ConfigDict]) -> dict[str, np.ndarray]:
     return {name: np.asarray(values, np.float32) for name, values in found.items()}
 
 
-def acting(config: config_dict.ConfigDict, spec: types.Spec, given: Numbers) -> types.Agent:
-    """The agent for evaluations: its `policy` takes pairs of a train state and numbers of it.
+def acting(config: config_dict.ConfigDict, spec: types.Spec, given: Numbers) -> types.AnyAgent:
+    """The agent for evaluations: its states are pairs of a train state and the numbers beside it.
+
+    Only its `init` and its `policy` take such pairs, as an evaluation learns nothing.
 
     Args:
       given: the numbers of all settings, [K], for their names and dtypes.
     """
+    agent = learner.make_agent(config, spec)
 
     def init(key):
-        train = learner.make_agent(config, spec).init(key)
-        return train, {name: values[0] for name, values in given.items()}
-
-    def update(state, batch, key):
-        raise NotImplementedError('this agent only acts')
+        return agent.init(key), {name: values[0] for name, values in given.items()}
 
     def policy(pair, deterministic=False):
         train, mine = pair
         return learner.make_agent(config, spec, numbers=mine).policy(train, deterministic)
 
-    return types.Agent(init, update, policy)
+    return agent._replace(init=init, policy=policy)
 
 
 def fixed(run: kinds.Run, given: Numbers, seed: int, num_seeds: int) -> list[str]:

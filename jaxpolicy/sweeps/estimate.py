@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxpolicy.io import metrics
-from jaxpolicy.sweeps import plan, result
+from jaxpolicy.sweeps import outcome, plan, result
 
 
 class _Known(NamedTuple):
@@ -60,7 +59,7 @@ class Clock:
           found: its result so far.
           num_shared: how many runs share its program.
         """
-        done = _rounds(self._folder, run)
+        done = outcome.num_rounds(self._folder, run)
         begun = _Begun(time.monotonic(), _seconds(found), done, num_shared)
         self._begun[run.identity] = run, begun
 
@@ -81,7 +80,7 @@ class Clock:
         begun = [
             (run, of.done, (now - of.since) / of.num_shared) for run, of in self._begun.values()
         ]
-        waits = [(run, _rounds(self._folder, run), 0.0) for run in waiting]
+        waits = [(run, outcome.num_rounds(self._folder, run), 0.0) for run in waiting]
         times = []
         for run, done, so_far_s in begun + waits:
             seconds = self._of(run, done)
@@ -137,12 +136,3 @@ def _seconds(found: result.Result) -> float:
 def _length(run: plan.Planned) -> int:
     """Env steps or updates; rounds, where the plan does not say them."""
     return run.budget or max(1, run.num_rounds)
-
-
-def _rounds(folder: Path, run: plan.Planned) -> int:
-    """How many rounds a run has."""
-    try:
-        rows = metrics.read(folder / run.workdir)
-    except ValueError:
-        return 0
-    return int(rows[-1]['round']) if rows else 0

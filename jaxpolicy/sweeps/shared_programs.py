@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from ml_collections import config_dict
 
-from jaxpolicy.runs import launch, together
+from jaxpolicy.io import checkpoint
+from jaxpolicy.runs import together
 from jaxpolicy.sweeps import plan
 
 MOST = 8  # settings in a program, if nothing else is asked for
@@ -58,7 +59,8 @@ def share(
             continue
         found = look([configs[run.identity] for run in runs], runs[0].seeds)
         if found.most < 2:
-            why.append(f'{runs[0].recipe}: its settings have programs of their own')
+            reason = 'such runs share no program, or two of them do not fit into memory'
+            why.append(f'{runs[0].recipe}: {reason}')
         elif found.fixed:
             keys = ', '.join(f'agent.{name}' for name in found.fixed)
             why.append(f'{runs[0].recipe}: {keys} decides what is computed')
@@ -83,7 +85,7 @@ def at_one_round(folder: Path, group: Sequence[plan.Planned]) -> list[list[plan.
     """The parts of a group that have been trained up to the same round, as a program needs."""
     found: dict[int, list[plan.Planned]] = {}
     for run in group:
-        saved = folder / run.workdir / launch.CHECKPOINTS
+        saved = folder / run.workdir / checkpoint.FOLDER
         steps = [int(path.name) for path in saved.glob('*') if path.name.isdigit()]
         found.setdefault(max(steps, default=0), []).append(run)
     return list(found.values())

@@ -76,7 +76,7 @@ def run(name: str, root: Path) -> list[dict[str, Any]]:
         seeds = (FLAGS.seed, FLAGS.num_seeds)
         workdir.prepare(directory, config, *seeds, upgrade=upgrade.upgrade)
     rows = methods.Rows(directory)
-    if checkpoint.is_empty(directory / 'checkpoints'):
+    if checkpoint.is_empty(directory / checkpoint.FOLDER):
         return []  # nothing is trained yet that could be timed
     for acting in methods.ACTING[methods.METHODS[name][0]]:
         changes = [f'agent.{key}={value}' for key, value in acting.items()]
